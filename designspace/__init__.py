@@ -1,0 +1,1 @@
+"""Design-space ablation for KV-cache compression: five composable axes, measured budgets, believable statistics."""

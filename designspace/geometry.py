@@ -1,0 +1,33 @@
+"""The numbers of a model that the cache and the strategies need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Layer and head counts, head dimension and rotary frequencies of one model.
+
+    inv_freq: [D_rot/2] float32, the model's own (so llama3 and YaRN scaling are included). Band f pairs components f and
+    f + D_rot/2 of a head (the "half" layout of all supported families).
+    """
+
+    n_layers: int
+    n_query_heads: int
+    n_kv_heads: int
+    head_dim: int
+    inv_freq: Tensor
+    attention_scaling: float = 1.0
+
+    @property
+    def group(self) -> int:
+        """Query heads per KV head; query head h uses KV head h // group."""
+        return self.n_query_heads // self.n_kv_heads
+
+    @property
+    def n_heads_total(self) -> int:
+        """KV heads of all layers together."""
+        return self.n_layers * self.n_kv_heads

@@ -1,0 +1,1 @@
+"""Model loading, calibration artefacts and the bundled pocket models."""

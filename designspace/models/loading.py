@@ -1,0 +1,113 @@
+"""Load a model for the slot cache: safetensors only, no remote code, our attention function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from designspace import attention
+from designspace.errors import ModelError
+from designspace.geometry import Geometry
+from designspace.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for the engine. `tokenizer` may be None for models made in memory."""
+
+    model: Any
+    tokenizer: Any
+    geometry: Geometry
+    eos_ids: frozenset[int]
+    spec: ModelSpec | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and cache."""
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
+
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        """Return the token ids of a prompt, through the chat template where the tokenizer has one."""
+        if self.tokenizer.chat_template:
+            chat = [{"role": "user", "content": prompt}]
+            ids = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+            return tuple(ids)
+        return tuple(self.tokenizer(prompt)["input_ids"])
+
+    def decode(self, token_ids: tuple[int, ...]) -> str:
+        """Return the text of generated tokens."""
+        text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
+    """Load weights and tokenizer.
+
+    Raises:
+        ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
+    if source is None:
+        raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
+    if spec.path and not spec.exists_locally:
+        raise ModelError(f"no model at {spec.path}: config.json and *.safetensors are needed")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load model {spec.name!r} from {source}: {str(error).splitlines()[0]}") from error
+    return prepare(model.to(device), tokenizer, spec)
+
+
+def prepare(model: Any, tokenizer: Any = None, spec: ModelSpec | None = None) -> LoadedModel:
+    """Put a transformers model under our attention function and read off its geometry.
+
+    Raises:
+        ModelError: layers without a slot per token (linear attention, sliding-window-only caches of other designs).
+    """
+    attention.register()
+    model.eval().requires_grad_(False)
+    model.set_attn_implementation(attention.IMPLEMENTATION)
+    return LoadedModel(model, tokenizer, geometry_of(model), eos_ids_of(model), spec)
+
+
+def geometry_of(model: Any) -> Geometry:
+    """Return the numbers that cache and strategies need.
+
+    Raises:
+        ModelError: the model is not a decoder with rotary positions and ordinary attention layers.
+    """
+    config, rotary = model.config, getattr(model.model, "rotary_emb", None)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if rotary is None or not kinds <= {"full_attention", "sliding_attention"}:
+        raise ModelError(f"model type {config.model_type!r} is not supported: rotary positions and ordinary attention needed")
+    return Geometry(
+        n_layers=config.num_hidden_layers,
+        n_query_heads=config.num_attention_heads,
+        n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        inv_freq=rotary.inv_freq.detach().float().cpu(),
+        attention_scaling=float(getattr(rotary, "attention_scaling", 1.0)),
+    )
+
+
+def eos_ids_of(model: Any) -> frozenset[int]:
+    """Return the token ids that end a generation, from generation and model configuration."""
+    for config in (model.generation_config, model.config):
+        eos = getattr(config, "eos_token_id", None)
+        if eos is not None:
+            return frozenset([eos] if isinstance(eos, int) else eos)
+    return frozenset()

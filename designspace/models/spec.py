@@ -1,0 +1,104 @@
+"""Which model: bundled, a local folder, or a hub repository; and what identifies it in a cell."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from designspace.errors import ModelError, UnknownName
+
+BUNDLED_ROOT = Path(__file__).parent / "pocket"
+_FINGERPRINTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name; with `hub` (and `revision`) or `path` it is any transformers model in safetensors form.
+
+    Attributes:
+        dtype: "float32" or "bfloat16", the type weights and cache are held in.
+        calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
+            cache folder for a hub model (see `designspace.models.calibration`).
+    """
+
+    name: str
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    calibration: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that exactly one source is given.
+
+        Raises:
+            ModelError: both `hub` and `path`, or a revision without `hub`.
+        """
+        if self.hub and self.path:
+            raise ModelError(f"a model has either hub or path, got both for {self.name!r}")
+        if self.revision and not self.hub:
+            raise ModelError(f"revision needs hub, got revision={self.revision!r} for {self.name!r}")
+
+    @staticmethod
+    def bundled(name: str, **changes: Any) -> ModelSpec:
+        """Return one of the models that ship with the package.
+
+        Raises:
+            UnknownName: no such bundled model.
+        """
+        if name not in bundled_names():
+            raise UnknownName("bundled model", name, bundled_names())
+        return ModelSpec(name=name, path=str(BUNDLED_ROOT / name), **changes)
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, None for a hub model."""
+        return Path(self.path).expanduser() if self.path else None
+
+    @property
+    def exists_locally(self) -> bool:
+        """Whether the weights are in a local folder."""
+        return self.folder is not None and (self.folder / "config.json").is_file()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies the model: content for a local folder, repository and revision for a hub model."""
+        source = {"hub": self.hub, "revision": self.revision} if self.hub else {"content": self.fingerprint()}
+        return {**source, "dtype": self.dtype, "attention": "designspace"}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of a local model's configuration, tokenizer and weights.
+
+        Raises:
+            ModelError: the folder holds no model in safetensors form.
+        """
+        if self.folder is None:
+            raise ModelError(f"model {self.name!r} has no local folder to fingerprint")
+        return folder_fingerprint(self.folder.resolve())
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the models that ship with the package."""
+    if not BUNDLED_ROOT.is_dir():
+        return []
+    return sorted(folder.name for folder in BUNDLED_ROOT.iterdir() if (folder / "config.json").is_file())
+
+
+@cache
+def folder_fingerprint(folder: Path) -> str:
+    """Return the SHA-256 over names and contents of a model folder's configuration, tokenizer and safetensors files.
+
+    Raises:
+        ModelError: no config.json or no *.safetensors there.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise ModelError(f"no model at {folder}: config.json and *.safetensors are needed")
+    digest = hashlib.sha256()
+    for file in [folder / name for name in _FINGERPRINTED if (folder / name).is_file()] + weights:
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""Names to strategies and to published systems, found through entry points.
+
+`designspace` never imports `families`: a strategy is one line `<axis>.<kind> = module:Class` in the entry-point group
+`designspace.mechanisms`, a set of named compositions one line in `designspace.catalog`. Third parties use the same two groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from designspace.axes import AXES, Mechanism, Strategy
+from designspace.errors import DesignspaceError, UnknownName
+
+STRATEGY_GROUP = "designspace.mechanisms"
+CATALOG_GROUP = "designspace.catalog"
+REGISTRY_AXES = (*AXES, "selector")
+
+
+@cache
+def _strategy_points() -> Mapping[tuple[str, str], EntryPoint]:
+    points: dict[tuple[str, str], EntryPoint] = {}
+    for point in entry_points(group=STRATEGY_GROUP):
+        axis, _, kind = point.name.partition(".")
+        if (axis, kind) in points and points[axis, kind].value != point.value:
+            raise DesignspaceError(f"two packages register {axis} {kind!r}: {points[axis, kind].value} and {point.value}")
+        points[axis, kind] = point
+    return points
+
+
+def kinds(axis: str) -> list[str]:
+    """Return the registered kinds of an axis, sorted.
+
+    Raises:
+        UnknownName: no such axis.
+    """
+    if axis not in REGISTRY_AXES:
+        raise UnknownName("axis", axis, REGISTRY_AXES)
+    return sorted(kind for a, kind in _strategy_points() if a == axis)
+
+
+@cache
+def strategy(axis: str, kind: str) -> type[Strategy]:
+    """Return the class of one strategy.
+
+    Raises:
+        UnknownName: no such axis or kind; the message names the nearest.
+        DesignspaceError: the registered class says that it is something else.
+    """
+    if kind not in kinds(axis):
+        raise UnknownName(f"{axis} kind", kind, kinds(axis))
+    point = _strategy_points()[axis, kind]
+    loaded: type[Strategy] = point.load()
+    if (loaded.axis, loaded.kind) != (axis, kind):
+        raise DesignspaceError(f"{point.value} is registered as {axis} {kind!r} but says {loaded.axis} {loaded.kind!r}")
+    return loaded
+
+
+@cache
+def catalog() -> Mapping[str, Mechanism]:
+    """Return all named compositions of all installed packages, in the order they declare them."""
+    named: dict[str, Mechanism] = {}
+    for point in sorted(entry_points(group=CATALOG_GROUP), key=lambda p: p.name):
+        named.update(point.load())
+    return named
+
+
+def mechanism(name: str) -> Mechanism:
+    """Return a published system by name, e.g. `mechanism("snapkv")`.
+
+    Raises:
+        UnknownName: not in the catalogue.
+    """
+    if name not in catalog():
+        raise UnknownName("mechanism", name, catalog())
+    return catalog()[name]

@@ -1,0 +1,33 @@
+"""Selection primitives shared by all selectors and routings: deterministic ranks and protection (`mechanisms.md` §0.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from designspace.view import View
+
+
+def rank_descending(scores: Tensor, candidates: Tensor) -> Tensor:
+    """Return each slot's rank among the candidates, 0 = best, non-candidates last; ties go to the later slot.
+
+    scores, candidates: [..., C]. Slots are in position order, so "later slot" is "more recent".
+    """
+    floor = torch.finfo(scores.dtype).min
+    masked = scores.clamp(min=floor).masked_fill(~candidates, -torch.inf)
+    order = masked.shape[-1] - 1 - torch.argsort(masked.flip(-1), dim=-1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(-1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order))
+
+
+def keep_protected(view: View, shares: Tensor) -> Tensor:
+    """Return which protected slots are kept: all, or where the share is too small sinks first, then the newest.
+
+    shares: [L,E,H_kv]. Returns bool [L,E,H_kv,C].
+    """
+    sinks = view.valid & (view.positions < view.sinks)
+    sink_rank = sinks.cumsum(dim=-1) - 1
+    kept_sinks = sinks & (sink_rank < shares[..., None])
+    others = view.protected & ~sinks
+    left = (shares - kept_sinks.sum(dim=-1))[..., None]
+    newest_rank = others.flip(-1).cumsum(dim=-1).flip(-1) - 1
+    return kept_sinks | (others & (newest_rank < left))

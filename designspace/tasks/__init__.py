@@ -1,0 +1,1 @@
+"""Problems, prompts, splits and grading."""

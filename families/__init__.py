@@ -1,0 +1,1 @@
+"""The five mechanism families, one file per mechanism, and the catalogue of published systems."""

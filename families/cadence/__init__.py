@@ -1,0 +1,1 @@
+"""When the cache is compressed, and to what size."""

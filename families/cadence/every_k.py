@@ -1,0 +1,59 @@
+"""Cut every k decode steps: block-wise, lagged eviction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from designspace.axes import Cadence
+from designspace.schedule import Budget, IntOrTensor, Schedule, split_half
+from families.cadence.interval import after_event_size, check_interval, resolve_interval
+
+
+@dataclass(frozen=True)
+class EveryKSchedule(Schedule):
+    """Due when the row's own step count is a multiple of `interval` and there is something to cut."""
+
+    interval: int
+    prefill: bool
+
+    def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
+        """Return whether the row's phase has come. The count starts anew with each sample."""
+        due: IntOrTensor = (step % self.interval == 0) & (size > self.target(n_events))
+        return due if self.prefill else due & (step > 0)
+
+    def peak_bound(self, n_prompt: int, n_steps: int) -> int:
+        """Return the largest attended size; an uncut prompt may lie above the steady peak until the first event."""
+        settled = self.high if self.prefill else max(self.high, n_prompt)
+        return min(settled + self.slack, n_prompt + n_steps)
+
+
+@dataclass(frozen=True)
+class EveryK(Cadence):
+    """Every k steps, cut to c: mean attended size c + (k+1)/2, peak c + k (`mechanisms.md` C2).
+
+    Attributes:
+        k: interval in decode steps, or "auto": the largest power of two that is at most half the budget and `longest`.
+        longest: the published interval of the method, an upper bound for "auto".
+        prefill: also cut right after the prompt, when it is above the after-event size.
+    """
+
+    kind: ClassVar[str] = "every-k"
+    citation: ClassVar[str | None] = "cai2025rkv"
+
+    k: int | Literal["auto"] = "auto"
+    longest: int = 128
+    prefill: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the interval."""
+        check_interval("k", self.k, self.longest)
+
+    def schedule(self, budget: Budget) -> Schedule:
+        """Return the schedule; half-integer sizes alternate between events so that the mean is exact."""
+        k = resolve_interval(self.k, self.longest, budget)
+        size = after_event_size(self.kind, "k", k, budget)
+        low, high = split_half(size)
+        return EveryKSchedule(
+            low=low, high=high, slack=k, steady_mean=size + (k + 1) / 2, interval=k, prefill=self.prefill
+        )

@@ -1,0 +1,53 @@
+"""The rule by which a block cadence picks its interval, and the after-event size that a budget leaves it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from designspace.errors import DeclarationError, InfeasibleBudget
+from designspace.schedule import Budget
+
+
+def check_interval(name: str, value: int | Literal["auto"], longest: int) -> None:
+    """Check an interval parameter.
+
+    Raises:
+        DeclarationError: below 1.
+    """
+    if value != "auto" and value < 1:
+        raise DeclarationError(f"{name} must be at least 1 or 'auto', got {name}={value}")
+    if longest < 1:
+        raise DeclarationError(f"longest must be at least 1, got longest={longest}")
+
+
+def resolve_interval(value: int | Literal["auto"], longest: int, budget: Budget) -> int:
+    """Return the interval: as given, or for `auto` the largest power of two within half the budget and `longest`.
+
+    A nominal budget leaves the interval free, so `auto` is then the published one.
+    """
+    if value != "auto":
+        return value
+    if budget.of == "nominal":
+        return longest
+    interval = 1
+    while interval * 2 <= min(budget.tokens / 2, longest):
+        interval *= 2
+    return interval
+
+
+def after_event_size(kind: str, parameter: str, interval: int, budget: Budget) -> float:
+    """Return the (possibly half-integer) after-event size c for a block cadence, from `mechanisms.md` C2 and C3.
+
+    Raises:
+        InfeasibleBudget: c would be below one; the message names the largest feasible interval.
+    """
+    reserve = {"mean": (interval + 1) / 2, "nominal": 0.0, "peak": float(interval)}[budget.of]
+    size = budget.tokens - reserve
+    if size >= 1:
+        return size
+    largest = 2 * budget.tokens - 3 if budget.of == "mean" else budget.tokens - 1
+    hint = f"the largest feasible {parameter} is {largest}" if largest >= 1 else "no interval is feasible"
+    raise InfeasibleBudget(
+        f"cadence {kind!r} with {parameter}={interval} cannot hold a {budget.of} of {budget.tokens} tokens "
+        f"(after-event size {size:g}); {hint}"
+    )

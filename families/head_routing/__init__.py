@@ -1,0 +1,1 @@
+"""How many tokens each layer and head may hold."""

@@ -1,0 +1,88 @@
+"""Heads of a layer compete for its slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import HeadRouting
+from designspace.compress import largest_remainder
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.selection import rank_descending
+from designspace.view import View
+
+
+@dataclass(frozen=True)
+class AdaKV(HeadRouting):
+    """Ada-KV [feng2024adakv]: a top-k over all heads of a layer decides how many tokens each head keeps.
+
+    Let b' be the target less the protected tokens and n_h head h's entries among the layer's H_kv b' best candidates.
+    The two published safeguards are different methods: `floor` gives each head its own best `floor(floor b')` tokens and
+    lets the rest compete; `blend` mixes n_h with the uniform share, `(1 - floor) n_h + floor b'`, rounded by largest
+    remainder (the released code's rounding does not keep the total).
+
+    Attributes:
+        floor: safeguard in [0, 1]; 1 is uniform.
+        safeguard: "floor" or "blend".
+        normalise: bring each head's scores to [0, 1] before they compete; "auto" does so unless the scoring says that its
+            scores are comparable between heads.
+    """
+
+    kind: ClassVar[str] = "ada-kv"
+    citation: ClassVar[str | None] = "feng2024adakv"
+
+    floor: float = 0.2
+    safeguard: Literal["floor", "blend"] = "floor"
+    normalise: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the safeguard."""
+        if not 0 <= self.floor <= 1:
+            raise DeclarationError(f"floor must be within [0, 1], got floor={self.floor}")
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return integer shares [L,E,H_kv]; each layer's total is exact."""
+        free = (target.long() - view.n_protected).clamp(min=0)  # [E]
+        scores = min_max(scores, view.candidates) if self._normalises(view) else scores
+        if self.safeguard == "floor":
+            certain = (self.floor * free.double() + 1e-9).floor().long()
+            return self._compete(view, scores, free, certain) + (target.long() - free)[None, :, None]
+        won = self._compete(view, scores, free, torch.zeros_like(free)).double()
+        real = (1 - self.floor) * won + self.floor * free[None, :, None] + (target.long() - free)[None, :, None]
+        return largest_remainder(real, (target.long() * view.geometry.n_kv_heads)[None].expand(real.shape[0], -1))
+
+    def _normalises(self, view: View) -> bool:
+        return not view.comparable_scores if self.normalise == "auto" else self.normalise
+
+    def _compete(self, view: View, scores: Tensor, free: Tensor, certain: Tensor) -> Tensor:
+        """Return how many of the layer's H_kv*free places each head wins when `certain` [E] are its own. [L,E,H_kv]."""
+        n_layers, n_rows, n_heads, n_slots = scores.shape
+        own = view.candidates & (rank_descending(scores, view.candidates) < certain[None, :, None, None])
+        pool = (view.candidates & ~own).reshape(n_layers, n_rows, -1)
+        places = n_heads * free[None, :] - own.sum(dim=(2, 3))
+        rank = rank_descending(scores.reshape(n_layers, n_rows, -1), pool)
+        won = (pool & (rank < places[..., None])).view(n_layers, n_rows, n_heads, n_slots).sum(dim=-1)
+        shares = own.sum(dim=-1) + won
+        # Fewer candidates than places: what nobody can fill is spread evenly, and capped later.
+        idle = n_heads * free[None, :] - shares.sum(dim=-1)
+        spread = idle[..., None] // n_heads + (torch.arange(n_heads, device=idle.device) < idle[..., None] % n_heads)
+        return shares + spread
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the share of a head that wins every contested place of its layer."""
+        free = max(target - protected, 0)
+        contested = (1 - self.floor) * free * (geometry.n_kv_heads - 1)
+        return target + int(contested) + geometry.n_kv_heads
+
+
+def min_max(scores: Tensor, mask: Tensor) -> Tensor:
+    """Scale each head's masked scores [..., C] to [0, 1]; a head whose scores are all equal gets 0.5."""
+    low = scores.masked_fill(~mask, torch.inf).amin(dim=-1, keepdim=True)
+    high = scores.masked_fill(~mask, -torch.inf).amax(dim=-1, keepdim=True)
+    span = high - low
+    scaled = torch.where(span > 0, (scores - low) / span.clamp(min=1e-30), torch.full_like(scores, 0.5))
+    return scaled.masked_fill(~mask, 0.0)

@@ -1,0 +1,63 @@
+"""Lower layers hold more, in a straight line down to the top layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes import HeadRouting
+from designspace.compress import largest_remainder
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.view import View
+
+
+def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float("inf")) -> Tensor:
+    """Return the real-valued per-layer shares [L] float64 whose mean is `budget`, protected tokens not included.
+
+    `mechanisms.md` R2: the last layer gets budget/beta, the first 2 budget - budget/beta; where the first exceeds `cap`,
+    it gets `cap` and the last 2 budget - cap.
+    """
+    first = min(2 * budget - budget / beta, cap)
+    last = 2 * budget - first
+    return torch.linspace(first, last, n_layers, dtype=torch.float64) if n_layers > 1 else torch.tensor([budget]).double()
+
+
+@dataclass(frozen=True)
+class Pyramid(HeadRouting):
+    """PyramidKV [cai2024pyramidkv]: a linear decay over layers, protected tokens on top of each layer's share.
+
+    Rounded by largest remainder, so that the total is exact; the released code floors the step and inflates it by up to 5 %.
+
+    Attributes:
+        beta: ratio of the mean share to the last layer's; 1 is uniform.
+    """
+
+    kind: ClassVar[str] = "pyramid"
+    citation: ClassVar[str | None] = "cai2024pyramidkv"
+
+    beta: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Check the steepness."""
+        if self.beta < 1:
+            raise DeclarationError(f"beta must be at least 1, got beta={self.beta}")
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return integer shares [L,E,H_kv]; the same for all heads of a layer up to rounding."""
+        geometry, protected = view.geometry, view.n_protected
+        n_present = view.counts.amax(dim=(0, 2))
+        rows = []
+        for row_target, row_present in zip(target.tolist(), n_present.tolist(), strict=True):
+            per_layer = pyramid_shares(row_target - protected, geometry.n_layers, self.beta, row_present - protected)
+            rows.append((per_layer + protected)[:, None].expand(-1, geometry.n_kv_heads).flatten())
+        real = torch.stack(rows).to(target.device)  # [E, L*H]
+        shares = largest_remainder(real, target.long() * geometry.n_heads_total)
+        return shares.view(-1, geometry.n_layers, geometry.n_kv_heads).permute(1, 0, 2)
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the first layer's share."""
+        return int(pyramid_shares(target - protected, geometry.n_layers, self.beta)[0]) + 1 + protected

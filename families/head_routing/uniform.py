@@ -1,0 +1,27 @@
+"""Every layer and head holds the same number of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from designspace.axes import HeadRouting
+from designspace.geometry import Geometry
+from designspace.view import View
+
+
+@dataclass(frozen=True)
+class Uniform(HeadRouting):
+    """The target, everywhere (`mechanisms.md` R1)."""
+
+    kind: ClassVar[str] = "uniform"
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return the target for all heads, [L,E,H_kv]."""
+        return target.long()[None, :, None].expand_as(view.counts)
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the target."""
+        return target

@@ -1,0 +1,1 @@
+"""How a slot holds a token: full precision or quantised codes."""

@@ -1,0 +1,65 @@
+"""Full precision: a slot holds the key and the value in the model's own type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Representation
+from designspace.geometry import Geometry
+from designspace.slot_store import SlotStore
+
+
+class FullStore(SlotStore):
+    """keys, values: [L,B,H_kv,C,D] in the model's type."""
+
+    def __init__(
+        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shape = (geometry.n_layers, rows, geometry.n_kv_heads, capacity, geometry.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put one token per (row, head) into its slot."""
+        index = slot[:, :, None, None].expand(-1, -1, 1, keys.shape[-1])
+        self.keys[layer].scatter_(2, index, keys[:, :, None])
+        self.values[layer].scatter_(2, index, values[:, :, None])
+
+    def read(self, layer: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return views of one layer, no copy."""
+        return self.keys[layer], self.values[layer]
+
+    def read_rows(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return copies of some rows of all layers."""
+        return self.keys[:, rows], self.values[:, rows]
+
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, counts: Tensor) -> None:
+        """Replace rows."""
+        self.keys[:, rows] = keys
+        self.values[:, rows] = values
+
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return 2 D itemsize bytes per token and head."""
+        token_bytes = 2 * self.keys.shape[-1] * self.keys.element_size()
+        return counts.long().sum(dim=(0, 2)) * token_bytes
+
+    def allocated_bytes(self) -> int:
+        """Return the size of both tensors."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+@dataclass(frozen=True)
+class FullPrecision(Representation):
+    """Keys and values as the model computed them."""
+
+    kind: ClassVar[str] = "full"
+
+    def allocate(
+        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> SlotStore:
+        """Return an empty full-precision store."""
+        return FullStore(geometry, rows, capacity, dtype, device)

@@ -1,0 +1,179 @@
+"""KIVI: keys quantised per channel, values per token, the newest tokens in full precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Representation
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.slot_store import SlotStore
+from families.representation.quantiser import dequantise, pack, quantise, unpack
+
+
+@dataclass(frozen=True)
+class Kivi(Representation):
+    """Post-RoPE keys in groups of `group` tokens per channel, values in groups of `group` channels per token [liu2024kivi].
+
+    Keys are flushed to codes `residual` tokens at a time, so that count mod residual keys stay exact; of the values the
+    newest `residual` do. An event re-encodes what it keeps from the dequantised values, never from hidden originals.
+
+    Attributes:
+        bits: code width. group: elements that share a scale and a minimum; it must divide `residual` and the head
+            dimension. residual: exact recent tokens; the original uses 128.
+    """
+
+    kind: ClassVar[str] = "kivi"
+    citation: ClassVar[str | None] = "liu2024kivi"
+
+    bits: Literal[1, 2, 4, 8] = 2
+    group: int = 32
+    residual: int = 128
+
+    def __post_init__(self) -> None:
+        """Check group and residual."""
+        if self.group < 1:
+            raise DeclarationError(f"group must be at least 1, got group={self.group}")
+        if self.residual < self.group or self.residual % self.group:
+            raise DeclarationError(
+                f"residual must be a multiple of group, got residual={self.residual}, group={self.group}"
+            )
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse head dimensions that the groups or the bytes do not divide."""
+        if geometry.head_dim % self.group or geometry.head_dim * self.bits % 8:
+            return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
+        return None
+
+    def allocate(
+        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> SlotStore:
+        """Return an empty store of packed codes and residual windows."""
+        return KiviStore(self, geometry, rows, capacity, dtype, device)
+
+
+class KiviStore(SlotStore):
+    """Codes for C slots, and R exact tokens in a ring addressed by slot mod R.
+
+    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, C' = C rounded up to whole residual blocks. key_scale, key_minimum:
+    [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys, recent_values: [L,B,H,R,D].
+    Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
+    """
+
+    def __init__(
+        self, config: Kivi, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.config, self.capacity, self.dim = config, capacity, geometry.head_dim
+        heads = (geometry.n_layers, rows, geometry.n_kv_heads)
+        n_slots = -(-capacity // config.residual) * config.residual
+        code_bytes, n_groups = self.dim * config.bits // 8, self.dim // config.group
+
+        def zeros(*shape: int, kind: torch.dtype = dtype) -> Tensor:
+            return torch.zeros(*heads, *shape, dtype=kind, device=device)
+
+        self.key_codes, self.value_codes = (zeros(n_slots, code_bytes, kind=torch.uint8) for _ in range(2))
+        self.key_scale, self.key_minimum = (zeros(n_slots // config.group, self.dim) for _ in range(2))
+        self.value_scale, self.value_minimum = (zeros(n_slots, n_groups) for _ in range(2))
+        self.recent_keys, self.recent_values = (zeros(config.residual, self.dim) for _ in range(2))
+
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Append one token: the oldest exact value goes into codes, and a full block of exact keys is flushed."""
+        residual = self.config.residual
+        ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
+        self._retire_value(layer, slot, self.recent_values[layer].gather(2, ring)[:, :, 0])
+        self.recent_keys[layer].scatter_(2, ring, keys[:, :, None])
+        self.recent_values[layer].scatter_(2, ring, values[:, :, None])
+        full = ((slot + 1) % residual == 0).nonzero(as_tuple=True)
+        if full[0].numel():
+            self._flush_keys(layer, full, slot[full] + 1 - residual)
+
+    def _retire_value(self, layer: int, slot: Tensor, oldest: Tensor) -> None:
+        """Encode the values [B,H,D] that leave the exact window when `slot` [B,H] is written."""
+        leaving = (slot >= self.config.residual).nonzero(as_tuple=True)
+        if not leaving[0].numel():
+            return
+        where = (torch.full_like(leaving[0], layer), *leaving, slot[leaving] - self.config.residual)
+        coded = quantise(oldest[leaving].unflatten(-1, (-1, self.config.group)), self.config.bits)
+        self.value_codes[where] = pack(coded.codes.flatten(-2), self.config.bits)
+        self.value_scale[where], self.value_minimum[where] = coded.scale[..., 0], coded.minimum[..., 0]
+
+    def _flush_keys(self, layer: int, full: tuple[Tensor, ...], start: Tensor) -> None:
+        """Encode the whole exact block of the heads `full` (row, head), whose first slot is `start`."""
+        block = self.recent_keys[layer][full]  # [n,R,D]
+        codes, scale, minimum = self._encode_keys(block)
+        row, head = full
+        slots = start[:, None] + torch.arange(self.config.residual, device=start.device)
+        groups = start[:, None] // self.config.group + torch.arange(scale.shape[1], device=start.device)
+        self.key_codes[layer, row[:, None], head[:, None], slots] = codes
+        self.key_scale[layer, row[:, None], head[:, None], groups] = scale
+        self.key_minimum[layer, row[:, None], head[:, None], groups] = minimum
+
+    def _encode_keys(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return packed codes [...,N,D*bits/8], scale and minimum [...,N/g,D] of keys [...,N,D], N a multiple of g."""
+        by_channel = keys.unflatten(-2, (-1, self.config.group)).transpose(-1, -2)  # [...,N/g,D,g]
+        coded = quantise(by_channel, self.config.bits)
+        codes = coded.codes.transpose(-1, -2).flatten(-3, -2)
+        return pack(codes, self.config.bits), coded.scale[..., 0], coded.minimum[..., 0]
+
+    def read(self, layer: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one layer's dequantised keys and values with the exact tokens in place."""
+        only = slice(layer, layer + 1)
+        keys, values = self._decode(only, slice(None), counts[None])
+        return keys[0], values[0]
+
+    def read_rows(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return some rows of all layers."""
+        return self._decode(slice(None), rows, counts)
+
+    def _decode(self, layers: slice, rows: slice | Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        bits, group, residual = self.config.bits, self.config.group, self.config.residual
+        at = (layers, rows)
+        key_codes = unpack(self.key_codes[at], bits).unflatten(-2, (-1, group))
+        keys = dequantise(key_codes, self.key_scale[at][..., None, :], self.key_minimum[at][..., None, :]).flatten(-3, -2)
+        value_codes = unpack(self.value_codes[at], bits).unflatten(-1, (-1, group))
+        values = dequantise(value_codes, self.value_scale[at][..., None], self.value_minimum[at][..., None]).flatten(-2)
+        slot = torch.arange(self.capacity, device=counts.device)
+        n_tokens = counts.long()[..., None]
+        exact_key = (slot >= n_tokens - n_tokens % residual)[..., None]
+        exact_value = (slot >= n_tokens - residual)[..., None]
+        ring = slot % residual
+        return (
+            torch.where(exact_key, self.recent_keys[at][..., ring, :], keys[..., : self.capacity, :]),
+            torch.where(exact_value, self.recent_values[at][..., ring, :], values[..., : self.capacity, :]),
+        )
+
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, counts: Tensor) -> None:
+        """Encode whole rows anew, keys and values [L,E,H,C,D]."""
+        bits, group, residual = self.config.bits, self.config.group, self.config.residual
+        n_slots = self.key_codes.shape[3]
+        padded = torch.nn.functional.pad(keys, (0, 0, 0, n_slots - keys.shape[3]))
+        self.key_codes[:, rows], self.key_scale[:, rows], self.key_minimum[:, rows] = self._encode_keys(padded)
+        padded = torch.nn.functional.pad(values, (0, 0, 0, n_slots - values.shape[3]))
+        coded = quantise(padded.unflatten(-1, (-1, group)), bits)
+        self.value_codes[:, rows] = pack(coded.codes.flatten(-2), bits)
+        self.value_scale[:, rows], self.value_minimum[:, rows] = coded.scale[..., 0], coded.minimum[..., 0]
+        # Ring place r of n tokens holds the newest token whose slot is r modulo R.
+        place = torch.arange(residual, device=keys.device)
+        newest = counts.long()[..., None] - 1
+        slot = (newest - (newest - place) % residual).clamp(min=0)[..., None].expand(*counts.shape, residual, self.dim)
+        self.recent_keys[:, rows] = keys.gather(3, slot)
+        self.recent_values[:, rows] = values.gather(3, slot)
+
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return codes, scales and minima of the coded tokens, and the exact ones; a key group counts per token."""
+        itemsize = self.key_scale.element_size()
+        n_tokens = counts.long()
+        coded_keys = n_tokens - n_tokens % self.config.residual
+        coded_values = (n_tokens - self.config.residual).clamp(min=0)
+        coded = self.dim * self.config.bits // 8 + 2 * itemsize * self.dim // self.config.group
+        exact = self.dim * itemsize
+        per_head = (coded_keys + coded_values) * coded + (2 * n_tokens - coded_keys - coded_values) * exact
+        return per_head.sum(dim=(0, 2))
+
+    def allocated_bytes(self) -> int:
+        """Return the size of all tensors."""
+        return sum(tensor.nbytes for tensor in vars(self).values() if isinstance(tensor, Tensor))

@@ -1,0 +1,47 @@
+"""Uniform asymmetric quantisation in groups, and packing of codes into bytes (`mechanisms.md` §4)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Quantised(NamedTuple):
+    """Codes 0 … 2^bits - 1 as uint8, and per group of the last dimension a scale and a minimum in the input's type."""
+
+    codes: Tensor
+    scale: Tensor
+    minimum: Tensor
+
+
+def quantise(x: Tensor, bits: int) -> Quantised:
+    """Quantise groups along the last dimension, x: [..., g]. Scale and minimum are [..., 1]; rounding is half to even.
+
+    A constant group gets scale 1, so it is exact.
+    """
+    minimum = x.amin(dim=-1, keepdim=True)
+    span = x.amax(dim=-1, keepdim=True) - minimum
+    scale = torch.where(span > 0, span / (2**bits - 1), torch.ones_like(span))
+    codes = ((x - minimum) / scale).round().clamp(0, 2**bits - 1)
+    return Quantised(codes.to(torch.uint8), scale, minimum)
+
+
+def dequantise(codes: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
+    """Return code * scale + minimum in the scale's type."""
+    return codes.to(scale.dtype) * scale + minimum
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Pack codes [..., n] of `bits` 1, 2, 4 or 8 into bytes [..., n * bits / 8], first code in the low bits."""
+    per_byte = 8 // bits
+    shifts = torch.arange(per_byte, device=codes.device) * bits
+    return (codes.unflatten(-1, (-1, per_byte)).int() << shifts).sum(dim=-1).to(torch.uint8)
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """Undo `pack`."""
+    per_byte = 8 // bits
+    shifts = torch.arange(per_byte, device=packed.device) * bits
+    return ((packed[..., None].int() >> shifts) & (2**bits - 1)).flatten(-2).to(torch.uint8)

@@ -1,0 +1,75 @@
+"""R-KV: reward attended tokens, penalise near-duplicates of newer ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Scoring, Selector
+from designspace.errors import DeclarationError
+from designspace.view import View, masked_softmax
+from families.scoring.selectors.top_k import TopK
+from families.scoring.snapkv import check_pool, pool_slots
+
+
+@dataclass(frozen=True)
+class RKV(Scoring):
+    """lam * importance - (1 - lam) * redundancy [cai2025rkv].
+
+    Importance: attention of the last `recent` queries over the tokens before them (group maximum of the logits), mean over
+    queries, max-pooled. Redundancy: softmax over tokens of the column means of the keys' cosine matrix, in which each
+    row's most recent neighbour above `threshold` is spared. Deviation: a row without such a neighbour spares nothing; the
+    released code then spares slot 0.
+
+    Attributes:
+        recent: observation window, protected. lam: weight of importance. threshold: cosine above which keys are duplicates.
+        kernel: max-pool over slots, importance only.
+    """
+
+    kind: ClassVar[str] = "r-kv"
+    citation: ClassVar[str | None] = "cai2025rkv"
+
+    selector: Selector = field(default=TopK())
+    lam: float = 0.1
+    threshold: float = 0.5
+    kernel: int = 7
+    recent: int = field(default=8, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check window, kernel and the mix."""
+        super().__post_init__()
+        check_pool(self.kernel, self.recent)
+        if not 0 <= self.lam <= 1:
+            raise DeclarationError(f"lam must be within [0, 1], got lam={self.lam}")
+
+    def needs(self) -> Needs:
+        """Return the window's queries."""
+        return Needs(queries=self.recent)
+
+    def score(self, view: View) -> Tensor:
+        """Return the mix for the tokens before the window, [L,E,H_kv,C]."""
+        before = view.positions < (view.next_position - self.recent)[None, :, None, None]
+        past = view.valid & before
+        mixed = self.lam * self.importance(view, past) - (1 - self.lam) * self.redundancy(view)
+        return mixed.masked_fill(~past, 0.0)
+
+    def importance(self, view: View, past: Tensor) -> Tensor:
+        """Return pooled attention of the window over `past`, [L,E,H_kv,C]."""
+        logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float()).amax(dim=3)
+        weights = masked_softmax(logits / view.geometry.head_dim**0.5, past[:, :, :, None].expand_as(logits))
+        seen = (view.query_positions >= 0).float()  # [E,w]
+        mean = torch.einsum("lehwc,ew->lehc", weights, seen) / seen.sum(dim=-1).clamp(min=1)[None, :, None, None]
+        return pool_slots(mean, past, self.kernel, "max")
+
+    def redundancy(self, view: View) -> Tensor:
+        """Return the softmax of the mean similarity to the other held keys, [L,E,H_kv,C]."""
+        unit = torch.nn.functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(~view.valid[..., None], 0.0)
+        cosine = unit @ unit.mT  # [L,E,H,C,C]
+        cosine.diagonal(dim1=-2, dim2=-1).zero_()
+        above = (cosine > self.threshold) & view.valid[..., None, :] & view.valid[..., None]
+        newest = above & (above.flip(-1).cumsum(dim=-1).flip(-1) == 1)
+        mean = cosine.masked_fill(newest, 0.0).sum(dim=-2) / view.counts[..., None].clamp(min=1)
+        return masked_softmax(mean, view.valid)

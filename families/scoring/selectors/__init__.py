@@ -1,0 +1,1 @@
+"""Selectors: from scores to a set of kept tokens."""

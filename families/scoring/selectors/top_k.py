@@ -1,0 +1,25 @@
+"""Keep the highest scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from designspace.axes import Selector
+from designspace.selection import keep_protected, rank_descending
+from designspace.view import View
+
+
+@dataclass(frozen=True)
+class TopK(Selector):
+    """The k highest scores of each head, protected slots first (`mechanisms.md` §0.3)."""
+
+    kind: ClassVar[str] = "top-k"
+
+    def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
+        """Return the kept mask [L,E,H_kv,C]."""
+        protected = keep_protected(view, shares)
+        left = shares - protected.sum(dim=-1)
+        return protected | (view.candidates & (rank_descending(scores, view.candidates) < left[..., None]))

@@ -1,0 +1,140 @@
+"""TriAttention: expected attention of future queries, from the centre of each head's pre-RoPE queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Scoring, Selector
+from designspace.by_position import gather_heads
+from designspace.errors import DeclarationError
+from designspace.sampling import hash_uniform
+from designspace.view import View
+from families.scoring.selectors.top_k import TopK
+
+Q_STATISTICS = "q-stats"
+
+
+@dataclass(frozen=True)
+class TriAttention(Scoring):
+    """Trigonometric series in the distance, plus a norm term where the queries do not concentrate [triattention2026].
+
+    With m_f the mean of a head's complex pre-RoPE query bands, n_f the mean of their moduli, and k a held key at position p,
+
+        S(k) = mean (or max) over offsets d of  sum_f a^2 |m_f||k_f| cos(w_f (t - p + d) + arg(m_f conj k_f))
+               + sum_f a^2 (n_f - |m_f|) |k_f|
+
+    t is the position of the next token. Scores are z-normalised per query head over the candidates and reduced by `scope`.
+
+    Attributes:
+        scope: "global": one ranking for all layers and heads (maximum over all heads); "kv-head": one per KV head (mean over
+            layers of the maximum over the group); "layer-head": one per layer and KV head.
+        offset_max: offsets are 1, 2, 4, … up to this. aggregate: "mean" or "max" over offsets.
+        normalise: z-normalise per head. trig, norm: keep the trigonometric, the norm term. concentration: use n_f - |m_f|
+            in the norm term (False: n_f).
+        group: "max" or "mean" over the query heads of a KV head, for the scope "layer-head".
+        noise: scale of a fixed tie-breaking noise (a hash of layer, head and position), 0 to switch it off.
+    """
+
+    kind: ClassVar[str] = "triattention"
+    citation: ClassVar[str | None] = "triattention2026"
+
+    selector: Selector = field(default=TopK())
+    scope: Literal["global", "kv-head", "layer-head"] = "global"
+    offset_max: int = 65536
+    aggregate: Literal["mean", "max"] = "mean"
+    normalise: bool = True
+    trig: bool = True
+    norm: bool = True
+    concentration: bool = True
+    group: Literal["max", "mean"] = "max"
+    noise: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Check the switches."""
+        super().__post_init__()
+        if self.offset_max < 1:
+            raise DeclarationError(f"offset_max must be at least 1, got offset_max={self.offset_max}")
+        if not (self.trig or self.norm):
+            raise DeclarationError("at least one of trig and norm must be on, got trig=False, norm=False")
+        if self.noise < 0:
+            raise DeclarationError(f"noise must be at least 0, got noise={self.noise}")
+
+    def needs(self) -> Needs:
+        """Return the calibration of the query centres."""
+        return Needs(calibration=Q_STATISTICS)
+
+    def score(self, view: View) -> Tensor:
+        """Return the reduced score, [L,E,H_kv,C]."""
+        z = self.head_scores(view)
+        if self.normalise:
+            z = z_normalise(z, view.candidates[:, :, :, None])
+        if self.noise:
+            z = z + self.noise * _head_noise(view, z)
+        return self.reduce(view, z)
+
+    def offsets(self) -> Tensor:
+        """Return the sampled distances to future queries, float64."""
+        return 2.0 ** torch.arange(self.offset_max.bit_length(), dtype=torch.float64)
+
+    def head_scores(self, view: View) -> Tensor:
+        """Return S for every query head, [L,E,H_kv,G,C] float32, from the rotated keys: no RoPE inversion is needed."""
+        geometry, stats = view.geometry, view.statistics
+        scale = geometry.attention_scaling**2
+        shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
+        bands = as_bands(view.keys.float())  # [L,E,H,C,F] complex
+        centre = stats.mean.to(bands.device).view(shape)  # [L,1,H,G,F] complex
+        total = torch.zeros((), device=bands.device)
+        if self.trig:
+            total = total + self._trigonometric(view, centre * scale, bands)
+        if self.norm:
+            excess = stats.modulus.to(bands.device).view(shape)
+            excess = excess - centre.abs() if self.concentration else excess
+            total = total + torch.einsum("lehgf,lehcf->lehgc", scale * excess, bands.abs())
+        return total
+
+    def _trigonometric(self, view: View, centre: Tensor, bands: Tensor) -> Tensor:
+        frequency = view.geometry.inv_freq.double().to(bands.device)
+        # Phases in float64: at offsets of 65,536 float32 phases are wrong by 1e-3.
+        angle = (view.next_position.double()[:, None, None] + self.offsets().to(bands.device)[None, :, None]) * frequency
+        turn = torch.polar(torch.ones_like(angle), angle)  # [E, offsets, F]
+        turn = turn.mean(dim=1, keepdim=True) if self.aggregate == "mean" else turn
+        query = (centre[:, :, :, :, None].to(torch.complex128) * turn[None, :, None, None]).to(torch.complex64)
+        sampled = torch.einsum("lehgof,lehcf->lehgoc", query.real, bands.real)
+        sampled = sampled + torch.einsum("lehgof,lehcf->lehgoc", query.imag, bands.imag)
+        return sampled.amax(dim=4)
+
+    def reduce(self, view: View, z: Tensor) -> Tensor:
+        """Reduce head scores [L,E,H_kv,G,C] to the scope's ranking, given per slot [L,E,H_kv,C]."""
+        if self.scope == "layer-head":
+            return z.amax(dim=3) if self.group == "max" else z.mean(dim=3)
+        best = z.amax(dim=3)
+        if self.scope == "global":
+            return gather_heads(best, view.positions, view.candidates, view.width, over="both", how="amax")
+        return gather_heads(best, view.positions, view.candidates, view.width, over="layers", how="mean")
+
+
+def as_bands(x: Tensor) -> Tensor:
+    """Pair component f with f + D/2 of a rotary vector [..., D] as a complex number, [..., D/2] complex64."""
+    half = x.shape[-1] // 2
+    return torch.complex(x[..., :half].contiguous(), x[..., half:].contiguous())
+
+
+def z_normalise(x: Tensor, mask: Tensor) -> Tensor:
+    """Return (x - mean) / max(std, 1e-6) over the last dimension's masked entries, population std; others become 0."""
+    mask = mask.expand_as(x)
+    n = mask.sum(dim=-1, keepdim=True).clamp(min=1)
+    mean = x.masked_fill(~mask, 0.0).sum(dim=-1, keepdim=True) / n
+    centred = (x - mean).masked_fill(~mask, 0.0)
+    std = (centred.square().sum(dim=-1, keepdim=True) / n).sqrt()
+    return centred / std.clamp(min=1e-6)
+
+
+def _head_noise(view: View, z: Tensor) -> Tensor:
+    n_layers, _, n_heads, group, _ = z.shape
+    layer = torch.arange(n_layers, device=z.device)[:, None, None, None, None]
+    head = torch.arange(n_heads * group, device=z.device).view(1, 1, n_heads, group, 1)
+    return hash_uniform(layer, head, view.positions[:, :, :, None])

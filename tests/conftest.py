@@ -1,0 +1,58 @@
+"""Shared fixtures: toy models of every supported family, and the folders of data that lie outside the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from designspace.models.calibration import QueryStatistics
+from designspace.models.loading import LoadedModel, prepare
+
+REPOSITORY = Path(__file__).parent.parent
+GOLDEN = Path(os.environ.get("DESIGNSPACE_GOLDEN", REPOSITORY / "../shared/golden"))
+SHARED_DATA = Path(os.environ.get("DESIGNSPACE_SHARED", REPOSITORY / "../shared")) / "data"
+
+MODEL_FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi3")
+
+
+def toy_model(family: str = "llama", *, layers: int = 2, heads: int = 4, kv_heads: int = 2, seed: int = 0, **extra: object) -> LoadedModel:
+    """Return a tiny random model of one family, ready for the engine."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=97,
+        hidden_size=heads * 16,
+        intermediate_size=64,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=None,
+        pad_token_id=0,
+        initializer_range=0.1,
+        tie_word_embeddings=False,
+        **({"head_dim": 16} if family in ("llama", "qwen3", "mistral") else {}),
+        **extra,
+    )
+    torch.manual_seed(seed)
+    return prepare(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+
+
+def toy_statistics(loaded: LoadedModel, seed: int = 0) -> QueryStatistics:
+    """Return made-up query statistics of the right shape."""
+    geometry = loaded.geometry
+    generator = torch.Generator().manual_seed(seed)
+    shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
+    mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
+    return QueryStatistics(mean, mean.abs() * 1.5, "toy", 1, "toy", "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def toy_llama() -> LoadedModel:
+    """A two-layer Llama with two KV heads."""
+    return toy_model("llama")
