@@ -27,7 +27,9 @@ _QUERY_BLOCK = 256  # queries per block where prompt attention is formed explici
 class Pass(Protocol):
     """One forward pass over the model's layers."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         """Return the attention output [B,T,H_q,D] of post-RoPE query [B,H_q,T,D], key and value [B,H_kv,T,D]."""
 
 
@@ -60,7 +62,9 @@ class DecodePass:
     def __init__(self, cache: SlotCache) -> None:
         self.cache = cache
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         """Write the token, then attend to everything held, the token included."""
         cache, group = self.cache, self.cache.geometry.group
         keys, values, positions = cache.append(layer, key[:, :, 0], value[:, :, 0])
@@ -68,7 +72,9 @@ class DecodePass:
         if window is not None:
             visible = visible & (positions > (cache.next_position - window)[:, None, None])
         # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
-        bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)[:, :, None]
+        bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)[
+            :, :, None
+        ]
         grouped = query.unflatten(1, (-1, group)).squeeze(3)  # [B,H_kv,G,D]: the group's heads as queries of one head
         if cache.observers.wants_weights:
             logits = grouped.float() @ keys.float().mT * scaling + bias.float()
@@ -92,7 +98,9 @@ class PrefillPass:
         self._accumulated: list[Tensor] = []
         self._last: list[Tensor] = []
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         """Attend causally and keep the layer's keys, values and what is needed of queries and attention."""
         self._keys.append(key)
         self._values.append(value)

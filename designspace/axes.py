@@ -216,11 +216,15 @@ class Mechanism:
         """Return why this composition is refused; empty when it is legal."""
         reasons = []
         if self.scoring.keeps_everything and self.cadence.compresses:
-            reasons.append(f"scoring 'full' ranks nothing, so cadence {self.cadence.kind!r} has nothing to cut: use 'never'")
+            reasons.append(
+                f"scoring 'full' ranks nothing, so cadence {self.cadence.kind!r} has nothing to cut: use 'never'"
+            )
         if not self.scoring.keeps_everything and not self.cadence.compresses:
             reasons.append(f"cadence 'never' makes no event, so scoring {self.scoring.kind!r} would have no effect")
         if not self.cadence.compresses and self.head_routing.kind != "uniform":
-            reasons.append(f"cadence 'never' makes no event, so head routing {self.head_routing.kind!r} would have no effect")
+            reasons.append(
+                f"cadence 'never' makes no event, so head routing {self.head_routing.kind!r} would have no effect"
+            )
         return reasons
 
     @property
@@ -260,6 +264,6 @@ class Mechanism:
             )
         return schedule
 
-    def override(self, name: str, **axes: Strategy) -> Mechanism:
+    def override(self, name: str, **axes: Any) -> Mechanism:
         """Return this mechanism under another name with some axes replaced."""
         return replace(self, name=name, summary=f"{self.name} with another {', '.join(axes)}", **axes)

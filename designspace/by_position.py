@@ -12,7 +12,13 @@ from torch import Tensor
 
 
 def gather_heads(
-    x: Tensor, positions: Tensor, valid: Tensor, width: int, *, over: Literal["heads", "layers", "both"], how: Literal["mean", "amax"]
+    x: Tensor,
+    positions: Tensor,
+    valid: Tensor,
+    width: int,
+    *,
+    over: Literal["heads", "layers", "both"],
+    how: Literal["mean", "amax"],
 ) -> Tensor:
     """Reduce a per-slot quantity over the heads (or layers, or both) that hold the same token, and give it back per slot.
 

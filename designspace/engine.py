@@ -124,13 +124,14 @@ class Engine:
         self._in_flight: dict[int, _Row] = {}
 
     def _needed_capacity(self) -> int:
-        """Slots per head: the largest share plus what may come before the next event, or the longest uncut text."""
-        share = self.mechanism.head_routing.largest_share(
-            self.schedule.high, self.loaded.geometry, sum(self.protection)
-        )
-        longest = self.max_prompt_tokens + self.max_new_tokens
-        ragged = share + self.schedule.slack if self.mechanism.budget_applies else 0
-        return min(max(self.schedule.peak_bound(self.max_prompt_tokens, self.max_new_tokens), ragged), longest) + 1
+        """Slots per head: the largest mean size, and what the largest share has above it; at most the longest text."""
+        schedule, longest = self.schedule, self.max_prompt_tokens + self.max_new_tokens
+        peak = schedule.peak_bound(self.max_prompt_tokens, self.max_new_tokens)
+        if not self.mechanism.budget_applies:
+            return peak + 1
+        routing, geometry = self.mechanism.head_routing, self.loaded.geometry
+        excess = routing.largest_share(schedule.high, geometry, sum(self.protection)) - schedule.high
+        return min(peak + excess, longest) + 1
 
     def _new_cache(self) -> SlotCache:
         return SlotCache(
@@ -254,7 +255,9 @@ class Engine:
             account, n_heads = self.ledger.accounts[row], self.loaded.geometry.n_heads_total
             size, rest = divmod(account.tokens_per_step[-1], n_heads)
             if rest:
-                raise InvariantViolation(f"a row holds {account.tokens_per_step[-1]} tokens, not a multiple of {n_heads} heads")
+                raise InvariantViolation(
+                    f"a row holds {account.tokens_per_step[-1]} tokens, not a multiple of {n_heads} heads"
+                )
             if self.schedule.due(self._in_flight[row].n_steps, size, account.n_events):
                 due.append(row)
         chunk = min(_EVENT_ROWS, self.rows)

@@ -16,7 +16,9 @@ from designspace.view import Observed
 class Observers:
     """Per-row query window, accumulated attention and newest attention row, as far as needed."""
 
-    def __init__(self, needs: Needs, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, needs: Needs, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.needs, self.geometry = needs, geometry
         n_layers, n_query, n_kv = geometry.n_layers, geometry.n_query_heads, geometry.n_kv_heads
         window = (n_layers, rows, n_query, needs.queries, geometry.head_dim)
@@ -56,13 +58,16 @@ class Observers:
 
     def load(self, rows: Tensor, observed: Observed) -> None:
         """Replace rows [E] by what was observed of their prompts."""
-        if self.queries is not None and self.query_positions is not None:
-            self.queries[:, rows] = observed.queries
+        pairs = (
+            (self.queries, observed.queries),
+            (self.accumulated, observed.accumulated),
+            (self.last, observed.last),
+        )
+        for held, seen in pairs:
+            if held is not None and seen is not None:
+                held[:, rows] = seen
+        if self.query_positions is not None and observed.query_positions is not None:
             self.query_positions[rows] = observed.query_positions
-        if self.accumulated is not None:
-            self.accumulated[:, rows] = observed.accumulated
-        if self.last is not None:
-            self.last[:, rows] = observed.last
 
     def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> None:
         """Move per-slot state along with the slots; order, filled: [L,E,H_kv,C]. Free slots forget."""

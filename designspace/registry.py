@@ -24,7 +24,9 @@ def _strategy_points() -> Mapping[tuple[str, str], EntryPoint]:
     for point in entry_points(group=STRATEGY_GROUP):
         axis, _, kind = point.name.partition(".")
         if (axis, kind) in points and points[axis, kind].value != point.value:
-            raise DesignspaceError(f"two packages register {axis} {kind!r}: {points[axis, kind].value} and {point.value}")
+            raise DesignspaceError(
+                f"two packages register {axis} {kind!r}: {points[axis, kind].value} and {point.value}"
+            )
         points[axis, kind] = point
     return points
 

@@ -16,7 +16,9 @@ def rank_descending(scores: Tensor, candidates: Tensor) -> Tensor:
     floor = torch.finfo(scores.dtype).min
     masked = scores.clamp(min=floor).masked_fill(~candidates, -torch.inf)
     order = masked.shape[-1] - 1 - torch.argsort(masked.flip(-1), dim=-1, descending=True, stable=True)
-    return torch.empty_like(order).scatter_(-1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order))
+    return torch.empty_like(order).scatter_(
+        -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
+    )
 
 
 def keep_protected(view: View, shares: Tensor) -> Tensor:

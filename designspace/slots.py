@@ -133,14 +133,23 @@ class SlotCache:
     def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:
         """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
         if int(kept.counts.amax()) > self.capacity:
-            raise InvariantViolation(f"an event kept {int(kept.counts.amax())} tokens in one head of {self.capacity} slots")
+            raise InvariantViolation(
+                f"an event kept {int(kept.counts.amax())} tokens in one head of {self.capacity} slots"
+            )
         missing = self.capacity - kept.order.shape[-1]
         order = torch.nn.functional.pad(kept.order, (0, missing)) if missing > 0 else kept.order[..., : self.capacity]
         filled = torch.arange(self.capacity, device=order.device) < kept.counts[..., None]
         return order, filled
 
     def _move(
-        self, rows: Tensor, keys: Tensor, values: Tensor, positions: Tensor, order: Tensor, filled: Tensor, counts: Tensor
+        self,
+        rows: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        positions: Tensor,
+        order: Tensor,
+        filled: Tensor,
+        counts: Tensor,
     ) -> None:
         """Replace rows [E] by the packed tokens of keys, values [L,E,H_kv,C',D] and positions [L,E,H_kv,C']."""
         index = order[..., None].expand(*order.shape, self.geometry.head_dim)
@@ -158,5 +167,7 @@ class SlotCache:
             observed.queries,
             observed.query_positions,
             None if accumulated is None else move_slots(accumulated, order, filled),
-            None if last is None else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
+            None
+            if last is None
+            else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
         )

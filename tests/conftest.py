@@ -15,10 +15,14 @@ REPOSITORY = Path(__file__).parent.parent
 GOLDEN = Path(os.environ.get("DESIGNSPACE_GOLDEN", REPOSITORY / "../shared/golden"))
 SHARED_DATA = Path(os.environ.get("DESIGNSPACE_SHARED", REPOSITORY / "../shared")) / "data"
 
+torch.set_num_threads(1)  # toy tensors: threads cost more than they give, and pytest runs several processes
+
 MODEL_FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi3")
 
 
-def toy_model(family: str = "llama", *, layers: int = 2, heads: int = 4, kv_heads: int = 2, seed: int = 0, **extra: object) -> LoadedModel:
+def toy_model(
+    family: str = "llama", *, layers: int = 2, heads: int = 4, kv_heads: int = 2, seed: int = 0, **extra: object
+) -> LoadedModel:
     """Return a tiny random model of one family, ready for the engine."""
     from transformers import AutoConfig, AutoModelForCausalLM
 

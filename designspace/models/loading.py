@@ -93,7 +93,9 @@ def geometry_of(model: Any) -> Geometry:
     config, rotary = model.config, getattr(model.model, "rotary_emb", None)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if rotary is None or not kinds <= {"full_attention", "sliding_attention"}:
-        raise ModelError(f"model type {config.model_type!r} is not supported: rotary positions and ordinary attention needed")
+        raise ModelError(
+            f"model type {config.model_type!r} is not supported: rotary positions and ordinary attention needed"
+        )
     return Geometry(
         n_layers=config.num_hidden_layers,
         n_query_heads=config.num_attention_heads,

@@ -45,7 +45,9 @@ class TaskSpec:
         if self.problems is not None and self.problems < 1:
             raise DeclarationError(f"problems must be at least 1, got problems={self.problems}")
         if self.path is not None and not kind.takes_path:
-            raise DeclarationError(f"task {self.name!r} generates its problems and takes no path, got path={self.path!r}")
+            raise DeclarationError(
+                f"task {self.name!r} generates its problems and takes no path, got path={self.path!r}"
+            )
         if self.problems is None and not kind.takes_path:
             raise DeclarationError(f"task {self.name!r} generates its problems: say how many, e.g. problems: 64")
 

@@ -27,5 +27,9 @@ class EveryStep(Cadence):
         """Return the schedule: c = b - 1 for a mean or a peak of b, c = b for a nominal b."""
         target = budget.tokens if budget.of == "nominal" else budget.tokens - 1
         if target < 1:
-            raise InfeasibleBudget(f"cadence 'every-step' needs a {budget.of} budget of at least 2 tokens, got {budget.tokens}")
-        return EveryKSchedule(low=target, high=target, slack=1, steady_mean=target + 1.0, interval=1, prefill=self.prefill)
+            raise InfeasibleBudget(
+                f"cadence 'every-step' needs a {budget.of} budget of at least 2 tokens, got {budget.tokens}"
+            )
+        return EveryKSchedule(
+            low=target, high=target, slack=1, steady_mean=target + 1.0, interval=1, prefill=self.prefill
+        )

@@ -32,7 +32,9 @@ class Sampling(Decoding):
     def __post_init__(self) -> None:
         """Check the parameters."""
         if self.temperature <= 0:
-            raise DeclarationError(f"temperature must be above 0 (use greedy for 0), got temperature={self.temperature}")
+            raise DeclarationError(
+                f"temperature must be above 0 (use greedy for 0), got temperature={self.temperature}"
+            )
         if not 0 < self.top_p <= 1:
             raise DeclarationError(f"top_p must be within (0, 1], got top_p={self.top_p}")
 
@@ -44,7 +46,9 @@ class Sampling(Decoding):
 
     def nucleus(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cumulative mass of the kept tokens in falling order of probability, and their ids. Both [B,V]."""
-        probabilities, order = torch.softmax(logits.double() / self.temperature, dim=-1).sort(-1, descending=True, stable=True)
+        probabilities, order = torch.softmax(logits.double() / self.temperature, dim=-1).sort(
+            dim=-1, descending=True, stable=True
+        )
         before = probabilities.cumsum(dim=-1) - probabilities
         kept = torch.where(before < self.top_p, probabilities, torch.zeros_like(probabilities))
         kept[:, 0] = probabilities[:, 0]

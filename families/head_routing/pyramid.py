@@ -23,7 +23,9 @@ def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float
     """
     first = min(2 * budget - budget / beta, cap)
     last = 2 * budget - first
-    return torch.linspace(first, last, n_layers, dtype=torch.float64) if n_layers > 1 else torch.tensor([budget]).double()
+    return (
+        torch.linspace(first, last, n_layers, dtype=torch.float64) if n_layers > 1 else torch.tensor([budget]).double()
+    )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from designspace.slot_store import SlotStore
 class FullStore(SlotStore):
     """keys, values: [L,B,H_kv,C,D] in the model's type."""
 
-    def __init__(
-        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
         shape = (geometry.n_layers, rows, geometry.n_kv_heads, capacity, geometry.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)

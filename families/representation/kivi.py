@@ -133,7 +133,9 @@ class KiviStore(SlotStore):
         bits, group, residual = self.config.bits, self.config.group, self.config.residual
         at = (layers, rows)
         key_codes = unpack(self.key_codes[at], bits).unflatten(-2, (-1, group))
-        keys = dequantise(key_codes, self.key_scale[at][..., None, :], self.key_minimum[at][..., None, :]).flatten(-3, -2)
+        keys = dequantise(key_codes, self.key_scale[at][..., None, :], self.key_minimum[at][..., None, :]).flatten(
+            -3, -2
+        )
         value_codes = unpack(self.value_codes[at], bits).unflatten(-1, (-1, group))
         values = dequantise(value_codes, self.value_scale[at][..., None], self.value_minimum[at][..., None]).flatten(-2)
         slot = torch.arange(self.capacity, device=counts.device)

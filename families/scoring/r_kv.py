@@ -66,7 +66,9 @@ class RKV(Scoring):
 
     def redundancy(self, view: View) -> Tensor:
         """Return the softmax of the mean similarity to the other held keys, [L,E,H_kv,C]."""
-        unit = torch.nn.functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(~view.valid[..., None], 0.0)
+        unit = torch.nn.functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(
+            ~view.valid[..., None], 0.0
+        )
         cosine = unit @ unit.mT  # [L,E,H,C,C]
         cosine.diagonal(dim1=-2, dim2=-1).zero_()
         above = (cosine > self.threshold) & view.valid[..., None, :] & view.valid[..., None]

@@ -86,6 +86,8 @@ def window_attention(view: View) -> Tensor:
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
     logits = logits / view.geometry.head_dim**0.5
     seen = view.query_positions >= 0  # [E,w]
-    visible = view.valid[:, :, :, None, :] & (view.positions[:, :, :, None, :] <= view.query_positions[None, :, None, :, None])
+    visible = view.valid[:, :, :, None, :] & (
+        view.positions[:, :, :, None, :] <= view.query_positions[None, :, None, :, None]
+    )
     weights = masked_softmax(logits, visible[:, :, :, None])
     return weights.mean(dim=3).sum(dim=3) / seen.sum(dim=-1).clamp(min=1)[None, :, None, None]

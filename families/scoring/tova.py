@@ -37,5 +37,7 @@ class TOVA(Scoring):
     def score(self, view: View) -> Tensor:
         """Return the layer-wide mean attention, [L,E,H_kv,C]."""
         n_layers, n_rows, _, n_slots = view.last.shape
-        by_kv_head = view.last.view(n_layers, n_rows, view.geometry.n_kv_heads, view.geometry.group, n_slots).mean(dim=3)
+        by_kv_head = view.last.view(n_layers, n_rows, view.geometry.n_kv_heads, view.geometry.group, n_slots).mean(
+            dim=3
+        )
         return gather_heads(by_kv_head, view.positions, view.valid, view.width, over="heads", how="mean")

@@ -11,11 +11,11 @@ from torch import Tensor
 from designspace.axes import Needs, Scoring, Selector
 from designspace.by_position import gather_heads
 from designspace.errors import DeclarationError
+from designspace.models.calibration import Q_STATISTICS
+from designspace.rotary import as_bands
 from designspace.sampling import hash_uniform
 from designspace.view import View
 from families.scoring.selectors.top_k import TopK
-
-Q_STATISTICS = "q-stats"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TriAttention(Scoring):
     def head_scores(self, view: View) -> Tensor:
         """Return S for every query head, [L,E,H_kv,G,C] float32, from the rotated keys: no RoPE inversion is needed."""
         geometry, stats = view.geometry, view.statistics
-        scale = geometry.attention_scaling**2
+        scale = geometry.attention_scaling  # a held key was rotated by a cos, a sin, so it carries one a of a^2 already
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
         bands = as_bands(view.keys.float())  # [L,E,H,C,F] complex
         centre = stats.mean.to(bands.device).view(shape)  # [L,1,H,G,F] complex
@@ -99,7 +99,9 @@ class TriAttention(Scoring):
     def _trigonometric(self, view: View, centre: Tensor, bands: Tensor) -> Tensor:
         frequency = view.geometry.inv_freq.double().to(bands.device)
         # Phases in float64: at offsets of 65,536 float32 phases are wrong by 1e-3.
-        angle = (view.next_position.double()[:, None, None] + self.offsets().to(bands.device)[None, :, None]) * frequency
+        angle = (
+            view.next_position.double()[:, None, None] + self.offsets().to(bands.device)[None, :, None]
+        ) * frequency
         turn = torch.polar(torch.ones_like(angle), angle)  # [E, offsets, F]
         turn = turn.mean(dim=1, keepdim=True) if self.aggregate == "mean" else turn
         query = (centre[:, :, :, :, None].to(torch.complex128) * turn[None, :, None, None]).to(torch.complex64)
@@ -115,12 +117,6 @@ class TriAttention(Scoring):
         if self.scope == "global":
             return gather_heads(best, view.positions, view.candidates, view.width, over="both", how="amax")
         return gather_heads(best, view.positions, view.candidates, view.width, over="layers", how="mean")
-
-
-def as_bands(x: Tensor) -> Tensor:
-    """Pair component f with f + D/2 of a rotary vector [..., D] as a complex number, [..., D/2] complex64."""
-    half = x.shape[-1] // 2
-    return torch.complex(x[..., :half].contiguous(), x[..., half:].contiguous())
 
 
 def z_normalise(x: Tensor, mask: Tensor) -> Tensor:

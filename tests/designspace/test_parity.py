@@ -44,14 +44,18 @@ def test_logits_equal_sdpa_with_dynamic_cache(family: str, window: int | None, m
     recorded: list[torch.Tensor] = []
     choose = Greedy.choose
     monkeypatch.setattr(
-        Greedy, "choose", lambda self, logits, uniforms: (recorded.append(logits.clone()), choose(self, logits, uniforms))[1]
+        Greedy,
+        "choose",
+        lambda self, logits, uniforms: (recorded.append(logits.clone()), choose(self, logits, uniforms))[1],
     )
     engine = Engine(
         loaded, mechanism("full").override("full", decoding=Greedy()), None,
         rows=len(prompts), max_new_tokens=N_NEW, max_prompt_tokens=max(PROMPT_LENGTHS),
     )  # fmt: skip
 
-    done = {g.problem_id: g for g in engine.generate(Request(str(i), tuple(p), bytes(16)) for i, p in enumerate(prompts))}
+    done = {
+        g.problem_id: g for g in engine.generate(Request(str(i), tuple(p), bytes(16)) for i, p in enumerate(prompts))
+    }
 
     first, steps = recorded[: len(prompts)], recorded[len(prompts) :]
     for i, prompt in enumerate(prompts):

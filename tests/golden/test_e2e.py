@@ -71,7 +71,9 @@ def case_mechanism(tensors: dict[str, Tensor], parameters: dict[str, Any]) -> Me
     length = len(tensors["prompt"]) + parameters["new_tokens"]
     by_position = torch.arange(length).float().expand(*tensors["budgets"].shape, length)
     scoring = GivenPriority(
-        priorities=tensors.get("priorities", by_position), sinks=parameters["sinks"], recent=parameters["protected_recent"]
+        priorities=tensors.get("priorities", by_position),
+        sinks=parameters["sinks"],
+        recent=parameters["protected_recent"],
     )
     return Mechanism("case", scoring, Uniform(), cadence, FullPrecision(), Greedy())
 
@@ -91,7 +93,9 @@ def test_engine_reproduces_tokens_and_sizes(file: Path) -> None:
     rule = case_mechanism(tensors, meta["parameters"])
     budget = Budget(int(tensors["budgets"][0, 0]), "nominal") if "budgets" in tensors else None
 
-    generation = run(golden_model(meta["model_file"]), rule, budget, tensors["prompt"].tolist(), meta["parameters"]["new_tokens"])
+    generation = run(
+        golden_model(meta["model_file"]), rule, budget, tensors["prompt"].tolist(), meta["parameters"]["new_tokens"]
+    )
 
     assert list(generation.token_ids) == tensors["tokens"].tolist()
     if "attended_sizes" in tensors:
@@ -137,7 +141,10 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
 
     assert tokens == tensors["tokens"].tolist()
     assert torch.equal(torch.stack(sizes), tensors["attended_sizes"])
-    resident = [set(cache.positions[l, 0, h].tolist()) - {-1} for l, h in torch.cartesian_prod(*map(torch.arange, tensors["budgets"].shape))]
+    resident = [
+        set(cache.positions[layer, 0, head].tolist()) - {-1}
+        for layer, head in torch.cartesian_prod(*map(torch.arange, tensors["budgets"].shape))
+    ]
     assert resident == [set(x.nonzero()[:, 0].tolist()) for x in tensors["final_resident"].flatten(0, 1)]
 
 
@@ -150,7 +157,9 @@ def cut(positions: Tensor, tensors: dict[str, Tensor], parameters: dict[str, Any
         budget = int(tensors["budgets"][layer, head])
         if len(held) > budget:
             others = [x for x in held if x[0] >= parameters["sinks"]]
-            protected = [x for x in held if x[0] < parameters["sinks"]] + others[len(others) - parameters["protected_recent"] :]
+            protected = [x for x in held if x[0] < parameters["sinks"]] + others[
+                len(others) - parameters["protected_recent"] :
+            ]
             free = [x for x in held if x not in protected]
             free.sort(key=lambda x: -float(tensors["priorities"][layer, head, x[0]]))
             held = sorted(protected + free[: budget - len(protected)])

@@ -1,0 +1,1 @@
+"""Running a sweep: the worker, two executors with the same semantics, and the scheduling between them."""

@@ -1,0 +1,130 @@
+"""Attaching to Ray, or starting a small one: address rule, quiet start, short paths."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.attempt import ExecutorError
+from cluster.cores import usable_cores
+
+# Below a longer path the names of Ray's sockets exceed the 107 bytes that the kernel allows.
+_MAX_TEMP_DIR_CHARS = 60
+# Only summaries travel through Ray, rows go to Parquet, so the smallest store Ray takes without complaint will do.
+_OBJECT_STORE_BYTES = 100 * 2**20
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How many actors, and what each asks Ray for."""
+
+    n_actors: int
+    threads: int
+    n_gpus: int
+
+    @property
+    def device(self) -> str:
+        """Where an actor puts its model."""
+        return "cuda" if self.n_gpus else "cpu"
+
+
+def resolved_address(address: str | None) -> str:
+    """Return the address to use: the argument, else `RAY_ADDRESS`, else `local`.
+
+    `local` is never left out: without an address Ray would attach to the last cluster started on the host, whoever
+    started it.
+    """
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+@contextmanager
+def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Connect to Ray for the duration of the block; a Ray that the caller has connected already is used and left.
+
+    Args:
+        address: see `resolved_address`.
+        n_cores: CPUs that a local Ray should believe in; None = those this process may use.
+        say: told when a local Ray is started, since that takes seconds.
+
+    Raises:
+        ExecutorError: no cluster at that address.
+    """
+    # Set before Ray is imported, which reads some of them then; a user's own settings win.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Under `uv run` Ray would replay that command on every worker and replace PYTHONPATH; environments are pre-built.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # The coming default; unset, Ray prints a warning about it from every CPU-only actor.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    where = resolved_address(address)
+    temp_dir = None
+    if where == "local":
+        temp_dir = _start_local(n_cores, say)
+    else:
+        _attach(where)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if temp_dir is not None:
+            shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def placement(workers: int | None, n_models: int, *, is_local: bool) -> Placement:
+    """Return one actor per GPU if there are any, else `workers` on CPUs (default: one per model, as cores allow)."""
+    import ray
+
+    total = ray.cluster_resources()
+    n_gpus, n_cores = int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1)))
+    if n_gpus:
+        n_actors = min(workers or n_gpus, n_gpus)
+        return Placement(n_actors, threads=max(1, min(4, n_cores // n_gpus)), n_gpus=1)
+    n_actors = workers or max(1, min(n_models, n_cores))
+    largest_node = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    threads = max(1, min(n_cores // n_actors, largest_node))
+    if is_local:
+        # Ray may have been told of more cores than there are, so that all the workers asked for can start.
+        threads = max(1, min(threads, usable_cores() // n_actors))
+    return Placement(n_actors, threads, n_gpus=0)
+
+
+def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None:
+    import ray
+
+    say("starting local Ray (about 5 s)")
+    temp_dir = _short_temp_dir()
+    ray.init(
+        address="local",
+        num_cpus=n_cores or usable_cores(),
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,  # failures come back as data; the rest is noise between progress lines
+        logging_level=logging.ERROR,
+        _temp_dir=None if temp_dir is None else str(temp_dir),
+    )
+    return temp_dir
+
+
+def _attach(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ExecutorError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from error
+
+
+def _short_temp_dir() -> Path | None:
+    """Return a folder for Ray's files if its own choice would be too long, None to leave the choice to Ray."""
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="r", dir="/tmp")) if len(usual) > _MAX_TEMP_DIR_CHARS else None

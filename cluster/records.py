@@ -1,0 +1,71 @@
+"""Rows of the store from what a worker has in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from designspace.engine import ENGINE_VERSION, Generation
+from designspace.tasks.grading import Grade
+from designspace.tasks.problem import Problem
+from sweeps.shards import Shard
+
+# What a generation knows under the names that the store uses too.
+_FROM_GENERATION = (
+    "n_prompt_tokens", "finish_reason", "mean_cache_tokens", "steady_mean_cache_tokens", "peak_cache_tokens",
+    "mean_cache_bytes", "peak_cache_bytes", "mean_read_bytes", "mean_aux_bytes", "n_events", "n_evicted",
+    "cache_tokens_per_step", "wall_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What all rows of one attempt share. `wall_s` covers generating alone."""
+
+    study: str
+    attempt: int
+    worker: str
+    code_id: str
+    started_at: datetime
+    shard_wall_s: float
+
+
+def sample_row(shard: Shard, problem: Problem, generation: Generation, text: str, facts: RunFacts) -> dict[str, Any]:
+    """Return one row of the samples table, but for the ids that the store adds."""
+    cell = shard.cell
+    return {
+        "model": cell.model.name,
+        "task": cell.task.name,
+        "split": cell.task.split,
+        "problem_id": problem.problem_id,
+        "kind": problem.kind,
+        "mechanism": cell.mechanism.name,
+        "budget": "none" if cell.budget is None else str(cell.budget),
+        "budget_tokens": None if cell.budget is None else cell.budget.tokens,
+        "budget_of": None if cell.budget is None else cell.budget.of,
+        "replicate": cell.replicate,
+        "seed": cell.root_seed,
+        "prompt": problem.prompt,
+        "text": text,
+        "n_new_tokens": generation.n_new_tokens,
+        "engine_version": str(ENGINE_VERSION),
+        **asdict(facts),
+        **{name: getattr(generation, name) for name in _FROM_GENERATION},
+    }
+
+
+def grade_row(sample: Mapping[str, Any], gold: str, grade: Grade) -> dict[str, Any]:
+    """Return one row of the grades table, but for the ids that the store adds."""
+    return {
+        "problem_id": sample["problem_id"],
+        "replicate": sample["replicate"],
+        "answer": gold,
+        "extracted": grade.strict_extracted,
+        "grade_status": str(grade.strict_status),
+        "correct": grade.strict_correct,
+        "lenient_extracted": grade.lenient_extracted,
+        "lenient_status": str(grade.lenient_status),
+        "lenient_correct": grade.lenient_correct,
+    }

@@ -1,0 +1,184 @@
+"""Run a sweep: what is left to do, checks, execution, outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from cluster.attempt import WorkerFactory
+from cluster.interrupt import Interrupted
+from cluster.progress import Progress, ProgressMode, make_progress
+from cluster.schedule import Event, OnEvent, ShardQueue
+from cluster.study import study_document
+from cluster.work import find_work
+from cluster.worker import WorkerSettings
+from designspace.errors import DeclarationError, UnknownName
+from designspace.store import ResultsStore
+from sweeps.expand import Cell
+from sweeps.spec import Sweep, load_sweep
+
+ExecutorName = Literal["ray", "inline"]
+
+
+class Executor(Protocol):
+    """What empties a queue."""
+
+    def run(self, queue: ShardQueue, make_worker: WorkerFactory, on_event: OnEvent) -> None:
+        """Attempt every shard until it is done or quarantined."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A shard that was given up in this run."""
+
+    cell: str
+    cell_id: str
+    shard_id: str
+    error: str
+    message: str
+
+
+@dataclass
+class RunOutcome:
+    """What a run did. Of `n_shards`, `n_cached` were done before and `n_left` lie beyond a limit."""
+
+    study: str
+    results: Path
+    n_shards: int
+    n_cached: int
+    n_left: int = 0
+    n_done: int = 0
+    n_rows: int = 0
+    n_new_tokens: int = 0
+    wall_s: float = 0.0
+    quarantined: list[Quarantined] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is in the store."""
+        return self.n_cached + self.n_done == self.n_shards
+
+
+def run_sweep(
+    sweep: Sweep | str | Path,
+    results: str | Path | None = None,
+    *,
+    executor: ExecutorName = "ray",
+    address: str | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    only: Callable[[Cell], bool] | None = None,
+    progress: ProgressMode = "auto",
+) -> RunOutcome:
+    """Run what a results store lacks of a sweep; the same call again resumes.
+
+    Args:
+        sweep: a declaration, or the file that holds it.
+        results: folder of the store; by default `results/<study>`.
+        executor: `ray` for real runs, `inline` to stay in this process.
+        address: a running Ray cluster; by default `RAY_ADDRESS`, else a local Ray is started.
+        workers: number of Ray actors; by default one per GPU, or one per model as far as cores allow.
+        limit: stop after so many shards.
+        only: run the cells for which this is true.
+        progress: `auto`, `plain` or `none`.
+
+    Raises:
+        DeclarationError: the sweep is invalid, or cannot run here; nothing was started.
+        DesignspaceError: the store cannot be written, or no worker starts.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what is committed stays.
+    """
+    sweep = sweep if isinstance(sweep, Sweep) else load_sweep(sweep)
+    display = make_progress(progress)
+    chosen = make_executor(executor, address, workers, display.note)
+    root = (Path(results) if results is not None else default_results(sweep.study)).resolve()
+    work = find_work(sweep, existing_store(root), only)
+    store = ResultsStore.open(root)
+    store.write_study(sweep.study, study_document(sweep, work))
+    outcome = RunOutcome(sweep.study, root, len(work.shards), n_cached=len(work.shards) - len(work.pending))
+    pending = work.pending if limit is None else work.pending[:limit]
+    outcome.n_left = len(work.pending) - len(pending)
+    if pending:
+        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display)
+    return outcome
+
+
+def make_executor(name: ExecutorName, address: str | None, workers: int | None, say: Callable[[str], None]) -> Executor:
+    """Return an executor by name.
+
+    Raises:
+        UnknownName: no such executor.
+        DeclarationError: settings that it cannot follow.
+    """
+    if workers is not None and workers < 1:
+        raise DeclarationError(f"workers must be at least 1, got workers={workers}")
+    if name == "ray":
+        from cluster.ray_executor import RayExecutor
+
+        return RayExecutor(address, workers, say)
+    if name != "inline":
+        raise UnknownName("executor", name, ("inline", "ray"))
+    if address is not None or (workers or 1) > 1:
+        raise DeclarationError("executor 'inline' is one process: it takes neither an address nor several workers")
+    from cluster.inline import InlineExecutor
+
+    return InlineExecutor()
+
+
+def default_results(study: str) -> Path:
+    """Return where a study's results go unless told otherwise."""
+    return Path("results") / study
+
+
+def existing_store(root: Path) -> ResultsStore | None:
+    """Return the store at a folder, None where there is nothing yet.
+
+    Raises:
+        StoreError: the folder holds something else.
+    """
+    return ResultsStore.open(root, create=False) if root.is_dir() and any(root.iterdir()) else None
+
+
+def _execute(
+    executor: Executor, queue: ShardQueue, store: ResultsStore, outcome: RunOutcome, display: Progress
+) -> None:
+    started_s = time.monotonic()
+
+    def on_event(event: Event) -> None:
+        _record(event, store, outcome)
+        display.on_event(event)
+
+    display.start(len(queue), queue.n_rows)
+    try:
+        executor.run(queue, WorkerSettings(store.root, outcome.study), on_event)
+    except KeyboardInterrupt as error:
+        raise error if isinstance(error, Interrupted) else Interrupted() from error
+    finally:
+        outcome.wall_s = time.monotonic() - started_s
+        display.stop()
+
+
+def _record(event: Event, store: ResultsStore, outcome: RunOutcome) -> None:
+    shard, failure = event.ticket.shard, event.failure
+    if event.summary is not None:
+        outcome.n_done += 1
+        outcome.n_rows += event.summary.n_rows
+        outcome.n_new_tokens += event.summary.n_new_tokens if event.summary.generated else 0
+    if failure is None:
+        return
+    reason = {**failure.document(), "quarantined": event.quarantined, "cell": shard.cell.label()}
+    store.record_failure(shard.cell.cell_id, shard.shard_id, event.ticket.attempt, reason)
+    if event.quarantined:
+        outcome.quarantined.append(
+            Quarantined(shard.cell.label(), shard.cell.cell_id, shard.shard_id, failure.error, failure.message)
+        )
+
+
+def _earlier_attempts(store: ResultsStore) -> dict[tuple[str, str], int]:
+    earlier: dict[tuple[str, str], int] = {}
+    for failure in store.failures():
+        key = (failure.cell_id, failure.shard_id)
+        earlier[key] = max(failure.attempt, earlier.get(key, 0))
+    return earlier

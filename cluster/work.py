@@ -1,0 +1,69 @@
+"""What a sweep still has to do, against a store; and whether it can be done here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster.preflight import PreflightError, check_golds, check_models
+from designspace.store import ResultsStore
+from designspace.tasks.grading import GRADER_ID
+from sweeps.expand import Cell, expand, task_data
+from sweeps.shards import Shard, shards
+from sweeps.spec import Sweep
+
+
+@dataclass(frozen=True)
+class Work:
+    """A sweep against a store: its cells, all their shards, and those that are not done."""
+
+    cells: tuple[Cell, ...]
+    shards: tuple[Shard, ...]
+    pending: tuple[Shard, ...]
+
+
+def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], bool] | None = None) -> Work:
+    """Return what is left to do, after checking that it can be done here.
+
+    Raises:
+        PreflightError: tasks, models or calibrations are missing or unfit; every reason at once.
+    """
+    sweep = _with_absolute_paths(sweep)
+    data = {task: task_data(task) for task in sweep.tasks}
+    reasons = [f"task {t.name!r} split {t.split!r}: {d.missing_because}" for t, d in data.items() if d.problems is None]
+    if reasons:
+        raise PreflightError(reasons)
+    cells = tuple(cell for cell in expand(sweep, data) if only is None or only(cell))
+    blocks = tuple(shard for cell in cells for shard in shards(cell, data[cell.task].problems or ()))
+    pending = tuple(shard for shard in blocks if store is None or not is_done(store, shard))
+    to_run = tuple(dict.fromkeys(shard.cell for shard in pending))
+    for task in dict.fromkeys(cell.task for cell in to_run):
+        found = check_golds(data[task].problems or ())
+        reasons += [f"task {task.name!r} split {task.split!r}: {reason}" for reason in found]
+    reasons += check_models(to_run)
+    if reasons:
+        raise PreflightError(reasons)
+    return Work(cells, blocks, pending)
+
+
+def is_done(store: ResultsStore, shard: Shard) -> bool:
+    """Return whether a shard's samples, and this version's grades of them, are stored."""
+    cell_id, shard_id = shard.cell.cell_id, shard.shard_id
+    return store.is_committed(cell_id, shard_id) and store.grades_committed(GRADER_ID, cell_id, shard_id)
+
+
+def _with_absolute_paths(sweep: Sweep) -> Sweep:
+    """Return the sweep with paths that mean the same in another process, whose working folder may differ."""
+    return replace(
+        sweep,
+        models=tuple(
+            replace(model, path=_absolute(model.path), calibration=_absolute(model.calibration))
+            for model in sweep.models
+        ),
+        tasks=tuple(replace(task, path=_absolute(task.path)) for task in sweep.tasks),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())

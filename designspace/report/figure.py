@@ -1,0 +1,186 @@
+"""Accuracy against realised budget: one figure per model and task split.
+
+Colours are those of Okabe and Ito's set, darkened where they would vanish on white; colour, marker and label all tell
+the arms apart. In the SVG every colour is a CSS variable, so that the page decides between light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from designspace.report import wording
+from designspace.report.summary import ArmSummary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GRID, PAPER = "#1a1c1e", "#d8dadd", "#fefefe"
+SERIES = ("#0072b2", "#c75000", "#00805f", "#a8437f", "#9a6a00", "#2a88c8", "#7a4fc0", "#5c6064")
+DARK = {
+    INK: "#e8eaec",
+    GRID: "#3d4248",
+    PAPER: "#16181b",
+    **dict(
+        zip(
+            SERIES,
+            ("#5db4ee", "#ff9a4d", "#3ecfa4", "#f08cc3", "#e6b335", "#9ad4ff", "#b79bff", "#b4b9be"),
+            strict=True,
+        )
+    ),
+}  # the same colours on a dark page
+CSS_NAMES = {INK: "--ink", GRID: "--grid", PAPER: "--paper", **{hue: f"--series-{i}" for i, hue in enumerate(SERIES)}}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 8 hues x 11 markers before a pair repeats
+
+_WIDTH_IN, _HEIGHT_IN = 8.2, 4.4
+_AXES_HEIGHT = 0.84  # of the figure
+_DODGE = 0.012  # of the axis, between arms of one budget
+_LABEL_PITCH_IN = 0.193
+
+
+def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
+    """Draw accuracy over realised mean cache for the arms of one model and task split.
+
+    Matched arms of one budget lie at almost the same cache size, so they are spread a little; unmatched arms have hollow
+    markers and stay where they are. Returns None if no arm with a budget is graded.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    graded = [arm for arm in arms if arm.accuracy is not None and arm.interval is not None]
+    series = _series(graded)
+    if not series:
+        return None
+    with rc_context({"font.size": 10, "text.parse_math": False, "axes.edgecolor": INK, "text.color": INK}):
+        height_in = max(_HEIGHT_IN, (len(series) + 2) * _LABEL_PITCH_IN / _AXES_HEIGHT)
+        figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="none")
+        axes = figure.add_axes((0.085, 0.125, 0.66, _AXES_HEIGHT))
+        budgeted = [arm for members in series.values() for arm in members]
+        left, right = _limits(budgeted)
+        axes.set_xlim(left, right)
+        axes.set_ylim(-2, 104)
+        _dress(axes)
+        ends = []
+        for index, (name, members) in enumerate(series.items()):
+            offset = (index - (len(series) - 1) / 2) * _DODGE * (right - left)
+            ends.append((name, *_draw(axes, index, members, offset)))
+        _label(axes, [*ends, *_draw_references(axes, graded)], _LABEL_PITCH_IN / (height_in * _AXES_HEIGHT))
+    return figure
+
+
+def svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element for an HTML page: no outside names, colours as CSS variables, stable bytes.
+
+    Args:
+        figure: what `accuracy_figure` returned.
+        name: makes the ids of this figure distinct from those of others on the page.
+    """
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    with rc_context({"svg.hashsalt": f"designspace-{name}", "svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    for unwanted in ("metadata", "style"):  # a style element inside HTML would hold for the whole page
+        text = re.sub(rf"<{unwanted}\b.*?</{unwanted}>", "", text, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", lambda tag: _retag(tag.group(), name), text)
+
+
+def _retag(tag: str, name: str) -> str:
+    # Labels cannot match: in their text `<` and `>` are escaped, so they are never inside a tag.
+    tag = re.sub(r'\s(xmlns(:\w+)?)="[^"]*"', "", tag)  # an SVG inside HTML needs none
+    tag = re.sub(r'\bid="', f'id="{name}-', tag)
+    tag = re.sub(r'href="#', f'href="#{name}-', tag)
+    tag = tag.replace("url(#", f"url(#{name}-")
+    return re.sub(
+        r"#[0-9a-f]{6}\b",
+        lambda hue: f"var({CSS_NAMES[hue.group()]})" if hue.group() in CSS_NAMES else hue.group(),
+        tag,
+    )
+
+
+def _series(arms: Sequence[ArmSummary]) -> dict[str, list[ArmSummary]]:
+    found: dict[str, list[ArmSummary]] = {}
+    for arm in sorted(arms, key=lambda arm: (arm.mechanism, arm.mean_cache_tokens)):
+        if arm.budget_tokens is not None:
+            found.setdefault(arm.mechanism, []).append(arm)
+    return found
+
+
+def _limits(arms: Sequence[ArmSummary]) -> tuple[float, float]:
+    low, high = (pick(arm.mean_cache_tokens for arm in arms) for pick in (min, max))
+    margin = 0.12 * (high - low) if high - low > 0.05 * high else 0.25 * max(high, 1.0)
+    return max(0.0, low - margin), high + margin
+
+
+def _dress(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    axes.set_xlabel("realised mean cache, tokens per (layer, KV head)", color=INK)
+    axes.set_ylabel("accuracy, %", color=INK)
+    axes.set_yticks(range(0, 101, 20))
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw(axes: Axes, index: int, arms: Sequence[ArmSummary], offset: float) -> tuple[float, float, str]:
+    hue, marker = SERIES[index % len(SERIES)], _MARKERS[index % len(_MARKERS)]
+    xs = [arm.mean_cache_tokens + (0.0 if arm.comparison == "unmatched" else offset) for arm in arms]
+    ys = [100 * (arm.accuracy or 0.0) for arm in arms]
+    axes.plot(xs, ys, color=hue, linewidth=1.2, alpha=0.55, zorder=2)
+    for arm, x, y in zip(arms, xs, ys, strict=True):
+        if arm.interval is not None:
+            below, above = max(0.0, y - 100 * arm.interval.low), max(0.0, 100 * arm.interval.high - y)
+            axes.errorbar(x, y, [[below], [above]], color=hue, elinewidth=1.1, capsize=0, alpha=0.7, zorder=2)
+        face = PAPER if arm.comparison == "unmatched" else hue
+        axes.plot(x, y, marker, color=hue, markerfacecolor=face, markersize=6.5, markeredgewidth=1.4, zorder=3)
+    return xs[-1], ys[-1], hue
+
+
+def _draw_references(axes: Axes, arms: Sequence[ArmSummary]) -> list[tuple[str, float | None, float, str]]:
+    found: list[tuple[str, float | None, float, str]] = []
+    for arm in arms:
+        if arm.budget_tokens is None:
+            level = 100 * (arm.accuracy or 0.0)
+            axes.axhline(level, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), zorder=1)
+            found.append((f"{arm.mechanism} ({arm.mean_cache_tokens:.0f} tokens)", None, level, INK))
+    return found
+
+
+def _label(axes: Axes, ends: Sequence[tuple[str, float | None, float, str]], pitch: float) -> None:
+    """Write each arm's name to the right of the axes, pushed apart, with a thin line to its last point."""
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    ranked = sorted(ends, key=lambda end: (end[2], end[0]))
+    heights = spread([(end[2] - low) / (high - low) for end in ranked], pitch)
+    for (name, x, y, hue), height in zip(ranked, heights, strict=True):
+        start = (1.0 if x is None else (x - left) / (right - left), (y - low) / (high - low))
+        axes.plot(
+            [start[0], 1.025], [start[1], height], transform=axes.transAxes, color=hue, linewidth=0.6, alpha=0.45,
+            clip_on=False, zorder=1,
+        )  # fmt: skip
+        text = wording.printable(name if len(name) <= 26 else f"{name[:25]}…")
+        axes.text(1.03, height, text, transform=axes.transAxes, color=hue, va="center", fontsize=9, parse_math=False)
+
+
+def spread(heights: Sequence[float], pitch: float) -> list[float]:
+    """Return sorted heights moved apart to at least `pitch`, each as little as its neighbours allow."""
+    placed = list(heights)
+    for _ in range(200):
+        moved = False
+        for i in range(len(placed) - 1):
+            overlap = pitch - (placed[i + 1] - placed[i])
+            if overlap > 1e-6:
+                placed[i] -= overlap / 2
+                placed[i + 1] += overlap / 2
+                moved = True
+        if not moved:
+            break
+    shift = max(0.0, -placed[0]) - max(0.0, placed[-1] - 1.0) if placed else 0.0
+    return [height + shift for height in placed]

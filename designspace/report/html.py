@@ -1,0 +1,204 @@
+"""The report as one HTML file that needs nothing else: no script, no request, readable from a folder.
+
+Labels and model text are untrusted: everything that is not markup of this module goes through `escape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from designspace.report import wording
+from designspace.report.figure import CSS_NAMES, DARK, accuracy_figure, svg
+from designspace.report.notes import notes
+from designspace.report.summary import TOLERANCE, ArmSummary, summarise
+from designspace.store.commit import atomic_bytes
+
+_COLUMNS: tuple[tuple[str, Callable[[ArmSummary], str]], ...] = (
+    ("accuracy, %", lambda arm: wording.percent(arm.accuracy)),
+    ("95 % interval", wording.interval),
+    ("lenient, %", lambda arm: wording.percent(arm.lenient_accuracy)),
+    ("extracted, %", lambda arm: wording.percent(arm.extraction_rate)),
+    ("accuracy if extracted, %", lambda arm: wording.percent(arm.accuracy_given_extraction)),
+    ("truncated, %", lambda arm: wording.percent(arm.truncation_rate)),
+    ("mean cache, tokens", lambda arm: wording.number(arm.mean_cache_tokens)),
+    ("steady mean, tokens", lambda arm: wording.number(arm.steady_mean_cache_tokens)),
+    ("peak, tokens", lambda arm: wording.number(arm.peak_cache_tokens, 0)),
+    ("held, KiB", lambda arm: wording.kibibytes(arm.mean_cache_bytes)),
+    ("read per step, KiB", lambda arm: wording.kibibytes(arm.mean_read_bytes)),
+    ("auxiliary, KiB", lambda arm: wording.kibibytes(arm.mean_aux_bytes)),
+    ("events per text", lambda arm: wording.number(arm.mean_n_events)),
+    ("texts with events, %", lambda arm: wording.percent(arm.event_share, 0)),
+    ("new tokens per text", lambda arm: wording.number(arm.mean_new_tokens, 0)),
+    ("tokens/s", lambda arm: wording.number(arm.tokens_per_s, 0)),
+    ("texts", lambda arm: str(arm.n_generations)),
+    ("problems", lambda arm: str(arm.n_problems)),
+    ("comparable", lambda arm: wording.comparison(arm) or "yes"),
+)
+
+
+def write_report(
+    table: pa.Table,
+    path: str | Path,
+    *,
+    title: str,
+    environment: Mapping[str, Any],
+    tolerance: float = TOLERANCE,
+) -> Path:
+    """Write the report on these rows to one HTML file, whole or not at all, and return its path.
+
+    The same rows, title and environment give the same bytes.
+
+    Args:
+        table: rows joined with grades, as `ResultsStore.samples().to_table()` gives them.
+        path: the file; it is replaced if it exists.
+        title: heading of the page.
+        environment: versions and the like, shown as a list.
+        tolerance: relative difference of realised means up to which arms count as matched.
+
+    Raises:
+        StoreError: a column is missing, or writing failed.
+    """
+    path = Path(path)
+    arms = summarise(table, tolerance)
+    studies = sorted(set(table["study"].to_pylist())) if "study" in table.column_names else []
+    page = render(arms, title=title, studies=studies, environment=environment, tolerance=tolerance)
+    atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
+    return path
+
+
+def render(
+    arms: Sequence[ArmSummary],
+    *,
+    title: str,
+    studies: Sequence[str],
+    environment: Mapping[str, Any],
+    tolerance: float = TOLERANCE,
+) -> str:
+    """Return the page for these summaries."""
+    n_texts = sum(arm.n_generations for arm in arms)
+    lede = f"{'Studies' if len(studies) > 1 else 'Study'} {', '.join(studies) or wording.MISSING} · {len(arms)} arms · {n_texts:,} texts"
+    sections = []
+    for index, (place, members) in enumerate(groupby(arms, key=lambda arm: (arm.model, arm.task, arm.split))):
+        sections.append(_section(f"{place[0]} · {place[1]}/{place[2]}", list(members), f"figure{index}"))
+    body = [
+        f"<header><h1>{_text(title)}</h1><p class=lede>{_text(lede)}</p></header>",
+        _notes(notes(arms, tolerance)),
+        *(sections or ["<p>No rows yet.</p>"]),
+        _how_to_read(tolerance),
+        _environment(environment),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(title)}</title>\n<style>\n{_style()}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _text(value: object) -> str:
+    return escape(wording.printable(str(value)))
+
+
+def _style() -> str:
+    light = "; ".join(f"{name}: {hue}" for hue, name in CSS_NAMES.items())
+    dark = "; ".join(f"{name}: {DARK[hue]}" for hue, name in CSS_NAMES.items())
+    css = files("designspace.report").joinpath("page.css").read_text(encoding="utf-8")
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{css}"
+
+
+def _notes(found: Sequence[str]) -> str:
+    if not found:
+        return ""
+    items = "".join(f"<li>{_text(note)}</li>" for note in found)
+    return f"<section class=notes><h2>Before you compare</h2><ul>{items}</ul></section>"
+
+
+def _section(heading: str, arms: Sequence[ArmSummary], name: str) -> str:
+    return f"<section><h2>{_text(heading)}</h2>{_figure(arms, heading, name)}{_table(arms, heading)}{_kinds(arms, heading)}</section>"
+
+
+def _figure(arms: Sequence[ArmSummary], heading: str, name: str) -> str:
+    figure = accuracy_figure(arms)
+    if figure is None:
+        return "<p>No graded texts with a budget yet, so there is no figure.</p>"
+    drawing = svg(figure, name).replace(
+        "<svg ", f'<svg role="img" aria-label="Accuracy over cache size, {_text(heading)}" ', 1
+    )
+    return (
+        f"<figure>{drawing}<figcaption>Accuracy over the mean cache that each arm really held, with 95 % intervals. "
+        "Matched arms of one budget are spread sideways a little, for legibility; the table has the exact values. "
+        "Hollow: unmatched. Dashed: full cache.</figcaption></figure>"
+    )
+
+
+def _table(arms: Sequence[ArmSummary], heading: str) -> str:
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name, _ in _COLUMNS)
+    groups = []
+    for budget, members in groupby(arms, key=wording.budget_heading):
+        rows = [f'<tr><th scope="rowgroup" colspan="{len(_COLUMNS) + 1}">{_text(budget)}</th></tr>']
+        for arm in members:
+            cells = "".join(f"<td>{_text(show(arm))}</td>" for _, show in _COLUMNS)
+            state = ' class="unmatched"' if arm.comparison == "unmatched" else ""
+            rows.append(f'<tr{state}><th scope="row">{_text(arm.mechanism)}</th>{cells}</tr>')
+        groups.append(f"<tbody>{''.join(rows)}</tbody>")
+    caption = "Tokens are per (layer, KV head); cache means run over all decode steps of all texts of an arm."
+    return _scrolling(
+        f"<table><caption>{caption}</caption>"
+        f'<thead><tr><th scope="col">mechanism</th>{head}</tr></thead>{"".join(groups)}</table>',
+        f"All arms, {heading}",
+    )
+
+
+def _kinds(arms: Sequence[ArmSummary], heading: str) -> str:
+    sizes: dict[str, int] = {}
+    for arm in arms:
+        for kind in arm.kinds:
+            sizes[kind.kind] = max(sizes.get(kind.kind, 0), kind.n_problems)
+    if len(sizes) < 2:
+        return ""
+    names = sorted(sizes)
+    head = "".join(f'<th scope="col">{_text(name or "other")}<br>({sizes[name]} problems)</th>' for name in names)
+    groups = []
+    for budget, members in groupby(arms, key=wording.budget_heading):
+        rows = [f'<tr><th scope="rowgroup" colspan="{len(names) + 1}">{_text(budget)}</th></tr>']
+        for arm in members:
+            by_kind = {kind.kind: kind.accuracy for kind in arm.kinds}
+            cells = "".join(f"<td>{wording.percent(by_kind.get(name))}</td>" for name in names)
+            rows.append(f'<tr><th scope="row">{_text(arm.mechanism)}</th>{cells}</tr>')
+        groups.append(f"<tbody>{''.join(rows)}</tbody>")
+    return "<h3>Accuracy by kind of problem, %</h3>" + _scrolling(
+        f'<table><thead><tr><th scope="col">mechanism</th>{head}</tr></thead>{"".join(groups)}</table>',
+        f"Accuracy by kind, {heading}",
+    )
+
+
+def _scrolling(table: str, label: str) -> str:
+    return f'<div class=scroll role="region" tabindex="0" aria-label="{_text(label)}">{table}</div>'
+
+
+def _how_to_read(tolerance: float) -> str:
+    return f"""<section><h2>How to read this</h2><ul>
+<li><b>Budget</b> means tokens attended per (layer, KV head). A plain number is the mean over decode steps in the steady
+state; <i>nominal</i> is the size right after an event, <i>peak</i> a cap.</li>
+<li><b>Mean cache</b> is what an arm really held, the fill phase included. Short texts stay below the budget.</li>
+<li><b>Unmatched</b>: the arm's mean cache differs by more than {tolerance:.1%} from the median of the arms with the same
+model, task and budget. Its accuracy is bought with another amount of memory and is not comparable.</li>
+<li><b>Accuracy</b> counts the last boxed answer only; <i>lenient</i> also takes a final-answer phrase or the last number.
+Texts without an answer count as wrong. <i>Accuracy if extracted</i> leaves them out, so it favours arms that give up.</li>
+<li><b>Intervals</b> cover 95 %: Wilson's for one text per problem, a bootstrap over problems for several. Two overlapping
+intervals do not show that two arms are equal: the arms ran on the same problems, which only a paired test uses.</li>
+<li><b>Held</b> bytes are what the method needs, not what is reserved; <b>auxiliary</b> bytes are its bookkeeping.</li>
+</ul></section>"""
+
+
+def _environment(environment: Mapping[str, Any]) -> str:
+    items = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in environment.items())
+    return f"<section><h2>Environment</h2><dl>{items}</dl></section>" if items else ""

@@ -1,0 +1,67 @@
+"""Say in words what a reader of the numbers must know before believing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from designspace.report.summary import TOLERANCE, ArmSummary, GroupKey
+
+
+def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]:
+    """Return the warnings that a set of summaries deserves, in a fixed order; empty when there is nothing to say.
+
+    Args:
+        arms: what `summarise` returned.
+        tolerance: the one given to `summarise`.
+    """
+    groups: dict[GroupKey, list[ArmSummary]] = {}
+    for arm in arms:
+        if arm.budget_tokens is not None:
+            groups.setdefault(arm.group, []).append(arm)
+    found = []
+    for key, members in groups.items():
+        place = f"{key.model}, {key.task}/{key.split}, budget {key.budget}"
+        found += [f"{place}: {text}" for text in _group_notes(members, tolerance)]
+    for arm in arms:
+        found += [f"{_place(arm)}: {text}" for text in _arm_notes(arm)]
+    graders = sorted({grader for arm in arms for grader in arm.grader_ids})
+    if len(graders) > 1:
+        found.append(
+            f"grades come from {len(graders)} graders ({', '.join(graders)}): grade all shards with one of them"
+        )
+    return found
+
+
+def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
+    unmatched = [arm for arm in arms if arm.comparison == "unmatched"]
+    for arm in unmatched:
+        reference = arm.reference_cache_tokens or 0.0
+        off = (arm.mean_cache_tokens - reference) / reference if reference else 0.0
+        yield (
+            f"{arm.mechanism} is unmatched: it held {arm.mean_cache_tokens:.1f} tokens on average, {off:+.1%} from the "
+            f"group's median of {reference:.1f} (tolerance {tolerance:.1%}); do not compare its accuracy with theirs"
+        )
+    means = [arm.mean_cache_tokens for arm in arms if arm.comparison == "matched"]
+    if len(means) > 1 and min(means) > 0 and (spread := max(means) / min(means) - 1) > tolerance:
+        yield f"the matched arms lie up to {spread:.1%} apart, each within {tolerance:.1%} of their median"
+    accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None]
+    if len(accuracies) > 1 and len(set(accuracies)) == 1:
+        yield f"all {len(accuracies)} arms have the same accuracy, so this setting tells nothing apart"
+
+
+def _arm_notes(arm: ArmSummary) -> Iterable[str]:
+    if arm.budget_tokens is not None and arm.event_share == 0:
+        yield "no event at all, so the budget does not bite: the texts are shorter than the budget"
+    elif arm.budget_tokens is not None and arm.event_share < 0.5:
+        yield f"only {arm.event_share:.0%} of the generations had an event"
+    if arm.is_off_target:
+        yield f"the steady mean is {arm.steady_mean_cache_tokens:.1f} tokens, the budget asks for {arm.budget_tokens}"
+    if arm.n_graded < arm.n_generations:
+        yield f"{arm.n_generations - arm.n_graded} of {arm.n_generations} generations are not graded"
+    if arm.n_cells_per_replicate > 1:
+        yield f"the label stands for {arm.n_cells_per_replicate} different configurations: report one study at a time"
+
+
+def _place(arm: ArmSummary) -> str:
+    budget = "" if arm.budget_tokens is None else f", budget {arm.budget}"
+    return f"{arm.model}, {arm.task}/{arm.split}{budget}, {arm.mechanism}"

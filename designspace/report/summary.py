@@ -1,0 +1,265 @@
+"""Boil rows down to one summary per arm, and say which arms may be compared.
+
+An arm is a mechanism at a budget, for a model and a task split. Arms are compared within a group: the same model, task,
+split and budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from designspace.errors import StoreError
+from designspace.statistics import Interval, accuracy_interval
+
+TOLERANCE = 0.02  # of realised means, within which arms count as matched
+NO_BUDGET = "none"
+
+Comparison = Literal["matched", "unmatched", "reference"]
+
+COLUMNS = (
+    "cell_id",
+    "shard_id",
+    "model",
+    "task",
+    "split",
+    "budget",
+    "mechanism",
+    "budget_tokens",
+    "budget_of",
+    "problem_id",
+    "replicate",
+    "kind",
+    "n_new_tokens",
+    "finish_reason",
+    "mean_cache_tokens",
+    "steady_mean_cache_tokens",
+    "peak_cache_tokens",
+    "mean_cache_bytes",
+    "mean_read_bytes",
+    "mean_aux_bytes",
+    "n_events",
+    "shard_wall_s",
+    "grader_id",
+    "extracted",
+    "correct",
+    "lenient_correct",
+)  # what `summarise` reads, and `cache_tokens_per_step` for its length where it is at hand
+
+
+class GroupKey(NamedTuple):
+    """What arms must share to be compared."""
+
+    model: str
+    task: str
+    split: str
+    budget: str
+
+
+@dataclass(frozen=True)
+class KindAccuracy:
+    """Accuracy on one kind of problem."""
+
+    kind: str
+    n_problems: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One arm in numbers. Rates are shares in [0, 1]; None means that there is nothing to compute it from.
+
+    Attributes:
+        accuracy: mean over problems of the share of correct generations, strict reading; graded generations only.
+        extraction_rate: share of graded generations with an answer, strict reading.
+        mean_cache_tokens: tokens attended per (layer, KV head), over all decode steps of all generations; so the bytes.
+        steady_mean_cache_tokens: the same after the first event of each generation that had one.
+        tokens_per_s: new tokens of all shards over the seconds that these shards took.
+        comparison: `reference` for an arm without a budget; otherwise whether its realised mean agrees with
+            `reference_cache_tokens`, the median of the group, within the tolerance.
+        is_off_target: whether the steady mean misses a budget that is declared as a mean by more than the tolerance.
+        n_cells_per_replicate: more than 1 when one label stands for several configurations.
+    """
+
+    model: str
+    task: str
+    split: str
+    budget: str
+    mechanism: str
+    budget_tokens: int | None
+    budget_of: str | None
+    n_generations: int
+    n_problems: int
+    n_graded: int
+    accuracy: float | None
+    interval: Interval | None
+    lenient_accuracy: float | None
+    extraction_rate: float | None
+    accuracy_given_extraction: float | None
+    truncation_rate: float
+    mean_cache_tokens: float
+    steady_mean_cache_tokens: float | None
+    peak_cache_tokens: float
+    mean_cache_bytes: float
+    mean_read_bytes: float
+    mean_aux_bytes: float
+    mean_n_events: float
+    event_share: float
+    mean_new_tokens: float
+    tokens_per_s: float | None
+    comparison: Comparison
+    reference_cache_tokens: float | None
+    is_off_target: bool
+    kinds: tuple[KindAccuracy, ...]
+    grader_ids: tuple[str, ...]
+    n_cells_per_replicate: int
+
+    @property
+    def group(self) -> GroupKey:
+        """What this arm shares with those it is compared with."""
+        return GroupKey(self.model, self.task, self.split, self.budget)
+
+
+def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]:
+    """Summarise rows of the results store, one summary per arm.
+
+    Arms come by model, task and split, full cache first, then by budget, best accuracy first.
+
+    Args:
+        table: rows joined with grades, as `ResultsStore.samples().to_table()` gives them; `COLUMNS` are enough.
+        tolerance: relative difference of realised means up to which an arm counts as matched.
+
+    Raises:
+        StoreError: a column is missing.
+    """
+    arms: dict[tuple[GroupKey, str], list[dict[str, Any]]] = {}
+    for row in _rows(table):
+        group = GroupKey(row["model"], row["task"], row["split"], row["budget"])
+        arms.setdefault((group, row["mechanism"]), []).append(row)
+    summaries = _with_comparison([_summarise_arm(rows, tolerance) for rows in arms.values()], tolerance)
+    return sorted(summaries, key=_order)
+
+
+def to_json(summaries: Sequence[ArmSummary], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return summaries and notes as plain JSON data."""
+    return {"schema": 1, "arms": [asdict(arm) for arm in summaries], "notes": list(notes)}
+
+
+def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise StoreError(f"the report needs the column {missing[0]!r}, which the table lacks")
+    rows = table.select(COLUMNS)
+    if "cache_tokens_per_step" in table.column_names:
+        steps = pc.list_value_length(table["cache_tokens_per_step"])
+    else:  # the last token of a generation is never fed back, so this is one step more than happened
+        steps = table["n_new_tokens"]
+    return rows.append_column("n_steps", steps).to_pylist()
+
+
+def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
+    first, graded = rows[0], [row for row in rows if row["correct"] is not None]
+    outcomes = _by_problem(graded, "correct")
+    answered = [row for row in graded if row["extracted"] is not None]
+    steady = _step_mean(
+        [row for row in rows if row["steady_mean_cache_tokens"] is not None], "steady_mean_cache_tokens"
+    )
+    shards = {row["shard_id"]: row["shard_wall_s"] for row in rows}
+    wall_s = sum(shards.values())
+    return ArmSummary(
+        **{
+            name: first[name]
+            for name in ("model", "task", "split", "budget", "mechanism", "budget_tokens", "budget_of")
+        },
+        n_generations=len(rows),
+        n_problems=len({row["problem_id"] for row in rows}),
+        n_graded=len(graded),
+        accuracy=_problem_mean(outcomes),
+        interval=accuracy_interval(outcomes) if outcomes else None,
+        lenient_accuracy=_problem_mean(_by_problem(graded, "lenient_correct")),
+        extraction_rate=len(answered) / len(graded) if graded else None,
+        accuracy_given_extraction=sum(row["correct"] for row in answered) / len(answered) if answered else None,
+        truncation_rate=sum(row["finish_reason"] == "length" for row in rows) / len(rows),
+        mean_cache_tokens=_step_mean(rows, "mean_cache_tokens") or 0.0,
+        steady_mean_cache_tokens=steady,
+        peak_cache_tokens=max(row["peak_cache_tokens"] for row in rows),
+        mean_cache_bytes=_step_mean(rows, "mean_cache_bytes") or 0.0,
+        mean_read_bytes=_step_mean(rows, "mean_read_bytes") or 0.0,
+        mean_aux_bytes=_step_mean(rows, "mean_aux_bytes") or 0.0,
+        mean_n_events=sum(row["n_events"] for row in rows) / len(rows),
+        event_share=sum(row["n_events"] > 0 for row in rows) / len(rows),
+        mean_new_tokens=sum(row["n_new_tokens"] for row in rows) / len(rows),
+        tokens_per_s=sum(row["n_new_tokens"] for row in rows) / wall_s if wall_s > 0 else None,
+        comparison="reference",
+        reference_cache_tokens=None,
+        is_off_target=_is_off_target(first["budget_tokens"], first["budget_of"], steady, tolerance),
+        kinds=_kinds(graded),
+        grader_ids=tuple(sorted({row["grader_id"] for row in graded})),
+        n_cells_per_replicate=_cells_per_replicate(rows),
+    )
+
+
+def _with_comparison(arms: list[ArmSummary], tolerance: float) -> list[ArmSummary]:
+    means: dict[GroupKey, list[float]] = {}
+    for arm in arms:
+        if arm.budget_tokens is not None:
+            means.setdefault(arm.group, []).append(arm.mean_cache_tokens)
+    judged = []
+    for arm in arms:
+        if arm.budget_tokens is None:
+            judged.append(arm)
+            continue
+        reference = median(means[arm.group])
+        agrees = abs(arm.mean_cache_tokens - reference) <= tolerance * reference
+        comparison: Comparison = "matched" if agrees else "unmatched"
+        judged.append(replace(arm, comparison=comparison, reference_cache_tokens=reference))
+    return judged
+
+
+def _order(arm: ArmSummary) -> tuple[Any, ...]:
+    accuracy = -1.0 if arm.accuracy is None else arm.accuracy
+    return (*arm.group[:3], arm.budget_tokens or 0, arm.budget, -accuracy, arm.mechanism)
+
+
+def _by_problem(rows: Iterable[dict[str, Any]], column: str) -> dict[str, list[bool]]:
+    found: dict[str, list[bool]] = {}
+    for row in rows:
+        found.setdefault(row["problem_id"], []).append(bool(row[column]))
+    return found
+
+
+def _problem_mean(outcomes: dict[str, list[bool]]) -> float | None:
+    return sum(sum(values) / len(values) for values in outcomes.values()) / len(outcomes) if outcomes else None
+
+
+def _step_mean(rows: Sequence[dict[str, Any]], column: str) -> float | None:
+    n_steps = sum(row["n_steps"] for row in rows)
+    if n_steps == 0:  # generations that ended with their first token have no decode step
+        return sum(row[column] for row in rows) / len(rows) if rows else None
+    return sum(row["n_steps"] * row[column] for row in rows) / n_steps
+
+
+def _is_off_target(budget_tokens: int | None, budget_of: str | None, steady: float | None, tolerance: float) -> bool:
+    if budget_tokens is None or budget_of != "mean" or steady is None:
+        return False
+    return abs(steady - budget_tokens) > tolerance * budget_tokens
+
+
+def _kinds(graded: Sequence[dict[str, Any]]) -> tuple[KindAccuracy, ...]:
+    found = []
+    for kind in sorted({row["kind"] for row in graded}):
+        outcomes = _by_problem((row for row in graded if row["kind"] == kind), "correct")
+        found.append(KindAccuracy(kind, len(outcomes), _problem_mean(outcomes) or 0.0))
+    return tuple(found)
+
+
+def _cells_per_replicate(rows: Iterable[dict[str, Any]]) -> int:
+    cells: dict[int, set[str]] = {}
+    for row in rows:
+        cells.setdefault(row["replicate"], set()).add(row["cell_id"])
+    return max(len(ids) for ids in cells.values())

@@ -1,0 +1,83 @@
+"""The report as tables in a terminal, readable at 80 columns and without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from designspace.report import wording
+from designspace.report.summary import ArmSummary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_report(arms: Sequence[ArmSummary], notes: Sequence[str] = (), console: Console | None = None) -> None:
+    """Print one table per model and task split, and the notes.
+
+    Args:
+        arms: what `summarise` returned.
+        notes: warnings to print below.
+        console: where to; by default the standard output, without colour codes when that is no terminal.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    if not arms:
+        console.print("no rows yet")
+        return
+    for table in tables(arms):
+        console.print(table)
+    for note in notes:
+        console.print(Text(f"! {wording.printable(note)}"), soft_wrap=False)
+
+
+def tables(arms: Sequence[ArmSummary]) -> list[Table]:
+    """Return one rich table per model and task split, with a section per budget."""
+    found = []
+    for (model, task, split), members in groupby(arms, key=lambda arm: (arm.model, arm.task, arm.split)):
+        found.append(_table(f"{model} · {task}/{split}", list(members)))
+    return found
+
+
+def _table(title: str, arms: Sequence[ArmSummary]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(wording.printable(title), style="bold"),
+        title_justify="left",
+        caption="accuracy, 95 % interval and extraction in percent; cache in tokens per (layer, KV head)",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("mechanism", overflow="fold", min_width=12)
+    for heading in ("accuracy", "interval", "extr.", "mean", "peak", "tok/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for index, (heading, members) in enumerate(groupby(arms, key=wording.budget_heading)):
+        if index:
+            table.add_section()
+        table.add_row(Text(wording.printable(heading), style="bold"))
+        for arm in members:
+            table.add_row(*(Text(cell) for cell in _cells(arm)))
+    return table
+
+
+def _cells(arm: ArmSummary) -> tuple[str, ...]:
+    return (
+        f"  {wording.printable(arm.mechanism)}",
+        wording.percent(arm.accuracy),
+        wording.interval(arm),
+        wording.percent(arm.extraction_rate, 0),
+        wording.number(arm.mean_cache_tokens),
+        wording.number(arm.peak_cache_tokens, 0),
+        wording.number(arm.tokens_per_s, 0),
+        wording.comparison(arm),
+    )

@@ -1,0 +1,98 @@
+"""Put a file in place whole or not at all, and make it last through a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from designspace.errors import StoreError
+
+STALE_AFTER_S = 24 * 3600.0
+
+
+@contextmanager
+def atomic_file(target: Path, scratch: Path) -> Iterator[BinaryIO]:
+    """Open a scratch file that becomes `target` when the block ends without an exception.
+
+    Readers see the old file, or none, until the new one is complete. `scratch` must be on the file system of `target`.
+    Whatever stops the block, Ctrl-C included, the scratch file is removed and `target` is untouched.
+
+    Raises:
+        StoreError: the file system refused; a commit that failed is never passed over.
+    """
+    try:
+        _make_folder(scratch)
+        _make_folder(target.parent)
+        temporary = scratch / f"{os.getpid()}-{secrets.token_hex(8)}-{target.name[-64:]}"
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error}") from error
+
+
+def atomic_bytes(target: Path, content: bytes, scratch: Path) -> None:
+    """Write `content` to `target` atomically; see `atomic_file`."""
+    with atomic_file(target, scratch) as stream:
+        stream.write(content)
+
+
+def canonical_json(document: Any) -> bytes:
+    """Return a document as JSON that depends on its content alone.
+
+    Raises:
+        StoreError: it holds something that JSON cannot say, NaN and infinity included.
+    """
+    try:
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a stored document must be plain JSON: {error}") from error
+
+
+def sweep_scratch(scratch: Path, now_s: float | None = None) -> list[Path]:
+    """Remove scratch files that a killed process left behind more than a day ago, and return them."""
+    now_s = time.time() if now_s is None else now_s
+    swept = []
+    # Another process may sweep at the same moment, and a store may be read-only: neither is an error.
+    with suppress(OSError):
+        for path in sorted(scratch.iterdir()):
+            with suppress(OSError):
+                if now_s - path.stat().st_mtime > STALE_AFTER_S:
+                    path.unlink()
+                    swept.append(path)
+    return swept
+
+
+def _make_folder(folder: Path) -> None:
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself lives in the folder: without this a power cut may bring the old folder back.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,108 @@
+"""Write results to files for other programs: Parquet (in one file or partitioned), CSV, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
+
+import pyarrow as pa
+
+from designspace.errors import StoreError, did_you_mean
+from designspace.store.commit import atomic_file
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+ExportFormat = Literal["parquet", "csv", "jsonl"]
+
+
+def export_results(
+    dataset: ds.Dataset,
+    path: str | Path,
+    *,
+    file_format: ExportFormat | None = None,
+    partition_by: Sequence[str] = (),
+) -> Path:
+    """Write a dataset to `path`, whole or not at all, and return the path.
+
+    Args:
+        dataset: what `ResultsStore.samples` returned.
+        path: a file, which is replaced if it exists; with `partition_by` a new folder.
+        file_format: taken from the suffix of `path` by default.
+        partition_by: columns that become folders (`model=…/task=…/`), for Parquet only.
+
+    Raises:
+        StoreError: an unknown format or column, a folder that exists already, or writing failed.
+    """
+    path = Path(path)
+    chosen = file_format or ("parquet" if partition_by else path.suffix.lstrip("."))
+    if chosen not in get_args(ExportFormat):
+        raise StoreError(f"export writes {', '.join(get_args(ExportFormat))}, got {chosen!r} from {path.name!r}")
+    table = _plain(dataset.to_table())
+    if partition_by:
+        return _write_partitioned(table, path, chosen, partition_by)
+    with atomic_file(path, path.resolve().parent) as stream:
+        {"parquet": _write_parquet, "csv": _write_csv, "jsonl": _write_jsonl}[chosen](table, stream)
+    return path
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    # Not every reader knows dictionary columns.
+    fields = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, stream, compression="zstd")
+
+
+def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
+    import pyarrow.csv
+
+    for index, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):  # CSV has no lists: write them as JSON
+            texts = [None if value is None else json.dumps(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, type=pa.string()))
+    pyarrow.csv.write_csv(table, stream)
+
+
+def _write_jsonl(table: pa.Table, stream: BinaryIO) -> None:
+    for batch in table.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            stream.write(json.dumps(row, default=_json_value, ensure_ascii=False).encode("utf-8") + b"\n")
+
+
+def _json_value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"no JSON form of {type(value).__name__}")
+
+
+def _write_partitioned(table: pa.Table, path: Path, file_format: str, partition_by: Sequence[str]) -> Path:
+    import pyarrow.dataset as ds
+
+    if file_format != "parquet":
+        raise StoreError(f"partition_by needs the format parquet, got {file_format!r}")
+    for name in partition_by:
+        if name not in table.column_names:
+            raise StoreError(f"unknown column {name!r}{did_you_mean(name, table.column_names)}")
+    if path.exists():
+        raise StoreError(f"{path} exists already: a partitioned export makes a new folder")
+    temporary = path.resolve().parent / f".{path.name}-{secrets.token_hex(8)}"
+    partitioning = ds.partitioning(pa.schema([table.schema.field(name) for name in partition_by]), flavor="hive")
+    try:
+        ds.write_dataset(table, temporary, format="parquet", partitioning=partitioning)
+        os.replace(temporary, path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot write {path}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already unless something failed
+    return path

@@ -1,0 +1,1 @@
+"""The declaration layer: YAML -> validated sweep -> cells with identities -> shards -> plan."""

@@ -1,0 +1,133 @@
+"""From a sweep to its cells: models × tasks × mechanisms × budgets × replicates, in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from designspace.axes import Mechanism
+from designspace.errors import DeclarationError, DesignspaceError
+from designspace.models.calibration import artefact_hash
+from designspace.models.spec import ModelSpec
+from designspace.schedule import Budget
+from designspace.tasks.problem import Problem, content_hash
+from designspace.tasks.task import TaskSpec
+from sweeps.checks import matches
+from sweeps.fields import GenerationSpec
+from sweeps.identity import calibrations_needed, cell_id, identity_document
+from sweeps.spec import Sweep
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of the grid: everything that a worker needs, and its identity.
+
+    Attributes:
+        budget: None where the mechanism has no use for one.
+        identity: the document whose canonical JSON hashes to `cell_id`.
+        provisional: the task's data or a calibration artefact is not here, so a run will have another id.
+    """
+
+    model: ModelSpec
+    task: TaskSpec
+    mechanism: Mechanism
+    budget: Budget | None
+    replicate: int
+    root_seed: int
+    generation: GenerationSpec
+    cell_id: str
+    provisional: bool = False
+    identity: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def label(self) -> str:
+        """Return the cell in words, for progress lines and messages."""
+        budget = "no budget" if self.budget is None else f"budget {self.budget}"
+        task = f"{self.task.name}/{self.task.split}"
+        return f"{self.model.name} · {task} · {self.mechanism.name} · {budget} · replicate {self.replicate}"
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What is here of a task: its problems, or the reason why they are not."""
+
+    problems: tuple[Problem, ...] | None
+    missing_because: str = ""
+
+
+def task_data(task: TaskSpec) -> TaskData:
+    """Return a task's problems if they can be had here."""
+    try:
+        return TaskData(tuple(task.load()))
+    except DesignspaceError as error:
+        return TaskData(None, str(error))
+
+
+def expand(sweep: Sweep, data: Mapping[TaskSpec, TaskData] | None = None) -> tuple[Cell, ...]:
+    """Return the cells of a sweep. A mechanism without a use for budgets runs once per model, task and replicate.
+
+    `data` saves loading the tasks again where the caller has them.
+
+    Raises:
+        DeclarationError: two cells have one identity, so one of them is declared twice under two names.
+    """
+    data = data if data is not None else {task: task_data(task) for task in sweep.tasks}
+    cells = tuple(_cells(sweep, data))
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        first = seen.setdefault(cell.cell_id, cell)
+        if first is not cell:
+            raise DeclarationError(f"two cells are the same run under two names: {first.label()} and {cell.label()}")
+    return cells
+
+
+def _cells(sweep: Sweep, data: Mapping[TaskSpec, TaskData]) -> Iterator[Cell]:
+    refused = {(refusal.mechanism, refusal.budget) for refusal in sweep.refused}
+    hashes = {task: None if found.problems is None else content_hash(found.problems) for task, found in data.items()}
+    artefacts = {name for mechanism in sweep.mechanisms for name in calibrations_needed(mechanism)}
+    for model in sweep.models:
+        calibration = {name: artefact_hash(model, name) for name in artefacts}
+        for task in sweep.tasks:
+            for mechanism in sweep.mechanisms:
+                for budget in sweep.budgets if mechanism.budget_applies else (None,):
+                    if (mechanism.name, str(budget)) in refused:
+                        continue
+                    if any(matches(rule, model, task, budget, mechanism) for rule in sweep.exclude):
+                        continue
+                    for replicate in range(sweep.seeds.count):
+                        yield _cell(sweep, model, task, hashes[task], mechanism, calibration, budget, replicate)
+
+
+def _cell(
+    sweep: Sweep,
+    model: ModelSpec,
+    task: TaskSpec,
+    task_content_hash: str | None,
+    mechanism: Mechanism,
+    calibration: Mapping[str, str | None],
+    budget: Budget | None,
+    replicate: int,
+) -> Cell:
+    document = identity_document(
+        model=model,
+        task=task,
+        task_content_hash=task_content_hash,
+        mechanism=mechanism,
+        calibration=calibration,
+        budget=budget,
+        generation=sweep.generation,
+        replicate=replicate,
+        root_seed=sweep.seeds.root,
+    )
+    return Cell(
+        model=model,
+        task=task,
+        mechanism=mechanism,
+        budget=budget,
+        replicate=replicate,
+        root_seed=sweep.seeds.root,
+        generation=sweep.generation,
+        cell_id=cell_id(document),
+        provisional=task_content_hash is None or None in document["calibration"].values(),
+        identity=document,
+    )

@@ -1,0 +1,227 @@
+"""The fields of a sweep file, section by section: strict and frozen, nothing unknown, nothing converted."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from designspace.schedule import Budget, Reading
+
+SCHEMA_VERSION = 1
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_ALMOST_COMMIT = re.compile(r"(?=.{30,})(?!.{40}$)[0-9a-f]+")
+# The store keeps token counts as int32 and seeds as int64.
+_LARGEST_COUNT = 2**31 - 1
+_LARGEST_SEED = 2**63 - 1
+_MOST_REPLICATES = 10_000
+
+
+def _is_label(text: str) -> str:
+    """Labels end up in tables, file metadata and HTML, where a stray newline or blank is invisible and fatal."""
+    if not text.isprintable() or text != text.strip():
+        raise ValueError(f"must be printable text without blanks at its ends, got {text!r}")
+    return text
+
+
+Label = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_is_label)]
+
+
+class Strict(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Root(Strict):
+    """The top level; sections are checked one by one, so that one bad entry does not hide another.
+
+    Example: `{schema: 1, study: quickstart, models: […], tasks: […], budgets: […], mechanisms: […], seeds: {…},
+    generation: {…}, exclude: […]}`.
+    """
+
+    schema_: int = Field(alias="schema")
+    study: str
+    models: list[Any] = Field(min_length=1)
+    tasks: list[Any] = Field(min_length=1)
+    budgets: list[Any] = []
+    mechanisms: list[Any] = Field(min_length=1)
+    seeds: Any = None
+    generation: dict[str, Any]
+    exclude: list[Any] = []
+
+    @field_validator("study")
+    @classmethod
+    def _study_names_a_folder(cls, study: str) -> str:
+        if not _FOLDER_NAME.fullmatch(study) or study.endswith("."):
+            raise ValueError(
+                f"must be a folder name (letters, digits, '.', '_', '-'; no '.' at either end), got {study!r}"
+            )
+        return study
+
+
+class ModelEntry(Strict):
+    """`pocket-llama`, `{name, hub, revision}` or `{name, path}`; `dtype` and `calibration` go with any of them."""
+
+    name: Label
+    hub: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    calibration: str | None = None
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_is_a_git_name(cls, revision: str | None) -> str | None:
+        if revision is None:
+            return None
+        if not _REVISION.fullmatch(revision):
+            raise ValueError(f"must be a commit id (40 hex digits), a tag or a branch, got {revision!r}")
+        if _ALMOST_COMMIT.fullmatch(revision):
+            raise ValueError(f"a commit id has 40 hex digits, got {len(revision)}: {revision!r}")
+        return revision
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelEntry:
+        if self.hub and self.path:
+            raise ValueError("a model has either hub or path, got both")
+        if self.hub and not self.revision:
+            raise ValueError(
+                "a hub model needs a revision: a commit id (40 hex digits) fixes the weights, 'main' does not"
+            )
+        if self.revision and not self.hub:
+            raise ValueError("revision needs hub, got revision without hub")
+        return self
+
+
+class TaskEntry(Strict):
+    """`{name, split, problems, path}`: `problems` takes the first n, `path` reads a local JSONL file."""
+
+    name: str
+    split: str = "dev"
+    problems: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    path: str | None = None
+
+
+class BudgetEntry(Strict):
+    """A plain number is a mean; `{tokens: 64, of: nominal}` and `{tokens: 64, of: peak}` are the other readings."""
+
+    tokens: int = Field(ge=1, le=_LARGEST_COUNT)
+    of: Reading = "mean"
+
+    def budget(self) -> Budget:
+        """Return the core's budget."""
+        return Budget(self.tokens, self.of)
+
+
+class Seeds(Strict):
+    """How many replicates; their random numbers are derived from `root`, never listed by hand."""
+
+    count: int = Field(default=1, ge=1, le=_MOST_REPLICATES)
+    root: int = Field(default=0, ge=0, le=_LARGEST_SEED)
+
+
+class GenerationSpec(Strict):
+    """How every arm generates.
+
+    Attributes:
+        temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as does `top_p`.
+        max_new_tokens: cap on generated tokens. max_total_tokens: cap on prompt and generated tokens together. At least
+            one of them is needed.
+        rows: rows per batch. It can move a logit by rounding, so it belongs to a cell's identity.
+        block: problems per shard; None = `rows`.
+    """
+
+    temperature: float = Field(ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    rows: int = Field(ge=1, le=_LARGEST_COUNT)
+    max_total_tokens: int | None = Field(default=None, ge=2, le=_LARGEST_COUNT)
+    block: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+
+    @model_validator(mode="after")
+    def _ends(self) -> GenerationSpec:
+        if self.max_new_tokens is None and self.max_total_tokens is None:
+            raise ValueError("needs max_new_tokens or max_total_tokens, got neither")
+        return self
+
+    @property
+    def problems_per_shard(self) -> int:
+        """Size of a shard's block of problems."""
+        return self.block or self.rows
+
+    @property
+    def most_new_tokens(self) -> int:
+        """Upper bound of the tokens generated for one problem: a prompt has at least one token."""
+        caps = (self.max_new_tokens, self.max_total_tokens - 1 if self.max_total_tokens else None)
+        return min(cap for cap in caps if cap is not None)
+
+
+class BudgetMatch(Strict):
+    """A partial match on a budget: what is left out matches anything."""
+
+    tokens: int | None = Field(default=None, ge=1)
+    of: Reading | None = None
+
+
+class TaskMatch(Strict):
+    """A partial match on a task."""
+
+    name: str | None = None
+    split: str | None = None
+
+
+class ExcludeEntry(Strict):
+    """A partial match on a cell; `why` is for the reader and shows in the plan."""
+
+    model: str | None = None
+    task: TaskMatch | None = None
+    budget: BudgetMatch | None = None
+    mechanism: str | None = None
+    why: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        task, budget = data.get("task"), data.get("budget")
+        if isinstance(task, str):
+            data = {**data, "task": {"name": task}}
+        if isinstance(budget, int) and not isinstance(budget, bool):
+            # As under `budgets`: a plain number is a mean.
+            data = {**data, "budget": {"tokens": budget, "of": "mean"}}
+        return data
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ExcludeEntry:
+        if not (self.model or self.task or self.budget or self.mechanism):
+            raise ValueError("a rule needs at least one of model, task, budget, mechanism")
+        return self
+
+
+class MechanismEntry(Strict):
+    """`{name, base, <axis>: …}` or `{name, <axis>: …}`: an axis that is given replaces the base's whole strategy."""
+
+    name: Label
+    base: str | None = None
+    scoring: Any = None
+    head_routing: Any = None
+    cadence: Any = None
+    representation: Any = None
+    decoding: Any = None
+
+
+class GridEntry(Strict):
+    """`{grid: {<axis>: […], …}}`: all combinations.
+
+    Attributes:
+        name: template over the axes, e.g. "{scoring}+{cadence}".
+        illegal: "skip" drops combinations that are refused, and lists them in the plan; "error" refuses the sweep.
+    """
+
+    grid: dict[str, Any] = Field(min_length=1)
+    name: Label | None = None
+    illegal: Literal["error", "skip"] = "error"

@@ -1,0 +1,94 @@
+"""What makes two cells the same result: a hand-written, versioned projection, hashed.
+
+Not a dump of the declaration: a dump changes every id when a field is added, and one that drops defaults gives old
+results a new meaning when a default changes. `IDENTITY_VERSION` goes up when the projection changes, and only then do
+the golden ids change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from designspace.axes import Mechanism
+from designspace.models.spec import ModelSpec
+from designspace.schedule import Budget
+from designspace.tasks.task import TaskSpec
+from sweeps.fields import GenerationSpec
+
+IDENTITY_VERSION = 1
+
+_LARGEST_EXACT_FLOAT = 2.0**53
+
+
+def identity_document(
+    *,
+    model: ModelSpec,
+    task: TaskSpec,
+    task_content_hash: str | None,
+    mechanism: Mechanism,
+    calibration: Mapping[str, str | None],
+    budget: Budget | None,
+    generation: GenerationSpec,
+    replicate: int,
+    root_seed: int,
+) -> dict[str, Any]:
+    """Return everything that can change a cell's result, as JSON-able data.
+
+    Out: names and labels, file paths, the executor, devices. Temperature and top-p are in the mechanism's decoding, so
+    that an arm with its own decoding does not change with settings that it ignores. `task_content_hash` is None where
+    the data is not here, and so is a hash in `calibration` (by artefact name): such an identity is provisional.
+    """
+    return {
+        "identity_version": IDENTITY_VERSION,
+        "model": model.identity(),
+        "calibration": {name: calibration.get(name) for name in calibrations_needed(mechanism)},
+        "task": {
+            "name": task.name,
+            "split": task.split,
+            "content": task_content_hash,
+            "template": task.template_hash,
+        },
+        "mechanism": mechanism.identity(),
+        "budget": None if budget is None else {"tokens": budget.tokens, "of": budget.of},
+        "generation": {
+            "max_new_tokens": generation.max_new_tokens,
+            "max_total_tokens": generation.max_total_tokens,
+            "rows": generation.rows,
+            "block": generation.problems_per_shard,
+        },
+        "replicate": replicate,
+        "root_seed": root_seed,
+    }
+
+
+def calibrations_needed(mechanism: Mechanism) -> tuple[str, ...]:
+    """Return the names of the calibration artefacts that a mechanism reads."""
+    name = mechanism.needs().calibration
+    return () if name is None else (name,)
+
+
+def cell_id(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of an identity document, 64 hex digits."""
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return JSON with sorted keys, no spaces and UTF-8 as is; NaN and infinities raise ValueError.
+
+    A whole float is written as an integer (as in RFC 8785), so that `weight: 1` and `weight: 1.0` hash alike whichever
+    way a strategy was made.
+    """
+    return json.dumps(_typed(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _typed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_typed(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT:
+        return int(value)
+    return value

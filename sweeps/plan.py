@@ -1,0 +1,265 @@
+"""What a sweep will do, before it does it: cells, shards, cached and pending, tokens, predicted cache sizes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from designspace.models.spec import ModelSpec
+from designspace.tasks.task import TaskSpec
+from sweeps.checks import matches
+from sweeps.expand import Cell, TaskData, expand, task_data
+from sweeps.mechanisms import Refusal
+from sweeps.shards import shards
+from sweeps.spec import Sweep
+
+PLAN_VERSION = 1
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class CommittedShards(Protocol):
+    """The one question that a plan asks a results store."""
+
+    def is_committed(self, cell_id: str, shard_id: str) -> bool:
+        """Return whether a shard's rows are in the store."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """A task split; `n_problems` None and `state` the reason where its data is not here."""
+
+    name: str
+    split: str
+    n_problems: int | None
+    state: str
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """A cell with its progress; `n_shards` None where the number of problems is not known here."""
+
+    cell_id: str
+    provisional: bool
+    model: str
+    task: str
+    split: str
+    mechanism: str
+    budget: str
+    replicate: int
+    n_shards: int | None
+    n_committed: int
+    max_new_tokens: int | None
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """A mechanism at a budget, with the cache that its cadence predicts, in tokens per (layer, KV head).
+
+    Attributes:
+        steady_mean_tokens: mean attended size between events; None where there is no steady state.
+        peak_tokens: largest attended size in the steady state; None where the cache grows with the text.
+    """
+
+    mechanism: str
+    budget: str
+    steady_mean_tokens: float | None
+    peak_tokens: int | None
+    n_cells: int
+    n_shards: int | None
+    n_committed: int
+
+
+@dataclass(frozen=True)
+class ExcludePlan:
+    """An exclude rule, and how many cells it matches (rules may overlap)."""
+
+    rule: dict[str, Any]
+    why: str
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole plan. Shard and token numbers cover the tasks whose data is here.
+
+    Attributes:
+        n_cells_uncounted: cells whose number of shards is not known, because their task's data is not here.
+        max_new_tokens: upper bound over all shards; `max_new_tokens_pending` over those not committed yet.
+    """
+
+    study: str
+    counts: Mapping[str, int]
+    n_cells: int
+    n_cells_uncounted: int
+    n_shards: int
+    n_committed: int
+    n_pending: int
+    max_new_tokens: int
+    max_new_tokens_pending: int
+    tasks: tuple[TaskPlan, ...]
+    arms: tuple[ArmPlan, ...]
+    cells: tuple[CellPlan, ...]
+    refused: tuple[Refusal, ...]
+    excluded: tuple[ExcludePlan, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-able data."""
+        return {"plan_version": PLAN_VERSION, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text, two spaces of indentation."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
+    """Return what a sweep will do; neither weights nor hub are needed.
+
+    Raises:
+        DeclarationError: two cells are the same run.
+    """
+    data = {task: task_data(task) for task in sweep.tasks}
+    cells = expand(sweep, data)
+    progress = [_Progress.of(cell, data[cell.task], store) for cell in cells]
+    return Plan(
+        study=sweep.study,
+        counts={
+            "models": len(sweep.models),
+            "tasks": len(sweep.tasks),
+            "budgets": len(sweep.budgets),
+            "mechanisms": len(sweep.mechanisms),
+            "replicates": sweep.seeds.count,
+        },
+        n_cells=len(cells),
+        n_cells_uncounted=sum(item.n_shards is None for item in progress),
+        n_shards=sum(item.n_shards or 0 for item in progress),
+        n_committed=sum(item.n_committed for item in progress),
+        n_pending=sum((item.n_shards or 0) - item.n_committed for item in progress),
+        max_new_tokens=sum(item.max_new_tokens or 0 for item in progress),
+        max_new_tokens_pending=sum(item.max_new_tokens_pending for item in progress),
+        tasks=tuple(_task_plan(task, found) for task, found in data.items()),
+        arms=_arms(progress),
+        cells=tuple(item.plan() for item in progress),
+        refused=sweep.refused,
+        excluded=tuple(_exclude_plans(sweep)),
+        notes=tuple(_notes(sweep, cells, data)),
+    )
+
+
+@dataclass(frozen=True)
+class _Progress:
+    cell: Cell
+    n_shards: int | None
+    n_committed: int
+    max_new_tokens: int | None
+    max_new_tokens_pending: int
+
+    @staticmethod
+    def of(cell: Cell, found: TaskData, store: CommittedShards | None) -> _Progress:
+        if found.problems is None:
+            return _Progress(cell, None, 0, None, 0)
+        blocks = shards(cell, found.problems)
+        # A provisional id is not the one that a run will have, so nothing can be committed under it.
+        asked = None if cell.provisional else store
+        pending = [block for block in blocks if asked is None or not asked.is_committed(cell.cell_id, block.shard_id)]
+        each = cell.generation.most_new_tokens
+        return _Progress(
+            cell,
+            n_shards=len(blocks),
+            n_committed=len(blocks) - len(pending),
+            max_new_tokens=each * len(found.problems),
+            max_new_tokens_pending=each * sum(len(block.problem_ids) for block in pending),
+        )
+
+    def plan(self) -> CellPlan:
+        cell = self.cell
+        return CellPlan(
+            cell_id=cell.cell_id,
+            provisional=cell.provisional,
+            model=cell.model.name,
+            task=cell.task.name,
+            split=cell.task.split,
+            mechanism=cell.mechanism.name,
+            budget=budget_label(cell),
+            replicate=cell.replicate,
+            n_shards=self.n_shards,
+            n_committed=self.n_committed,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+def budget_label(cell: Cell) -> str:
+    """Return the budget as store and report show it: `48`, `48 nominal`, or `none` where it does not apply."""
+    return "none" if cell.budget is None else str(cell.budget)
+
+
+def _task_plan(task: TaskSpec, found: TaskData) -> TaskPlan:
+    if found.problems is None:
+        return TaskPlan(task.name, task.split, None, f"data not found here: {found.missing_because}")
+    return TaskPlan(task.name, task.split, len(found.problems), "ready")
+
+
+def _arms(progress: Iterable[_Progress]) -> tuple[ArmPlan, ...]:
+    grouped: dict[tuple[str, str], list[_Progress]] = {}
+    for item in progress:
+        grouped.setdefault((item.cell.mechanism.name, budget_label(item.cell)), []).append(item)
+    return tuple(_arm(name, label, items) for (name, label), items in grouped.items())
+
+
+def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
+    cell = items[0].cell
+    schedule = cell.mechanism.bind(cell.budget)
+    return ArmPlan(
+        mechanism=name,
+        budget=label,
+        steady_mean_tokens=schedule.steady_mean,
+        peak_tokens=schedule.high + schedule.slack if cell.mechanism.cadence.bounded else None,
+        n_cells=len(items),
+        n_shards=None if None in (item.n_shards for item in items) else sum(item.n_shards or 0 for item in items),
+        n_committed=sum(item.n_committed for item in items),
+    )
+
+
+def _exclude_plans(sweep: Sweep) -> Iterator[ExcludePlan]:
+    for rule in sweep.exclude:
+        shown = rule.model_dump(exclude_none=True, exclude={"why"})
+        n_matched = sum(
+            matches(rule, model, task, budget, mechanism)
+            for model in sweep.models
+            for task in sweep.tasks
+            for mechanism in sweep.mechanisms
+            for budget in (sweep.budgets if mechanism.budget_applies else (None,))
+        )
+        yield ExcludePlan(shown, rule.why, n_matched * sweep.seeds.count)
+
+
+def _notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, TaskData]) -> Iterator[str]:
+    """Yield what a reader should know before launching: nothing here stops a plan."""
+    yield from (_unpinned(model) for model in sweep.models if model.hub and not _COMMIT.fullmatch(model.revision or ""))
+    for task, found in data.items():
+        if found.problems is None:
+            yield f"task {task.name} {task.split}: data not found here, so its shards are not counted"
+    missing = dict.fromkeys(
+        (cell.model.name, name)
+        for cell in cells
+        for name, sha256 in cell.identity["calibration"].items()
+        if sha256 is None
+    )
+    if any(cell.provisional for cell in cells):
+        yield "cell ids are provisional where data or calibration is missing"
+    for model, name in missing:
+        yield f"model {model}: calibration {name!r} is missing; make it with: designspace calibrate {model}"
+    for mechanism in sweep.mechanisms:
+        if mechanism.budget_applies and not mechanism.cadence.bounded:
+            yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"
+    if sweep.generation.temperature == 0 and sweep.generation.top_p < 1:
+        yield f"top_p {sweep.generation.top_p:g} has no effect at temperature 0"
+    if sweep.generation.temperature == 0 and sweep.seeds.count > 1:
+        yield f"{sweep.seeds.count} replicates at temperature 0 differ only in arms that draw random numbers"
+
+
+def _unpinned(model: ModelSpec) -> str:
+    return f"model {model.name}: revision {model.revision!r} can move; a commit id (40 hex digits) pins the weights"

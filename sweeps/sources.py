@@ -1,0 +1,133 @@
+"""The `models`, `tasks` and `budgets` sections: from entries to the core's own specifications."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from designspace.errors import DesignspaceError, UnknownName
+from designspace.geometry import Geometry
+from designspace.models.spec import ModelSpec
+from designspace.schedule import Budget
+from designspace.tasks.task import TaskSpec
+from sweeps.document import DataPath, shown
+from sweeps.fields import BudgetEntry, ModelEntry, TaskEntry
+from sweeps.problems import Problems
+
+Item = TypeVar("Item")
+
+
+def build_all(
+    section: str, entries: Iterable[Any], build: Callable[[Any, DataPath], Item | None]
+) -> list[tuple[Item, DataPath]]:
+    """Return what could be built of a section, each with its path."""
+    built = [(build(entry, (section, index)), (section, index)) for index, entry in enumerate(entries)]
+    return [(item, path) for item, path in built if item is not None]
+
+
+def refuse_repeats(
+    items: Iterable[tuple[Item, DataPath]],
+    key: Callable[[Item], Hashable],
+    what: Callable[[Item], str],
+    problems: Problems,
+) -> None:
+    """Note every item whose key an earlier one has."""
+    seen: dict[Hashable, DataPath] = {}
+    for item, path in items:
+        first = seen.setdefault(key(item), path)
+        if first != path:
+            line = problems.document.position(first).line
+            problems.add(path, f"{what(item)} is declared twice, first at line {line}")
+
+
+def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> ModelSpec | None:
+    """Return a model: bundled when the entry is a name or has neither hub nor path."""
+    if isinstance(data, str):
+        data, name_path = {"name": data}, path
+    elif isinstance(data, dict):
+        name_path = (*path, "name")
+    else:
+        problems.add(path, f"must be the name of a bundled model or a mapping, got {shown(data)}")
+        return None
+    entry = problems.validated(ModelEntry, data, path)
+    if entry is None:
+        return None
+    calibration = str(folder / Path(entry.calibration).expanduser()) if entry.calibration else None
+    try:
+        if not entry.hub and not entry.path:
+            return ModelSpec.bundled(entry.name, dtype=entry.dtype, calibration=calibration)
+        location = str(folder / Path(entry.path).expanduser()) if entry.path else None
+        spec = ModelSpec(entry.name, entry.hub, entry.revision, location, entry.dtype, calibration)
+    except UnknownName as error:
+        problems.add(name_path, f"{error}; another model needs hub and revision, or path")
+        return None
+    except DesignspaceError as error:
+        problems.add_error(path, error)
+        return None
+    # Presence only: hashing many gigabytes of weights is for the identity, not for reading a file.
+    if spec.folder is not None and not (spec.exists_locally and any(spec.folder.glob("*.safetensors"))):
+        rule = "must be a folder with config.json and *.safetensors (relative to the sweep file)"
+        problems.add((*path, "path"), f"{rule}, got {entry.path!r}")
+        return None
+    return spec
+
+
+def declared_geometry(model: ModelSpec) -> Geometry | None:
+    """Return a local model's shape as its config.json states it, None where that does not say or is not here.
+
+    The rotary frequencies stay empty: only loading the model gives them.
+    """
+    if model.folder is None:
+        return None
+    try:
+        config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
+        n_heads = int(config["num_attention_heads"])
+        return Geometry(
+            n_layers=int(config["num_hidden_layers"]),
+            n_query_heads=n_heads,
+            n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
+            head_dim=int(config.get("head_dim") or config["hidden_size"] // n_heads),
+            inv_freq=torch.empty(0),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> TaskSpec | None:
+    """Return a task split; its data is not loaded here."""
+    if not isinstance(data, dict):
+        problems.add(
+            path, f"must be a mapping such as {{name: chain-arithmetic, split: dev, problems: 64}}, got {shown(data)}"
+        )
+        return None
+    entry = problems.validated(TaskEntry, data, path)
+    if entry is None:
+        return None
+    file = folder / Path(entry.path).expanduser() if entry.path else None
+    try:
+        spec = TaskSpec(entry.name, entry.split, entry.problems, str(file) if file else None)
+    except UnknownName as error:
+        problems.add((*path, "name" if error.name == entry.name else "split"), str(error))
+        return None
+    except DesignspaceError as error:
+        problems.add_error(path, error)
+        return None
+    if file is not None and not file.is_file():
+        problems.add((*path, "path"), f"must be a file (relative to the sweep file), got {entry.path!r}")
+        return None
+    return spec
+
+
+def build_budget(data: Any, path: DataPath, problems: Problems) -> Budget | None:
+    """Return a budget; a plain number is a mean."""
+    if isinstance(data, int) and not isinstance(data, bool):
+        data = {"tokens": data}
+    elif not isinstance(data, dict):
+        problems.add(path, f"must be a whole number of tokens or {{tokens: 64, of: nominal}}, got {shown(data)}")
+        return None
+    entry = problems.validated(BudgetEntry, data, path)
+    return None if entry is None else entry.budget()

@@ -1,0 +1,124 @@
+"""A declared sweep: read from YAML, validated as a whole, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from designspace.axes import Mechanism
+from designspace.errors import DeclarationError
+from designspace.models.spec import ModelSpec
+from designspace.schedule import Budget
+from designspace.tasks.task import TaskSpec
+from sweeps import checks, sources
+from sweeps.document import DataPath, Document, parse_document, read_document
+from sweeps.fields import SCHEMA_VERSION, ExcludeEntry, GenerationSpec, GridEntry, Root, Seeds
+from sweeps.grid import build_grid
+from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
+from sweeps.problems import Problems
+
+__all__ = ["ExcludeEntry", "GenerationSpec", "Refusal", "Seeds", "Sweep", "load_sweep", "parse_sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A validated declaration. Every tuple keeps the order of the file.
+
+    Attributes:
+        mechanisms: with decoding resolved from `generation`.
+        refused: combinations of a grid with `illegal: skip` that are left out, with the reason.
+        source_path: as the user wrote it; None when the sweep came from text.
+    """
+
+    schema: int
+    study: str
+    models: tuple[ModelSpec, ...]
+    tasks: tuple[TaskSpec, ...]
+    budgets: tuple[Budget, ...]
+    mechanisms: tuple[Mechanism, ...]
+    seeds: Seeds
+    generation: GenerationSpec
+    exclude: tuple[ExcludeEntry, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    source_path: Path | None = None
+    source_text: str = field(default="", repr=False)
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """Read and validate a sweep file. Relative paths in it start at the file's own folder.
+
+    Raises:
+        DeclarationError: holding every problem found, each as `file:line:col: path: rule, got …`.
+    """
+    return _validated(read_document(path), Path(path).parent, Path(path))
+
+
+def parse_sweep(text: str, source: str = "<sweep>") -> Sweep:
+    """Validate a sweep given as text; relative paths in it start at the working folder.
+
+    Raises:
+        DeclarationError: as `load_sweep`.
+    """
+    return _validated(parse_document(text, source), Path(), None)
+
+
+def _validated(document: Document, folder: Path, source_path: Path | None) -> Sweep:
+    problems = Problems(document)
+    _check_schema(document, problems)
+    root = problems.validated(Root, document.data, ())
+    data = document.data
+    sections = {name: data[name] if isinstance(data.get(name), list) else [] for name in checks.LIST_SECTIONS}
+    generation = (
+        problems.validated(GenerationSpec, data.get("generation"), ("generation",)) if "generation" in data else None
+    )
+    seeds = problems.validated(Seeds, data.get("seeds", {}), ("seeds",))
+    models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
+    tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
+    budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
+    declared, refused = _mechanisms(sections["mechanisms"], generation, problems)
+    rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
+    whole = checks.Whole(models, tasks, budgets, declared, rules, sections)
+    refused += checks.check(whole, problems)
+    problems.raise_any()
+    if root is None or seeds is None or generation is None:
+        raise DeclarationError(f"{document.source}: not a sweep")
+    return Sweep(
+        schema=root.schema_,
+        study=root.study,
+        models=tuple(model for model, _ in models),
+        tasks=tuple(task for task, _ in tasks),
+        budgets=tuple(budget for budget, _ in budgets),
+        mechanisms=tuple(item.mechanism for item in declared),
+        seeds=seeds,
+        generation=generation,
+        exclude=tuple(rule for rule, _ in rules),
+        refused=tuple(refused),
+        source_path=source_path,
+        source_text=document.text,
+    )
+
+
+def _check_schema(document: Document, problems: Problems) -> None:
+    """Stop at another schema version: what else is wrong by this one's rules would only mislead."""
+    version = document.data.get("schema")
+    if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
+        problems.add(("schema",), f"must be {SCHEMA_VERSION}, the only version that this release reads, got {version}")
+        problems.raise_any()
+
+
+def _mechanisms(
+    entries: list[object], generation: GenerationSpec | None, problems: Problems
+) -> tuple[list[Declared], list[Refusal]]:
+    decoding = default_decoding(generation)
+    declared: list[Declared] = []
+    refused: list[Refusal] = []
+    for index, data in enumerate(entries):
+        path: DataPath = ("mechanisms", index)
+        if not isinstance(data, dict) or "grid" not in data:
+            if (item := build_mechanism(data, path, decoding, problems)) is not None:
+                declared.append(item)
+        elif (entry := problems.validated(GridEntry, data, path)) is not None:
+            built, skipped = build_grid(entry, path, decoding, problems)
+            declared += built
+            refused += skipped
+    return declared, refused
