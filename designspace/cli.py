@@ -1,0 +1,286 @@
+"""The `designspace` command.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once. Exit codes: 0 done, 1 error, 2 bad usage
+or declaration, 4 incomplete (shards were given up), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from designspace import __version__
+from designspace.errors import DesignspaceError
+
+if TYPE_CHECKING:
+    from designspace.models.spec import ModelSpec
+    from designspace.store import ResultsStore
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 4, 130
+
+
+class _Group(TyperGroup):
+    """Turns errors raised on purpose into one message and an exit code; anything else keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DesignspaceError as error:
+            typer.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, ValueError) else EXIT_ERROR)
+        except KeyboardInterrupt as error:
+            typer.echo("stopped; what is committed stays, and the same command goes on from there", err=True)
+            ctx.exit(getattr(error, "exit_code", EXIT_INTERRUPTED))
+
+
+app = typer.Typer(
+    name="designspace",
+    cls=_Group,
+    help="Which design choice of KV-cache compression matters at a small budget, and is the gain real?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).")]
+ResultsFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")]
+ResultsOption = Annotated[
+    Path | None, typer.Option("--results", envvar="DESIGNSPACE_RESULTS", help="Results folder [results/<study>].")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    results: ResultsOption = None,
+    executor: Annotated[Literal["ray", "inline"], typer.Option(envvar="DESIGNSPACE_EXECUTOR")] = "ray",
+    address: Annotated[
+        str | None, typer.Option(envvar="DESIGNSPACE_ADDRESS", help="Ray cluster [RAY_ADDRESS, else a local Ray].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per model].")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many shards.")] = None,
+    progress: Annotated[
+        Literal["auto", "plain", "none"], typer.Option(envvar="DESIGNSPACE_PROGRESS", help="Where: stderr.")
+    ] = "auto",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Table and HTML report at the end.")] = True,
+) -> None:
+    """Run a sweep, or what is left of it."""
+    from cluster.run import run_sweep
+
+    outcome = run_sweep(
+        sweep, results, executor=executor, address=address, workers=workers, limit=limit, progress=progress
+    )
+    if report:
+        _report(outcome.results, outcome.results / "report.html", title=outcome.study, cell_ids=outcome.cell_ids)
+    left = f", {outcome.n_left} left for another run" if outcome.n_left else ""
+    typer.echo(
+        f"{outcome.n_done} shards done, {outcome.n_cached} done before{left}: {outcome.results}"
+        f" ({outcome.n_new_tokens:,} tokens in {outcome.wall_s:.1f} s)"
+    )
+    for lost in outcome.quarantined:
+        typer.echo(f"given up: {lost.cell}, shard {lost.shard_id}: {lost.error}: {lost.message}", err=True)
+    if outcome.quarantined:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+@app.command()
+def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
+    """Show what a sweep will do: cells, shards, cached and pending, tokens, predicted cache."""
+    from sweeps.plan import plan as make_plan
+    from sweeps.plan_table import print_plan
+    from sweeps.spec import load_sweep
+
+    declared = load_sweep(sweep)
+    planned = make_plan(declared, _store_of(declared.study, results))
+    typer.echo(planned.to_json()) if as_json else print_plan(planned)
+
+
+@app.command()
+def status(
+    target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
+    results: ResultsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far a study has come, and what failed."""
+    from dataclasses import asdict
+
+    from designspace.status import status_text, store_status, study_status
+    from designspace.store import ResultsStore
+
+    if target.is_dir():
+        found = store_status(ResultsStore.open(target, create=False))
+    else:
+        from sweeps.plan import plan as make_plan
+        from sweeps.spec import load_sweep
+
+        sweep = load_sweep(target)
+        cells = [asdict(cell) for cell in make_plan(sweep).cells]
+        found = [study_status(_store_of(sweep.study, results), sweep.study, cells)]
+    if as_json:
+        _print_json({"studies": found})
+    else:
+        typer.echo("\n".join(status_text(entry) for entry in found) or "no study yet")
+
+
+@app.command()
+def report(
+    results: ResultsFolder,
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Also write the report to this HTML file.")] = None,
+) -> None:
+    """Print the table of a results folder."""
+    _report(results, html, title=results.resolve().name, as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    section: Annotated[
+        str | None, typer.Argument(metavar="[AXIS]", help="An axis, mechanisms, models or tasks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List axes with their kinds, mechanisms, models and tasks."""
+    from designspace.describe import listing, listing_text
+
+    listed = listing(section)
+    _print_json(listed) if as_json else typer.echo(listing_text(listed))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A mechanism, or axis.kind.")],
+    budget: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; may be given several times [64].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a mechanism or strategy: composition, parameters, citation, budget arithmetic."""
+    from designspace.describe import describe, description_text
+
+    described = describe(name, budget or [64])
+    _print_json(described) if as_json else typer.echo(description_text(described))
+
+
+@app.command()
+def export(
+    results: ResultsFolder,
+    out: Annotated[Path, typer.Option(help="File to write; with --partition a new folder.")],
+    file_format: Annotated[
+        Literal["parquet", "csv", "jsonl"] | None, typer.Option("--format", help="[by the suffix of --out]")
+    ] = None,
+    partition: Annotated[str, typer.Option(help="Columns that become folders, e.g. model,task.")] = "",
+) -> None:
+    """Write all rows to one file, or to a partitioned folder of Parquet files."""
+    from designspace.store import export_results, open_results
+
+    columns = [column.strip() for column in partition.split(",") if column.strip()]
+    typer.echo(export_results(open_results(results).dataset, out, file_format=file_format, partition_by=columns))
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
+    problems: Annotated[int, typer.Option(min=1, help="Calibration problems to run.")] = 64,
+    sweep: Annotated[Path | None, typer.Option(help="Sweep file that declares the model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write [where the model's artefacts are looked for].")
+    ] = None,
+) -> None:
+    """Measure a model's query statistics, which some mechanisms need."""
+    from designspace.models.calibrate import calibrate as measure
+    from designspace.models.calibration import artefact_path, save_statistics
+
+    spec = _model_spec(model, sweep)
+    path = out or artefact_path(spec)
+    save_statistics(path, measure(spec, n_problems=problems))
+    typer.echo(path)
+
+
+@app.command("grade-cases")
+def grade_cases(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Labelled cases (JSONL).")], as_json: AsJson = False
+) -> None:
+    """Measure the grader on labelled cases."""
+    from designspace.tasks.grading import grade_cases as measure
+
+    found = measure(file)
+    if as_json:
+        typer.echo(found.to_json())
+        return
+    for name in ("n_rows", "agreement", "agreement_strict", "agreement_disputed", "false_accepts", "false_rejects"):
+        value = getattr(found, name)
+        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+    for wrong in found.disagreements:
+        expected = "correct" if wrong.expected else "incorrect"
+        typer.echo(f"  {wrong.id} ({wrong.reading}): expected {expected}, got {wrong.got}: {wrong.extracted!r}")
+
+
+def _report(
+    root: Path, html: Path | None, *, title: str, as_json: bool = False, cell_ids: tuple[str, ...] | None = None
+) -> None:
+    """Print the table of a store, or of some of its cells, and write the HTML page if a path is given."""
+    from designspace.environment import environment
+    from designspace.report import notes, print_report, summarise, to_json, write_report
+    from designspace.store import ResultsStore
+
+    table = ResultsStore.open(root, create=False).samples(cell_ids=cell_ids).to_table()
+    arms = summarise(table)
+    if as_json:
+        _print_json(to_json(arms, notes(arms)))
+    else:
+        print_report(arms, notes(arms))
+    if html is not None:
+        typer.echo(f"report: {write_report(table, html, title=title, environment=environment())}", err=as_json)
+
+
+def _store_of(study: str, results: Path | None) -> ResultsStore | None:
+    from cluster.run import default_results, existing_store
+
+    return existing_store(results or default_results(study))
+
+
+def _model_spec(name: str, sweep: Path | None) -> ModelSpec:
+    from designspace.errors import UnknownName
+    from designspace.models.spec import ModelSpec, bundled_names
+
+    if sweep is not None:
+        from sweeps.spec import load_sweep
+
+        declared = {model.name: model for model in load_sweep(sweep).models}
+        if name not in declared:
+            raise UnknownName(f"model of {sweep}", name, declared)
+        return declared[name]
+    if name not in bundled_names() and Path(name).is_dir():
+        return ModelSpec(Path(name).resolve().name, path=name)
+    return ModelSpec.bundled(name)
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,16 @@
+"""What a result was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from designspace import __version__
+
+_PACKAGES = ("torch", "transformers", "pyarrow", "ray", "math-verify")
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that a reader of a report may ask for."""
+    python = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return {"designspace": __version__, "python": python, **{name: version(name) for name in _PACKAGES}}

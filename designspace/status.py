@@ -1,0 +1,67 @@
+"""How far a study has come, from its store alone: what `designspace status` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from designspace.store import ResultsStore
+
+_CELL_FIELDS = ("cell_id", "model", "task", "split", "mechanism", "budget", "replicate", "n_shards")
+
+
+def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the progress of a study as plain data; `cells` are those of a plan or of a study document.
+
+    A failure is open as long as no later attempt has committed its shard.
+    """
+    stored = store.shards() if store is not None else []
+    n_committed = Counter(key.cell_id for key in stored)
+    wanted = {cell["cell_id"] for cell in cells}
+    done = {(key.cell_id, key.shard_id) for key in stored}
+    failures = [] if store is None else [f for f in store.failures() if f.cell_id in wanted]
+    newest = {(f.cell_id, f.shard_id): f for f in sorted(failures, key=lambda f: f.attempt)}
+    rows = [
+        {**{name: cell[name] for name in _CELL_FIELDS}, "n_committed": n_committed[cell["cell_id"]]} for cell in cells
+    ]
+    return {
+        "study": study,
+        "n_cells": len(rows),
+        "n_shards": sum(row["n_shards"] or 0 for row in rows),
+        "n_committed": sum(row["n_committed"] for row in rows),
+        "n_failed_attempts": len(failures),
+        "cells": rows,
+        "open_failures": [
+            {"cell_id": f.cell_id, "shard_id": f.shard_id, "attempt": f.attempt, **f.reason}
+            for key, f in newest.items()
+            if key not in done
+        ],
+    }
+
+
+def store_status(store: ResultsStore) -> list[dict[str, Any]]:
+    """Return the progress of every study in a store; cells of all its declarations count, each once."""
+    found = []
+    for study, declarations in sorted(store.studies().items()):
+        cells = {cell["cell_id"]: cell for declaration in declarations for cell in declaration.get("cells", [])}
+        found.append(study_status(store, study, list(cells.values())))
+    return found
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """Return a study's progress for people: one line per mechanism and budget, then what failed."""
+    arms: dict[tuple[str, str], list[int]] = {}
+    for cell in status["cells"]:
+        counts = arms.setdefault((cell["mechanism"], cell["budget"]), [0, 0])
+        counts[0] += cell["n_committed"]
+        counts[1] += cell["n_shards"] or 0
+    lines = [f"{status['study']}: {status['n_committed']}/{status['n_shards']} shards of {status['n_cells']} cells"]
+    width = max((len(name) for name, _ in arms), default=0)
+    for (name, budget), (n_committed, n_shards) in arms.items():
+        lines.append(f"  {name:<{width}}  {budget:>12}  {n_committed}/{n_shards}")
+    for failure in status["open_failures"]:
+        state = "given up" if failure.get("quarantined") else "failed"
+        reason = f"{failure.get('error')}: {failure.get('message')}".splitlines()[0]
+        lines.append(f"  {state} at attempt {failure['attempt']}: {failure.get('cell')}: {reason}")
+    return "\n".join(lines)

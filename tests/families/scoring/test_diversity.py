@@ -1,0 +1,156 @@
+"""α against its definition: a naive O(n k²) reference, hand cases, and the invariances of `paper.md` §1.4."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from designspace.testing.views import view_of
+from designspace.view import View
+from families.scoring.selectors.diversity import Diversity
+from families.scoring.selectors.top_k import TopK
+
+
+def naive(scores: list[float], signatures: list[list[float]], k: int, weight: float) -> list[int]:
+    """The published greedy rule, written out: argmax of s_i - weight * max(0, max over chosen of the dot product)."""
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(scores)):
+        best, best_gain = -1, float("-inf")
+        for i, score in enumerate(scores):
+            if i in chosen:
+                continue
+            closest = max(
+                (sum(a * b for a, b in zip(signatures[i], signatures[j], strict=True)) for j in chosen), default=0.0
+            )
+            gain = score - weight * max(0.0, closest)
+            if gain >= best_gain:  # ties go to the later slot
+                best, best_gain = i, gain
+        chosen.append(best)
+    return sorted(chosen)
+
+
+def naive_signatures(values: Tensor) -> list[list[float]]:
+    """Mean over layers and heads of one token's values [L,H,N,D], then unit length."""
+    n_layers, n_heads, n_slots, dim = values.shape
+    out = []
+    for i in range(n_slots):
+        u = [
+            sum(float(values[l, h, i, d]) for l in range(n_layers) for h in range(n_heads)) / (n_layers * n_heads)
+            for d in range(dim)
+        ]  # noqa: E741
+        norm = sum(x * x for x in u) ** 0.5
+        out.append([x / (norm + 1e-8) for x in u])
+    return out
+
+
+def pick(view: View, scores: Tensor, k: int, selector: Diversity | TopK) -> list[int]:
+    """Kept slots of the first head."""
+    keep = selector.select(view, scores, torch.full(view.counts.shape, k))
+    assert bool((keep == keep[:1, :, :1]).all()) or scores.shape[2] > 1
+    return keep[0, 0, 0].nonzero()[:, 0].tolist()
+
+
+def one_head(values: Tensor) -> View:
+    """A view with one layer, row and head."""
+    return view_of(torch.zeros_like(values)[None, None, None], values[None, None, None])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(2, 24),
+    k=st.integers(1, 24),
+    weight=st.sampled_from([0.1, 0.5, 1.0, 1.5]),
+)
+def test_greedy_equals_the_naive_reference(seed: int, n: int, k: int, weight: float) -> None:
+    """Random scores and values, several layers and heads."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(3, 1, 2, n, 4, generator=generator)
+    shared = torch.randn(n, generator=generator)
+    view = view_of(torch.zeros_like(values), values)
+    kept = pick(view, shared.expand(3, 1, 2, n).contiguous(), k, Diversity(weight=weight))
+
+    assert kept == naive(shared.tolist(), naive_signatures(values[:, 0]), k, weight)
+
+
+def test_duplicates_compete_with_a_handicap_of_the_weight() -> None:
+    """The second copy of a token loses exactly the weight."""
+    view = one_head(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    scores = torch.tensor([1.0, 0.9, 0.5]).view(1, 1, 1, 3)
+
+    assert pick(view, scores, 2, Diversity(weight=0.5)) == [0, 2]  # 0.9 - 0.5 < 0.5
+    assert pick(view, scores, 2, Diversity(weight=0.3)) == [0, 1]  # 0.9 - 0.3 > 0.5
+
+
+def test_opposites_earn_no_bonus() -> None:
+    """Anti-aligned values are floored at zero; without the floor they would win."""
+    view = one_head(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]))
+    scores = torch.tensor([1.0, 0.4, 0.5]).view(1, 1, 1, 3)
+
+    assert pick(view, scores, 2, Diversity(weight=0.5)) == [0, 2]
+    assert pick(view, scores, 2, Diversity(weight=0.5, floor=False)) == [0, 1]
+
+
+def test_equal_values_keep_the_baseline_order() -> None:
+    """If all signatures are equal, the set is the baseline's."""
+    view = one_head(torch.ones(6, 3))
+    scores = torch.tensor([0.3, 0.9, 0.1, 0.8, 0.5, 0.2]).view(1, 1, 1, 6)
+
+    assert pick(view, scores, 3, Diversity(weight=1.5)) == pick(view, scores, 3, TopK()) == [1, 3, 4]
+
+
+def test_zero_values_are_never_similar() -> None:
+    """A zero vector has similarity 0 to everything, also to another zero vector."""
+    view = one_head(torch.zeros(3, 2))
+    scores = torch.tensor([1.0, 0.9, 0.8]).view(1, 1, 1, 3)
+
+    assert pick(view, scores, 2, Diversity(weight=5.0)) == [0, 1]
+
+
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+def test_only_the_ratio_of_weight_to_score_scale_matters(scale: float) -> None:
+    """(c s, c weight) and (s + constant) choose the same set."""
+    generator = torch.Generator().manual_seed(5)
+    view, scores = one_head(torch.randn(20, 4, generator=generator)), torch.randn(1, 1, 1, 20, generator=generator)
+    base = pick(view, scores, 8, Diversity(weight=0.5))
+
+    assert pick(view, scores * scale, 8, Diversity(weight=0.5 * scale)) == base
+    assert pick(view, scores + 3.0, 8, Diversity(weight=0.5)) == base
+
+
+def test_weight_zero_is_top_k_including_ties() -> None:
+    """The explicit top-k path, with the same tie rule."""
+    view, scores = one_head(torch.randn(8, 3)), torch.tensor([1.0, 2, 2, 1, 2, 1, 0, 2]).view(1, 1, 1, 8)
+
+    assert pick(view, scores, 3, Diversity(weight=0.0)) == pick(view, scores, 3, TopK()) == [2, 4, 7]
+
+
+def test_everything_fits() -> None:
+    """n ≤ k keeps all."""
+    assert pick(one_head(torch.randn(4, 3)), torch.randn(1, 1, 1, 4), 9, Diversity()) == [0, 1, 2, 3]
+
+
+def test_protected_slots_seed_only_on_request() -> None:
+    """By default the chosen set starts empty over the candidates; seeding makes copies of protected tokens pay."""
+    values = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    view = view_of(torch.zeros(1, 1, 1, 4, 2), values[None, None, None], sinks=1)
+    scores = torch.tensor([0.0, 0.6, 0.5, 0.0]).view(1, 1, 1, 4)
+
+    assert pick(view, scores, 2, Diversity(weight=0.5)) == [0, 1]
+    assert pick(view, scores, 2, Diversity(weight=0.5, seed_with_protected=True)) == [0, 2]
+
+
+def test_signatures_follow_tokens_not_slots() -> None:
+    """Heads that hold different tokens in a slot average by position."""
+    positions = torch.tensor([[0, 1, 2], [0, 2, 3]]).view(1, 1, 2, 3)
+    values = torch.tensor([[[1.0, 0], [0, 2], [3, 0]], [[0, 1.0], [0, 3], [5, 0]]]).view(1, 1, 2, 3, 2)
+    signature = Diversity().signature(view_of(torch.zeros_like(values), values, positions=positions))
+
+    token_two = torch.tensor([3.0, 3.0]) / 2
+    expected = token_two / token_two.norm()
+    assert torch.allclose(signature[0, 0, 0, 2], expected)
+    assert torch.allclose(signature[0, 0, 1, 1], expected)
+    assert torch.allclose(signature[0, 0, 0, 1], torch.tensor([0.0, 1.0]))
