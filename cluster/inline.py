@@ -12,7 +12,7 @@ class InlineExecutor:
     """Runs shards one after another. No recovery from a crash of the process: run the same command again."""
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or usable_cores()
+        self.threads = threads or _default_threads()
 
     def run(self, queue: ShardQueue, make_worker: WorkerFactory, on_event: OnEvent) -> None:
         """Empty the queue.
@@ -38,6 +38,13 @@ class InlineExecutor:
                     on_event(Event("failed", ticket, worker.name, failure=outcome, quarantined=quarantined))
             finally:
                 worker.close()
+
+
+def _default_threads() -> int:
+    # torch knows OMP_NUM_THREADS and what the caller has set, but not the limit of a container.
+    import torch
+
+    return min(torch.get_num_threads(), usable_cores())
 
 
 def default_device() -> str:

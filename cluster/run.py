@@ -13,7 +13,7 @@ from cluster.interrupt import Interrupted
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.schedule import Event, OnEvent, ShardQueue
 from cluster.study import study_document
-from cluster.work import find_work
+from cluster.work import Work, find_work
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.store import ResultsStore
@@ -49,6 +49,7 @@ class RunOutcome:
     results: Path
     n_shards: int
     n_cached: int
+    cell_ids: tuple[str, ...] = ()
     n_left: int = 0
     n_done: int = 0
     n_rows: int = 0
@@ -97,7 +98,14 @@ def run_sweep(
     work = find_work(sweep, existing_store(root), only)
     store = ResultsStore.open(root)
     store.write_study(sweep.study, study_document(sweep, work))
-    outcome = RunOutcome(sweep.study, root, len(work.shards), n_cached=len(work.shards) - len(work.pending))
+    outcome = RunOutcome(
+        sweep.study,
+        root,
+        n_shards=len(work.shards),
+        n_cached=len(work.shards) - len(work.pending),
+        cell_ids=tuple(cell.cell_id for cell in work.cells),
+    )
+    display.note(_summary(work))
     pending = work.pending if limit is None else work.pending[:limit]
     outcome.n_left = len(work.pending) - len(pending)
     if pending:
@@ -139,6 +147,14 @@ def existing_store(root: Path) -> ResultsStore | None:
         StoreError: the folder holds something else.
     """
     return ResultsStore.open(root, create=False) if root.is_dir() and any(root.iterdir()) else None
+
+
+def _summary(work: Work) -> str:
+    n_tokens = sum(len(shard.problem_ids) * shard.cell.generation.most_new_tokens for shard in work.pending)
+    return (
+        f"{len(work.cells):,} cells, {len(work.shards):,} shards: {len(work.shards) - len(work.pending):,} done, "
+        f"{len(work.pending):,} to do, at most {n_tokens:,} tokens to generate"
+    )
 
 
 def _execute(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,8 +149,23 @@ class Worker:
             self._loaded = None  # two models need not fit together
             self._prompts.clear()  # another tokenizer
             _check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
-            self._loaded = (cell.model, load_model(cell.model, self.device))
+            with _without_loading_bar():
+                self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
+
+
+@contextmanager
+def _without_loading_bar() -> Iterator[None]:
+    """Keep transformers' own progress bar out of ours."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def new_token_cap(generation: GenerationSpec, longest_prompt: int) -> int:

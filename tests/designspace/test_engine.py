@@ -340,3 +340,36 @@ def test_protection_must_leave_room(toy_llama: LoadedModel) -> None:
         DeclarationError, match=r"sinks \+ recent must be smaller than the after-event size, got sinks=0, recent=8"
     ):
         compose(SnapKV(), EveryStep()).bind(Budget(9))
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"head_routing": Pyramid(beta=4.0)},
+        {"head_routing": AdaKV(floor=0.3)},
+        {"representation": Kivi(bits=4, group=4, residual=4)},
+        {"head_routing": AdaKV(), "representation": Kivi(bits=2, group=8, residual=8)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["h2o", "snapkv", "triattention"])
+def test_rows_do_not_depend_on_the_batch_with_ragged_heads_and_codes(
+    toy_llama: LoadedModel, kind: str, axes: dict[str, object]
+) -> None:
+    """The same promise over head routings and quantised slots."""
+    mechanism, todo = compose(small(kind), EveryK(k=4), **axes), requests()
+    straight = generate(toy_llama, mechanism, Budget(12), todo)
+    mixed = generate(toy_llama, mechanism, Budget(12), [todo[i] for i in (6, 2, 5)])
+
+    assert {k: row(straight[k]) for k in mixed} == {k: row(g) for k, g in mixed.items()}
+
+
+def test_the_compressed_text_differs_from_the_full_one(toy_llama: LoadedModel) -> None:
+    """A budget that bites changes generations: no silent fallback to the whole cache."""
+    full = generate(
+        toy_llama, compose(strategy("scoring", "full")(), strategy("cadence", "never")()), Budget(1), requests()
+    )  # type: ignore[arg-type]
+    for kind in SCORINGS:
+        cut = generate(toy_llama, compose(small(kind), EveryStep()), Budget(12), requests())
+        assert any(g.token_ids != full[k].token_ids for k, g in cut.items()), kind
+        assert all(g.n_events > 0 for g in cut.values())

@@ -1,0 +1,38 @@
+# make quickstart   install into .venv, run the shipped sweep on a local Ray, print the table, write the report
+# make test         the test-suite, in the same .venv (created if need be)
+# make check        what CI runs before the tests: format, lint, types, import contracts
+# make test-slow    tests marked slow
+# make pocket       train the two pocket models anew (about an hour on 2 cores) and calibrate them
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: quickstart test test-slow check format pocket clean
+
+quickstart: $(INSTALLED)
+	$(BIN)/designspace run sweeps/quickstart.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
