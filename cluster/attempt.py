@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import traceback
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cluster.schedule import Failure, ShardSummary, Ticket
 from designspace.errors import DesignspaceError, StoreError
-from sweeps.shards import Shard
+
+if TYPE_CHECKING:
+    from sweeps.shards import Shard
 
 _MAX_TRACEBACK_CHARS = 8_000
 
@@ -59,13 +63,10 @@ def failure_of(error: BaseException, worker: str) -> Failure:
     )
 
 
-def _release_memory(error: Any) -> None:
+def _release_memory(error: Exception) -> None:
     """Give memory back after an accelerator ran out of it: the next attempt deserves a clean start."""
-    import gc
-
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        error.__traceback__ = None  # the frames hold the tensors
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors
         gc.collect()
         torch.cuda.empty_cache()

@@ -11,13 +11,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.attempt import ExecutorError, ShardWorker, WorkerFactory, attempt, failure_of
 from cluster.interrupt import Stop, interruptible
 from cluster.ray_session import Placement, placement, ray_session, resolved_address
 from cluster.schedule import Event, Failure, OnEvent, ShardQueue, ShardSummary, Ticket
-from designspace.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from designspace.models.spec import ModelSpec
 
 _POLL_S = 0.5  # how soon a signal is noticed
 _PARK_S = 2.0  # an unavailable actor is asked again this often

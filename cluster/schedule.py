@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from designspace.models.spec import ModelSpec
-from sweeps.shards import Shard
+if TYPE_CHECKING:
+    from designspace.models.spec import ModelSpec
+    from sweeps.shards import Shard
 
 MAX_RAISED = 2  # our code failing twice on one shard is no accident
 MAX_LOST = 3  # a shard that takes its worker down with it this often is the cause, not the victim

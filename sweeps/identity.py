@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from designspace.axes import Mechanism
+from designspace.engine import ENGINE_VERSION
 from designspace.models.spec import ModelSpec
 from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
@@ -43,6 +44,7 @@ def identity_document(
     """
     return {
         "identity_version": IDENTITY_VERSION,
+        "engine_version": ENGINE_VERSION,
         "model": model.identity(),
         "calibration": {name: calibration.get(name) for name in calibrations_needed(mechanism)},
         "task": {

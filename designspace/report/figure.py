@@ -44,8 +44,8 @@ _LABEL_PITCH_IN = 0.193
 def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
     """Draw accuracy over realised mean cache for the arms of one model and task split.
 
-    Matched arms of one budget lie at almost the same cache size, so they are spread a little; unmatched arms have hollow
-    markers and stay where they are. Returns None if no arm with a budget is graded.
+    Matched arms of one budget lie at almost the same cache size, so they are spread a little; unmatched arms have
+    hollow markers and stay where they are. Returns None if no arm with a budget is graded.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -170,17 +170,18 @@ def _label(axes: Axes, ends: Sequence[tuple[str, float | None, float, str]], pit
 
 
 def spread(heights: Sequence[float], pitch: float) -> list[float]:
-    """Return sorted heights moved apart to at least `pitch`, each as little as its neighbours allow."""
-    placed = list(heights)
-    for _ in range(200):
-        moved = False
-        for i in range(len(placed) - 1):
-            overlap = pitch - (placed[i + 1] - placed[i])
-            if overlap > 1e-6:
-                placed[i] -= overlap / 2
-                placed[i + 1] += overlap / 2
-                moved = True
-        if not moved:
-            break
-    shift = max(0.0, -placed[0]) - max(0.0, placed[-1] - 1.0) if placed else 0.0
-    return [height + shift for height in placed]
+    """Return sorted heights moved apart to at least `pitch`, each as little as possible, and within [0, 1] if they fit.
+
+    Least squares: what is left after taking `i * pitch` off must rise, so blocks that fall are pooled to their mean.
+    """
+    blocks: list[tuple[float, int]] = []  # mean, size
+    for index, height in enumerate(heights):
+        mean, size = height - index * pitch, 1
+        while blocks and blocks[-1][0] > mean:
+            last_mean, last_size = blocks.pop()
+            mean = (mean * size + last_mean * last_size) / (size + last_size)
+            size += last_size
+        blocks.append((mean, size))
+    ceiling = max(0.0, 1.0 - (len(heights) - 1) * pitch)
+    rising = [min(max(mean, 0.0), ceiling) for mean, size in blocks for _ in range(size)]
+    return [base + index * pitch for index, base in enumerate(rising)]

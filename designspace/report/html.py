@@ -83,7 +83,8 @@ def render(
 ) -> str:
     """Return the page for these summaries."""
     n_texts = sum(arm.n_generations for arm in arms)
-    lede = f"{'Studies' if len(studies) > 1 else 'Study'} {', '.join(studies) or wording.MISSING} · {len(arms)} arms · {n_texts:,} texts"
+    word = "Studies" if len(studies) > 1 else "Study"
+    lede = f"{word} {', '.join(studies) or wording.MISSING} · {len(arms)} arms · {n_texts:,} texts"
     sections = []
     for index, (place, members) in enumerate(groupby(arms, key=lambda arm: (arm.model, arm.task, arm.split))):
         sections.append(_section(f"{place[0]} · {place[1]}/{place[2]}", list(members), f"figure{index}"))
@@ -122,7 +123,8 @@ def _notes(found: Sequence[str]) -> str:
 
 
 def _section(heading: str, arms: Sequence[ArmSummary], name: str) -> str:
-    return f"<section><h2>{_text(heading)}</h2>{_figure(arms, heading, name)}{_table(arms, heading)}{_kinds(arms, heading)}</section>"
+    parts = (_figure(arms, heading, name), _table(arms, heading), _kinds(arms, heading))
+    return f"<section><h2>{_text(heading)}</h2>{''.join(parts)}</section>"
 
 
 def _figure(arms: Sequence[ArmSummary], heading: str, name: str) -> str:
@@ -189,11 +191,12 @@ def _how_to_read(tolerance: float) -> str:
 <li><b>Budget</b> means tokens attended per (layer, KV head). A plain number is the mean over decode steps in the steady
 state; <i>nominal</i> is the size right after an event, <i>peak</i> a cap.</li>
 <li><b>Mean cache</b> is what an arm really held, the fill phase included. Short texts stay below the budget.</li>
-<li><b>Unmatched</b>: the arm's mean cache differs by more than {tolerance:.1%} from the median of the arms with the same
-model, task and budget. Its accuracy is bought with another amount of memory and is not comparable.</li>
-<li><b>Accuracy</b> counts the last boxed answer only; <i>lenient</i> also takes a final-answer phrase or the last number.
-Texts without an answer count as wrong. <i>Accuracy if extracted</i> leaves them out, so it favours arms that give up.</li>
-<li><b>Intervals</b> cover 95 %: Wilson's for one text per problem, a bootstrap over problems for several. Two overlapping
+<li><b>Unmatched</b>: the arm's mean cache differs by more than {tolerance:.1%} from the median of the arms with the
+same model, task and budget. Its accuracy is bought with another amount of memory and is not comparable.</li>
+<li><b>Accuracy</b> counts the last boxed answer only; <i>lenient</i> also takes a final-answer phrase or the last
+number. Texts without an answer count as wrong. <i>Accuracy if extracted</i> leaves them out, so it favours arms that give
+up.</li>
+<li><b>Intervals</b> cover 95 %: Wilson's for one text per problem, a bootstrap over problems for several. Overlapping
 intervals do not show that two arms are equal: the arms ran on the same problems, which only a paired test uses.</li>
 <li><b>Held</b> bytes are what the method needs, not what is reserved; <b>auxiliary</b> bytes are its bookkeeping.</li>
 </ul></section>"""

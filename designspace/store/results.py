@@ -113,9 +113,7 @@ class ResultsStore:
         rows = _with_ids(rows, cell_id=cell_id, shard_id=shard_id, grader_id=grader_id)
         table = table_from_rows(rows, GRADES_SCHEMA, "grades")
         if self.is_committed(cell_id, shard_id) and not same_rows(table, self.sample_rows(cell_id, shard_id), ROW_KEY):
-            raise StoreError(
-                f"grades of shard {shard_id}: {' and '.join(ROW_KEY)} must be those of its samples, in order"
-            )
+            raise StoreError(f"grades of shard {shard_id}: {' and '.join(ROW_KEY)} must be those of its samples")
         path = self._layout.grades(grader_id, key)
         if not self.grades_committed(grader_id, cell_id, shard_id):
             write_shard(path, table, grades_contents(key, grader_id), None, self._layout.scratch)

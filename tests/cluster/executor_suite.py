@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,7 @@ def drain(executor: Any, work: list[Any], folder: Path, on_event: Callable[[Even
 
 def kinds(events: list[Event]) -> Counter[tuple[str, str]]:
     """Count events by script and kind, `quarantined` being one."""
-    return Counter(
-        (e.ticket.shard.shard_id.split("#")[0], "quarantined" if e.quarantined else e.kind) for e in events
-    )
+    return Counter((e.ticket.shard.shard_id.split("#")[0], "quarantined" if e.quarantined else e.kind) for e in events)
 
 
 class ExecutorSuite:
@@ -149,12 +148,12 @@ class ExecutorSuite:
         assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
     def test_a_worker_keeps_to_its_model(self, tmp_path: Path) -> None:
-        """With one model per worker at most, no model is taken up again after it was left."""
+        """No worker takes a model up again after it has left it."""
         mixed = [s for pair in zip(shards(*["ok"] * 6), shards(*["slow"] * 6, model="b"), strict=True) for s in pair]
         events = drain(self.make(), mixed, tmp_path)
         assert 12 == sum(e.kind == "done" for e in events)
         order: dict[str, list[str]] = {}
-        for path in tmp_path.iterdir():
+        for path in sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns):
             pid = path.read_text().split()[0]
             order.setdefault(pid, []).append(path.name.split("#")[0])
-        assert all(len(set(names)) == 1 for names in order.values()) or len(order) == 1
+        assert all(len(list(groupby(names))) == len(set(names)) for names in order.values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -19,6 +21,7 @@ from designspace.tasks.chain_arithmetic import (
 
 SPLITS = tuple(SPLIT_BUCKETS)
 SMALLEST_BUDGET = 48
+ARITHMETIC: dict[str, Callable[[int, int], int]] = {"+": operator.add, "*": operator.mul}
 RULE = re.compile(r"([A-D]): ([a-d])= ([a-d]) ([+*])(\d) ;")
 START = re.compile(r"given ((?:[a-d]\d )+)(loop|once) run s(\d\d) ask (last|s\d\d) =>")
 
@@ -34,10 +37,10 @@ def interpret(prompt: str) -> int:
     labels, at = sorted(rules), 0
     for step in range(n_steps, 0, -1):
         target, source, sign, amount = rules[labels[at]]
-        result = eval(f"({values[source]} {sign} {amount}) % 10")  # noqa: S307 - the pattern admits digits only
+        result = ARITHMETIC[sign](values[source], int(amount)) % 10
         values[target] = result
         if step == asked_step:
-            return int(result)
+            return result
         if mode == "once":
             at += step % BLOCK_STEPS == 1
         else:

@@ -1,0 +1,103 @@
+"""The worker: rows, grades, resume, refusal of what is not the declared cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.work import Work, find_work
+from cluster.worker import Worker, new_token_cap
+from designspace.errors import DeclarationError, ModelError
+from designspace.store import ResultsStore
+from designspace.tasks.grading import GRADER_ID
+from sweeps.fields import GenerationSpec
+from sweeps.spec import load_sweep
+
+
+@pytest.fixture
+def work(tiny_sweep: Path) -> Work:
+    """All shards of the tiny sweep."""
+    return find_work(load_sweep(tiny_sweep), None)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """A worker on an empty store."""
+    ResultsStore.open(tmp_path / "r")
+    made = Worker(tmp_path / "r", 1, study="tiny")
+    yield made
+    made.close()
+
+
+def test_a_shard_becomes_graded_rows_in_task_order(worker: Worker, work: Work) -> None:
+    """Rows carry labels, ids, the whole text and both readings."""
+    shard = work.shards[1]
+    summary = worker.run(shard, attempt=3)
+    rows = worker.store.samples().to_table().to_pylist()
+    assert list(shard.problem_ids) == [row["problem_id"] for row in rows]
+    assert (2, True) == (summary.n_rows, summary.generated)
+    assert summary.n_new_tokens == sum(row["n_new_tokens"] for row in rows)
+    row = rows[0]
+    expected = {"study": "tiny", "model": "tiny-a", "task": "gsm8k", "split": "test", "mechanism": "full", "attempt": 3}
+    assert expected == {name: row[name] for name in expected}
+    assert ("none", None, GRADER_ID) == (row["budget"], row["budget_tokens"], row["grader_id"])
+    assert "1 thread" in row["worker"]
+    assert row["prompt"].endswith("add 2 and 3")
+    assert "5" == row["answer"]
+
+
+def test_a_stored_shard_is_only_graded(worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grades that are missing do not cost another generation, and none are made twice."""
+    shard = work.shards[0]
+    monkeypatch.setattr("cluster.worker.GRADER_ID", "0123456789ab")
+    first = worker.run(shard)
+    monkeypatch.undo()
+    assert not worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
+    second = worker.run(shard)
+    assert (True, False) == (first.generated, second.generated)
+    assert worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
+    assert (first.n_rows, first.n_new_tokens) == (second.n_rows, second.n_new_tokens)
+
+
+def test_the_cut_into_shards_changes_no_row(worker: Worker, work: Work, tmp_path: Path) -> None:
+    """Capacity and random numbers depend on the cell, so a problem gives the same text in any block."""
+    cell_shards = [shard for shard in work.shards if shard.cell == work.shards[-1].cell]
+    for shard in cell_shards:
+        worker.run(shard)
+    whole = tuple(name for shard in cell_shards for name in shard.problem_ids)
+    other = Worker(ResultsStore.open(tmp_path / "other").root, 1)
+    other.run(replace(cell_shards[0], problem_ids=whole))
+    other.close()
+    texts = [
+        {row["problem_id"]: row["text"] for row in store.samples(["problem_id", "text"]).to_table().to_pylist()}
+        for store in (worker.store, other.store)
+    ]
+    assert texts[0] == texts[1]
+    assert 6 == len(texts[0])
+
+
+def test_another_model_than_the_declared_one_is_refused(worker: Worker, work: Work) -> None:
+    """Rows must not be stored under an identity that is not what ran."""
+    shard = work.shards[0]
+    identity = {**shard.cell.identity, "model": {**shard.cell.identity["model"], "content": "0" * 64}}
+    with pytest.raises(ModelError, match="the model on this machine is not the one"):
+        worker.run(replace(shard, cell=replace(shard.cell, identity=identity)))
+    assert [] == worker.store.shards()
+
+
+@pytest.mark.parametrize(
+    ("caps", "expected"),
+    [({"max_new_tokens": 9}, 9), ({"max_total_tokens": 30}, 10), ({"max_new_tokens": 9, "max_total_tokens": 25}, 5)],
+)
+def test_the_cap_counts_from_the_longest_prompt(caps: dict[str, int], expected: int) -> None:
+    """All rows of a cell get the same cap."""
+    assert expected == new_token_cap(GenerationSpec(temperature=0.0, rows=2, **caps), longest_prompt=20)
+
+
+def test_a_prompt_that_leaves_no_room_is_an_error() -> None:
+    """Rather than a generation of nothing."""
+    with pytest.raises(DeclarationError, match="max_total_tokens=20, longest prompt=20"):
+        new_token_cap(GenerationSpec(temperature=0.0, rows=2, max_total_tokens=20), longest_prompt=20)

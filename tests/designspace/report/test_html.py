@@ -1,0 +1,123 @@
+"""The page is complete in itself, stable, accessible, and shows labels without obeying them."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from designspace.errors import StoreError
+from designspace.report import write_report
+
+ENVIRONMENT = {"python": "3.11.7", "torch": "2.13 <cpu>"}
+
+
+@pytest.fixture
+def page(small, tmp_path):
+    """The page on the small table."""
+    return write_report(small, tmp_path / "report.html", title="A & B", environment=ENVIRONMENT).read_text(
+        encoding="utf-8"
+    )
+
+
+class Reader(HTMLParser):
+    """Collects tags with attributes, and checks that they nest."""
+
+    VOID = frozenset({"meta", "br", "use", "path"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        """Note an element, and that it is open."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        """Note an element that closes itself."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        """Check that it closes what was opened last."""
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Note a text."""
+        self.text.append(data)
+
+
+def read(page):
+    """Parse a page to its end."""
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_nothing_is_loaded(page):
+    """No address, no script, no element or style that fetches something."""
+    reader = read(page)
+    assert "http" not in page
+    assert "@import" not in page
+    assert not {tag for tag, _ in reader.tags} & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    targets = [attrs[name] for _, attrs in reader.tags for name in ("href", "src", "xlink:href") if name in attrs]
+    assert all(target.startswith("#") for target in targets)
+    assert not any(name.startswith("on") for _, attrs in reader.tags for name in attrs)
+
+
+def test_the_table_holds_the_numbers(page):
+    """Arms, accuracy, interval, cache, kinds, comparison, notes, environment, and how to read it."""
+    text = "\n".join(read(page).text)
+    for words in (
+        "A & B", "Study quick · 4 arms · 16 texts", "full cache", "budget 48 mean", "r-kv", "75.0", "30.1–95.4", "48.0",
+        "Accuracy by kind of problem", "greedy is unmatched", "How to read this", "2.13 <cpu>", "reference",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_tables_and_figures_are_accessible(page):
+    """Headers have scopes, regions that scroll can be reached by keyboard and have names, as do drawings."""
+    tags = read(page).tags
+    assert all("scope" in attrs for tag, attrs in tags if tag == "th")
+    assert all(attrs.get("tabindex") == "0" for _, attrs in tags if attrs.get("role") == "region")
+    assert all(attrs["aria-label"] for _, attrs in tags if attrs.get("role") in {"region", "img"})
+    assert ("html", {"lang": "en"}) in tags
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_same_rows_give_the_same_bytes(small, tmp_path):
+    """Writing again changes nothing, and leaves no scratch file."""
+    pages = [
+        write_report(small, tmp_path / name, title="t", environment={}).read_bytes() for name in ("a.html", "b.html")
+    ]
+    assert pages[0] == pages[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+@pytest.mark.parametrize("column", ["mechanism", "model", "kind", "study", "task", "budget"])
+def test_labels_are_escaped(make_table, tmp_path, column):
+    """A script in any label is text."""
+    evil = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+    table = make_table({column: evil}, {column: evil, "problem_id": "b", "kind": "other"}, {"mean_cache_tokens": 99.0})
+    reader = read(
+        write_report(table, tmp_path / "r.html", title=evil, environment={evil: evil}).read_text(encoding="utf-8")
+    )
+    assert not {tag for tag, _ in reader.tags} & {"script", "img"}
+    assert any(evil in text for text in reader.text)
+
+
+def test_an_empty_table_makes_a_page(make_table, tmp_path):
+    """A study without rows says so."""
+    assert "No rows yet" in write_report(make_table(), tmp_path / "r.html", title="t", environment={}).read_text()
+
+
+def test_a_failed_write_is_an_error(small, tmp_path):
+    """A folder in the way is one clear message."""
+    (tmp_path / "r.html").mkdir()
+    with pytest.raises(StoreError, match=r"cannot write .*r\.html"):
+        write_report(small, tmp_path / "r.html", title="t", environment={})
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
