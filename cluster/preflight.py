@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
 from designspace.geometry import Geometry
@@ -17,6 +13,7 @@ from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
 from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
+from sweeps.sources import declared_geometry
 
 _MAX_GOLDS_NAMED = 3
 
@@ -43,7 +40,7 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
     """Yield why models, or mechanisms on them, cannot run: weights, head dimensions, calibration."""
     for model in dict.fromkeys(cell.model for cell in cells):
         try:
-            geometry = geometry_of_config(read_config(model))
+            geometry = geometry_of(model)
         except DesignspaceError as error:
             yield str(error)
             continue
@@ -58,49 +55,26 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
                 yield str(error)
 
 
-def read_config(model: ModelSpec) -> dict[str, Any]:
-    """Return a model's `config.json`, from its folder or from the hub; of a hub model nothing else is fetched.
+def geometry_of(model: ModelSpec) -> Geometry:
+    """Return a model's shape as its `config.json` states it; of a hub model nothing else is fetched.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no configuration, or not that of a plain decoder.
     """
-    path = _hub_config(model) if model.hub else (model.folder or Path()) / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {model.name!r}: cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"model {model.name!r}: {path} must hold a JSON object, got {type(config).__name__}")
-    return config
+    local = ModelSpec(model.name, path=str(_hub_folder(model))) if model.hub else model
+    geometry = declared_geometry(local)
+    if geometry is None:
+        raise ModelError(
+            f"model {model.name!r}: {local.path}/config.json is not that of a decoder with attention heads"
+        )
+    return geometry
 
 
-def _hub_config(model: ModelSpec) -> Path:
+def _hub_folder(model: ModelSpec) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(str(model.hub), "config.json", revision=model.revision))
+        return Path(hf_hub_download(str(model.hub), "config.json", revision=model.revision)).parent
     except (OSError, ValueError) as error:  # every hub error derives from one of the two
         reason = str(error).splitlines()[0]
         raise ModelError(f"model {model.name!r}: cannot get {model.hub} at {model.revision}: {reason}") from error
-
-
-def geometry_of_config(config: dict[str, Any]) -> Geometry:
-    """Return layer and head numbers; rotary frequencies stay empty, since only the weights' own code knows them.
-
-    Raises:
-        ModelError: the numbers are not there.
-    """
-    try:
-        n_query_heads = int(config["num_attention_heads"])
-        return Geometry(
-            n_layers=int(config["num_hidden_layers"]),
-            n_query_heads=n_query_heads,
-            n_kv_heads=int(config.get("num_key_value_heads") or n_query_heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // n_query_heads),
-            inv_freq=torch.empty(0),
-        )
-    except (KeyError, TypeError) as error:
-        kind = config.get("model_type")
-        raise ModelError(
-            f"model type {kind!r} is not a decoder with a plain configuration: {error} is missing"
-        ) from error

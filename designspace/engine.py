@@ -37,11 +37,15 @@ _EVENT_ROWS = 16  # rows per event chunk; fixed, so that an event's shapes never
 
 @dataclass(frozen=True)
 class Request:
-    """One generation to make. `stream` keys its random numbers (`designspace.sampling.stream_key`)."""
+    """One generation to make. `stream` keys its random numbers (`designspace.sampling.stream_key`).
+
+    `max_new_tokens` is a cap of its own below the engine's, e.g. where prompt and text together are limited.
+    """
 
     problem_id: str
     prompt_ids: tuple[int, ...]
     stream: bytes
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,8 @@ class Engine:
         self.cache.load(row, prompt, kept, key_integer(request.stream))
         uniforms = step_uniforms(request.stream, self.max_new_tokens)
         first = self.decoding.choose(logits.float(), torch.tensor(uniforms[:1], device=logits.device))
-        self._in_flight[row] = _Row(request, uniforms, [int(first)], self.max_new_tokens, started_s)
+        limit = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
+        self._in_flight[row] = _Row(request, uniforms, [int(first)], limit, started_s)
 
     def _prefill(self, prompt_ids: tuple[int, ...]) -> tuple[Prompt, Tensor]:
         """Run one prompt alone; return its cache content and the logits [1,V] after its last token."""

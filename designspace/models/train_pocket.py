@@ -57,7 +57,7 @@ class Recipe:
     first_steps: int = 3
     loss_to_lengthen: float = 0.2
     short_batch_tokens: int = 2000
-    long_batch_tokens: int = 4000
+    long_batch_tokens: int = 3000
     forget_rates: tuple[float, ...] = (0.0, 0.0, 0.3, 0.6, 0.9)
     forget_ages: tuple[int, int] = (14, 60)
 
@@ -160,7 +160,7 @@ class Batches:
             shortest = 3
         recipe = self._recipe
         n_tokens = recipe.short_batch_tokens if longest < 8 else recipe.long_batch_tokens
-        n_rows = max(8, n_tokens // (38 + 9 * longest))
+        n_rows = max(8, n_tokens // (36 + 8 * longest))
         first = progress.n_problems + recipe.seed * PROBLEMS_PER_SEED
         progress.n_problems += n_rows
         problems = [

@@ -3,7 +3,7 @@
 A prompt lists labelled rules over named variables (arithmetic modulo 10), the starting values, a mode, the number of
 steps and a question. The solution applies one rule per line, counting the steps down:
 
-    s12 so B: c= a a4 +3 c7 ;
+    s11 thus B: c= a a4 +3 c7
 
 Every (name, value) pair has a binding token of its own (`c7`), written when a variable is used and when it is set, so a
 look-up is one hop of attention. Everything in a solution is a deterministic function of what stands before it.
@@ -19,8 +19,8 @@ from typing import Final, Literal, NamedTuple
 from designspace.errors import DeclarationError
 
 VERSION: Final = 1
-Kind = Literal["loop", "recall", "once"]
-KINDS: Final[tuple[Kind, ...]] = ("loop", "recall", "once")
+Kind = Literal["loop", "recall", "blocks"]
+KINDS: Final[tuple[Kind, ...]] = ("loop", "recall", "blocks")
 SPLIT_BUCKETS: Final[dict[str, range]] = {
     "train": range(5),
     "dev": range(5, 6),
@@ -28,10 +28,11 @@ SPLIT_BUCKETS: Final[dict[str, range]] = {
     "calibration": range(7, 8),
 }
 N_BUCKETS: Final = 8
-MIN_STEPS: Final = 20
+MIN_STEPS: Final = 22
 MAX_STEPS: Final = 24
 MAX_TOKENS: Final = 285
-BLOCK_STEPS: Final = 6
+BLOCK_STEPS: Final = 4
+REMINDER_STEPS: Final[dict[int, int]] = {20: 2, 15: 3, 10: 4, 5: 6, 1: 2}
 BOS: Final = "<bos>"
 EOS: Final = "<eos>"
 PAD: Final = "<pad>"
@@ -41,7 +42,7 @@ _LABELS: Final = "ABCD"
 _NAMES: Final = "abcd"
 _OPERATIONS: Final = (*(f"+{k}" for k in range(1, 10)), "*3", "*7", "*9")
 _PREAMBLE: Final = ("solve", "modulo", "ten", ":")
-_CONNECTIVES: Final[dict[int, tuple[str, ...]]] = {0: (), 1: ("so",), 2: ("thus",)}
+_CONNECTIVES: Final[dict[int, tuple[str, ...]]] = {0: (), 1: ("so",), 2: (), 3: ("thus",)}
 _WORDS: Final = (
     *_PREAMBLE,
     *[
@@ -59,7 +60,7 @@ _WORDS: Final = (
         "recall",
         "answer",
         "loop",
-        "once",
+        "blocks",
     ],
 )
 
@@ -202,32 +203,32 @@ def apply(operation: str, value: int) -> int:
 
 def _line(step: int, rule: Rule, source_value: int, value: int) -> list[str]:
     binding = f"{rule.target}{value}"
-    line = [_step(step), *_CONNECTIVES[step % 3], f"{rule.label}:", f"{rule.target}=", rule.source]
-    line += [f"{rule.source}{source_value}", rule.operation, binding, ";"]
-    return [*line, "check", binding, "ok", ";"] if value % 5 == 0 else line
+    line = [_step(step), *_CONNECTIVES[step % 4], f"{rule.label}:", f"{rule.target}=", rule.source]
+    line += [f"{rule.source}{source_value}", rule.operation, binding]
+    return [*line, "check", binding, "ok"] if value % 5 == 0 else line
 
 
 def _note(step: int, asked_step: int, value: int, kept: int | None) -> tuple[int | None, list[str]]:
-    """Keep the value of the asked step, and say it again every fourth step."""
+    """Keep the value of the asked step, and say it again at intervals that depend on the step."""
     if step == asked_step:
-        return value, ["keep", f"r{value}", ";"]
-    if kept is not None and step % 4 == 0:
-        return kept, ["recall", f"r{kept}", ";"]
+        return value, ["keep", f"r{value}"]
+    if kept is not None and step % REMINDER_STEPS[asked_step] == 0:
+        return kept, ["recall", f"r{kept}"]
     return kept, []
 
 
 def _next_rule(question: Question, rule_idx: int, step: int, value: int) -> int:
-    """Return the next rule: in `once` a block per rule; otherwise round the ring, large values skipping one."""
-    moves = int(step % BLOCK_STEPS == 1) if question.kind == "once" else 1 + int(value >= 6 and step % 2 == 0)
+    """Return the next rule: in `blocks` four steps per rule; otherwise round the ring, large values skipping one."""
+    moves = int(step % BLOCK_STEPS == 1) if question.kind == "blocks" else 1 + int(value >= 6 and step % 2 == 0)
     return (rule_idx + moves) % len(question.rules)
 
 
 def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
-    n_rules = {"loop": rng.choice((2, 3)), "recall": 2, "once": 4}[kind]
+    n_rules = rng.choice({"loop": (2, 3), "recall": (2,), "blocks": (2, 3, 4)}[kind])
     names = _NAMES[:n_rules]
     targets = rng.sample(names, n_rules)
     rules = tuple(
-        Rule(label, target, target if kind == "once" else rng.choice(names), rng.choice(_OPERATIONS))
+        Rule(label, target, target if kind == "blocks" else rng.choice(names), rng.choice(_OPERATIONS))
         for label, target in zip(_LABELS, targets, strict=False)
     )
     asked_step = rng.choice(range(5, n_steps + 1, 5) or (1,)) if kind == "recall" else 1
@@ -243,11 +244,11 @@ def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
 
 def _is_worthwhile(question: Question, work: Work) -> bool:
     """Say whether a looping question consults every rule again and again."""
-    return question.kind == "once" or question.n_steps < 12 or min(work.uses) >= 3
+    return question.kind == "blocks" or question.n_steps < 12 or min(work.uses) >= 3
 
 
 def _mode(kind: Kind) -> str:
-    return "once" if kind == "once" else "loop"
+    return "blocks" if kind == "blocks" else "loop"
 
 
 def _step(step: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,13 @@ import pytest
 from cluster.preflight import PreflightError
 from cluster.ray_executor import RayExecutor
 from cluster.run import RunOutcome, run_sweep
+from cluster.work import find_work
 from cluster.worker import Worker
-from designspace import open_results
+from designspace import mechanism, open_results
 from designspace.errors import DeclarationError, StoreError
+from designspace.models.spec import ModelSpec
 from designspace.store import ResultsStore
+from sweeps.spec import load_sweep
 
 VARYING = ["wall_s", "shard_wall_s", "started_at", "worker", "attempt"]  # time and place of a row
 
@@ -111,12 +115,23 @@ def test_missing_task_data_is_an_error(tiny_sweep: Path, tmp_path: Path) -> None
         inline(sweep, tmp_path / "r")
 
 
-def test_a_representation_that_does_not_fit_is_refused_from_the_configuration(tiny_sweep: Path, tmp_path: Path) -> None:
-    """KIVI's groups do not divide heads of 8 channels; no weights are needed to say so."""
-    sweep = tmp_path / "tiny.yaml"
-    sweep.write_text(tiny_sweep.read_text().replace("[full, random, streaming-llm]", "[full, kivi]"))
-    with pytest.raises(PreflightError, match="mechanism 'kivi' on model 'tiny-a'"):
-        inline(sweep, tmp_path / "r")
+def test_a_representation_that_does_not_fit_is_refused_before_weights_are_read(tiny_sweep: Path) -> None:
+    """KIVI's groups do not divide heads of 8 channels; a declaration made in Python is checked like a file."""
+    sweep = load_sweep(tiny_sweep)
+    kivi = replace(mechanism("kivi"), decoding=sweep.mechanisms[0].decoding)
+    with pytest.raises(PreflightError, match="mechanism 'kivi' on model 'tiny-a': kivi group must divide"):
+        find_work(replace(sweep, mechanisms=(kivi,)), None)
+
+
+def test_a_hub_model_that_cannot_be_had_is_said_before_any_work(
+    tiny_sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its configuration is asked for."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    sweep = load_sweep(tiny_sweep)
+    model = ModelSpec("far", hub="nobody/nothing", revision="0" * 40)
+    with pytest.raises(PreflightError, match="model 'far': cannot get nobody/nothing at 0000"):
+        find_work(replace(sweep, models=(model,)), None)
 
 
 def test_a_folder_of_something_else_is_not_touched(tiny_sweep: Path, tmp_path: Path) -> None:

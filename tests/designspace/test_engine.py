@@ -373,3 +373,14 @@ def test_the_compressed_text_differs_from_the_full_one(toy_llama: LoadedModel) -
         cut = generate(toy_llama, compose(small(kind), EveryStep()), Budget(12), requests())
         assert any(g.token_ids != full[k].token_ids for k, g in cut.items()), kind
         assert all(g.n_events > 0 for g in cut.values())
+
+
+def test_a_request_may_have_a_cap_of_its_own(toy_llama: LoadedModel) -> None:
+    """The smaller of both caps holds, and the text is the longer one's beginning."""
+    todo = requests()
+    short = [Request(r.problem_id, r.prompt_ids, r.stream, max_new_tokens=3 + i) for i, r in enumerate(todo)]
+    mechanism = compose(H2O(recent=3), EveryK(k=4))
+    long_runs, short_runs = (generate(toy_llama, mechanism, Budget(12), x) for x in (todo, short))
+
+    assert [short_runs[r.problem_id].n_new_tokens for r in todo] == [3 + i for i in range(len(todo))]
+    assert all(g.token_ids == long_runs[k].token_ids[: g.n_new_tokens] for k, g in short_runs.items())

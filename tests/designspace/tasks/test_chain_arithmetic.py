@@ -23,7 +23,7 @@ SPLITS = tuple(SPLIT_BUCKETS)
 SMALLEST_BUDGET = 48
 ARITHMETIC: dict[str, Callable[[int, int], int]] = {"+": operator.add, "*": operator.mul}
 RULE = re.compile(r"([A-D]): ([a-d])= ([a-d]) ([+*])(\d) ;")
-START = re.compile(r"given ((?:[a-d]\d )+)(loop|once) run s(\d\d) ask (last|s\d\d) =>")
+START = re.compile(r"given ((?:[a-d]\d )+)(loop|blocks) run s(\d\d) ask (last|s\d\d) =>")
 
 
 def interpret(prompt: str) -> int:
@@ -41,7 +41,7 @@ def interpret(prompt: str) -> int:
         values[target] = result
         if step == asked_step:
             return result
-        if mode == "once":
+        if mode == "blocks":
             at += step % BLOCK_STEPS == 1
         else:
             at += 2 if result >= 6 and step % 2 == 0 else 1
