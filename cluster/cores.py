@@ -12,7 +12,8 @@ def usable_cores() -> int:
     """Return the cores this process may use: affinity and container limit, not what the machine has."""
     has_affinity = hasattr(os, "sched_getaffinity")
     n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(n_cores, _container_limit() or n_cores))
+    limit = _container_limit()
+    return n_cores if limit is None else max(1, min(n_cores, limit))
 
 
 def _container_limit() -> int | None:

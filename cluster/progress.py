@@ -35,6 +35,11 @@ class Pace:
         self.n_quarantined += event.quarantined
 
     @property
+    def has_begun(self) -> bool:
+        """Whether any shard was started."""
+        return self._started_s is not None
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds since the first shard was started."""
         return 0.0 if self._started_s is None else self._clock() - self._started_s
@@ -120,8 +125,8 @@ class Lines:
         self._say(text)
 
     def stop(self) -> None:
-        """Say where the run stands."""
-        if self._pace.n_shards:
+        """Say where the run stands, if it ever began."""
+        if self._pace.has_begun:
             self._say(self._pace.line())
 
 

@@ -69,7 +69,7 @@ class RayExecutor:
         """
         is_local = resolved_address(self.address) == "local"
         with ray_session(self.address, self._cores_wanted(), self.say), interruptible(at_once=False) as stop:
-            where = placement(self.workers, len(queue.models()), is_local=is_local)
+            where = placement(self.workers, len(queue.models()), is_local=is_local, say=self.say)
             loop = _Loop(queue, make_worker, on_event, where, stop, self.say)
             try:
                 loop.run()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from cluster.cores import usable_cores
 _MAX_TEMP_DIR_CHARS = 60
 # Only summaries travel through Ray, rows go to Parquet, so the smallest store Ray takes without complaint will do.
 _OBJECT_STORE_BYTES = 100 * 2**20
+_NODES_DEADLINE_S = 600
+_CONNECT_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,13 @@ def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], N
             shutil.rmtree(temp_dir, ignore_errors=True)
 
 
-def placement(workers: int | None, n_models: int, *, is_local: bool) -> Placement:
+def placement(
+    workers: int | None, n_models: int, *, is_local: bool, say: Callable[[str], None] = lambda text: None
+) -> Placement:
     """Return one actor per GPU if there are any, else `workers` on CPUs (default: one per model, as cores allow)."""
     import ray
 
-    total = ray.cluster_resources()
+    total = ray.cluster_resources() if is_local else _resources_of_cluster(say)
     n_gpus, n_cores = int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1)))
     if n_gpus:
         n_actors = min(workers or n_gpus, n_gpus)
@@ -96,6 +102,20 @@ def placement(workers: int | None, n_models: int, *, is_local: bool) -> Placemen
         # Ray may have been told of more cores than there are, so that all the workers asked for can start.
         threads = max(1, min(threads, usable_cores() // n_actors))
     return Placement(n_actors, threads, n_gpus=0)
+
+
+def _resources_of_cluster(say: Callable[[str], None]) -> dict[str, float]:
+    """Return a cluster's resources once it has any: a head without CPUs may be up before the first worker node."""
+    import ray
+
+    for n_waited_s in range(_NODES_DEADLINE_S):
+        total: dict[str, float] = ray.cluster_resources()
+        if total.get("CPU") or total.get("GPU"):
+            return total
+        if n_waited_s == 0:
+            say("waiting for the first node with CPUs or GPUs to join the cluster")
+        time.sleep(1.0)
+    raise ExecutorError(f"the Ray cluster has no node with CPUs or GPUs after {_NODES_DEADLINE_S} s")
 
 
 def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None:
@@ -118,10 +138,22 @@ def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None
 def _attach(address: str) -> None:
     import ray
 
+    _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ExecutorError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Say at once that nobody listens at `host:port`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto` and the like: Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_DEADLINE_S).close()
+    except (OSError, OverflowError) as error:
+        raise ExecutorError(f"no Ray cluster at {address!r}: {error}") from error
 
 
 def _short_temp_dir() -> Path | None:

@@ -6,6 +6,8 @@ from collections import Counter
 from typing import Any
 
 from cluster.work import Work
+from designspace.axes import Mechanism
+from sweeps.expand import Cell
 from sweeps.identity import IDENTITY_VERSION
 from sweeps.plan import budget_label
 from sweeps.spec import Sweep
@@ -19,9 +21,10 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
     It depends on the declaration alone, so that resuming writes the same document again; time and machine are with
     the rows.
     """
-    n_shards = Counter(shard.cell.cell_id for shard in work.shards)
+    n_shards: Counter[str] = Counter()
     n_problems: Counter[str] = Counter()
     for shard in work.shards:
+        n_shards[shard.cell.cell_id] += 1
         n_problems[shard.cell.cell_id] += len(shard.problem_ids)
     return {
         "study_version": STUDY_VERSION,
@@ -30,33 +33,35 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
         "study": sweep.study,
         "models": [model.name for model in sweep.models],
         "tasks": [{"name": task.name, "split": task.split} for task in sweep.tasks],
-        "mechanisms": [
-            {
-                "name": mechanism.name,
-                "summary": mechanism.summary,
-                "citation": mechanism.citation,
-                "budget_applies": mechanism.budget_applies,
-                "bounded": mechanism.cadence.bounded,
-                "axes": mechanism.identity(),
-            }
-            for mechanism in sweep.mechanisms
-        ],
+        "mechanisms": [_mechanism(mechanism) for mechanism in sweep.mechanisms],
         "budgets": [str(budget) for budget in sweep.budgets],
         "seeds": sweep.seeds.model_dump(),
         "generation": sweep.generation.model_dump(),
-        "cells": [
-            {
-                "cell_id": cell.cell_id,
-                "model": cell.model.name,
-                "task": cell.task.name,
-                "split": cell.task.split,
-                "mechanism": cell.mechanism.name,
-                "budget": budget_label(cell),
-                "replicate": cell.replicate,
-                "n_shards": n_shards[cell.cell_id],
-                "n_problems": n_problems[cell.cell_id],
-            }
-            for cell in work.cells
-        ],
+        "cells": [_cell(cell, n_shards[cell.cell_id], n_problems[cell.cell_id]) for cell in work.cells],
         "source": sweep.source_text,
+    }
+
+
+def _mechanism(mechanism: Mechanism) -> dict[str, Any]:
+    return {
+        "name": mechanism.name,
+        "summary": mechanism.summary,
+        "citation": mechanism.citation,
+        "budget_applies": mechanism.budget_applies,
+        "bounded": mechanism.cadence.bounded,
+        "axes": mechanism.identity(),
+    }
+
+
+def _cell(cell: Cell, n_shards: int, n_problems: int) -> dict[str, Any]:
+    return {
+        "cell_id": cell.cell_id,
+        "model": cell.model.name,
+        "task": cell.task.name,
+        "split": cell.task.split,
+        "mechanism": cell.mechanism.name,
+        "budget": budget_label(cell),
+        "replicate": cell.replicate,
+        "n_shards": n_shards,
+        "n_problems": n_problems,
     }

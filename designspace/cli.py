@@ -202,7 +202,10 @@ def export(
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
-    problems: Annotated[int, typer.Option(min=1, help="Calibration problems to run.")] = 64,
+    problems: Annotated[int, typer.Option(min=1, help="Calibration problems to use, for a bundled model.")] = 64,
+    text: Annotated[
+        Path | None, typer.Option(help="Plain text to calibrate on; needed unless the model is bundled.")
+    ] = None,
     sweep: Annotated[Path | None, typer.Option(help="Sweep file that declares the model.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write [where the model's artefacts are looked for].")
@@ -214,7 +217,7 @@ def calibrate(
 
     spec = _model_spec(model, sweep)
     path = out or artefact_path(spec)
-    save_statistics(path, measure(spec, n_problems=problems))
+    save_statistics(path, measure(spec, n_problems=problems, text_path=None if text is None else str(text)))
     typer.echo(path)
 
 

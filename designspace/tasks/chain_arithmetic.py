@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -228,8 +229,8 @@ def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
     names = _NAMES[:n_rules]
     targets = rng.sample(names, n_rules)
     rules = tuple(
-        Rule(label, target, target if kind == "blocks" else rng.choice(names), rng.choice(_OPERATIONS))
-        for label, target in zip(_LABELS, targets, strict=False)
+        Rule(label, target, _source(rng, kind, targets, rule_idx), rng.choice(_OPERATIONS))
+        for rule_idx, (label, target) in enumerate(zip(_LABELS, targets, strict=False))
     )
     asked_step = rng.choice(range(5, n_steps + 1, 5) or (1,)) if kind == "recall" else 1
     return Question(
@@ -240,6 +241,11 @@ def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
         n_steps=n_steps,
         asked_step=asked_step,
     )
+
+
+def _source(rng: random.Random, kind: Kind, targets: Sequence[str], rule_idx: int) -> str:
+    """Return the variable a rule reads: in `blocks` what the block before has set, otherwise any."""
+    return targets[rule_idx - 1] if kind == "blocks" else rng.choice(sorted(targets))
 
 
 def _is_worthwhile(question: Question, work: Work) -> bool:
