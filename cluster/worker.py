@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +104,13 @@ class Worker:
         engine = self._engine_for(cell)
         prompts = self._prompts[cell.task]
         requests = [
-            Request(name, prompts[name], stream_key(cell.root_seed, name, cell.replicate)) for name in shard.problem_ids
+            Request(
+                name,
+                prompts[name],
+                stream_key(cell.root_seed, name, cell.replicate),
+                max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
+            )
+            for name in shard.problem_ids
         ]
         started_at, started_s = datetime.now(UTC), time.perf_counter()
         try:
@@ -131,14 +135,15 @@ class Worker:
             self._prompts[cell.task] = {p.problem_id: loaded.encode(p.prompt) for p in _problems(cell)}
         # The longest prompt of the whole task, not of the shard: capacity is part of what fixes a row's numbers, so it
         # must not depend on how the problems are cut into shards.
-        longest = max(len(ids) for ids in self._prompts[cell.task].values())
+        lengths = [len(ids) for ids in self._prompts[cell.task].values()]
+        new_token_cap(cell.generation, max(lengths))  # the longest prompt must leave room too
         engine = Engine(
             loaded,
             cell.mechanism,
             cell.budget,
             rows=cell.generation.rows,
-            max_new_tokens=new_token_cap(cell.generation, longest),
-            max_prompt_tokens=longest,
+            max_new_tokens=new_token_cap(cell.generation, min(lengths)),
+            max_prompt_tokens=max(lengths),
             calibration=_calibration(cell),
         )
         self._engine = (cell.cell_id, engine)
@@ -149,38 +154,23 @@ class Worker:
             self._loaded = None  # two models need not fit together
             self._prompts.clear()  # another tokenizer
             _check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
-            with _without_loading_bar():
-                self._loaded = (cell.model, load_model(cell.model, self.device))
+            self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
 
 
-@contextmanager
-def _without_loading_bar() -> Iterator[None]:
-    """Keep transformers' own progress bar out of ours."""
-    from transformers.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
-
-
-def new_token_cap(generation: GenerationSpec, longest_prompt: int) -> int:
-    """Return the cap on new tokens; `max_total_tokens` counts from the task's longest prompt, alike for all rows.
+def new_token_cap(generation: GenerationSpec, n_prompt_tokens: int) -> int:
+    """Return the cap on new tokens after a prompt of this length.
 
     Raises:
-        DeclarationError: the longest prompt leaves no room.
+        DeclarationError: the prompt leaves no room.
     """
     caps = [generation.max_new_tokens] if generation.max_new_tokens is not None else []
     if generation.max_total_tokens is not None:
-        caps.append(generation.max_total_tokens - longest_prompt)
+        caps.append(generation.max_total_tokens - n_prompt_tokens)
     if min(caps) < 1:
         raise DeclarationError(
             f"max_total_tokens must leave room after the longest prompt, got max_total_tokens="
-            f"{generation.max_total_tokens}, longest prompt={longest_prompt}"
+            f"{generation.max_total_tokens}, longest prompt={n_prompt_tokens}"
         )
     return min(caps)
 

@@ -27,7 +27,7 @@ def gather_heads(
     """
     vector = x if x.dim() == 5 else x[..., None]
     pos = positions.clamp(min=0)
-    n_layers, n_rows, n_heads, n_slots, dim = vector.shape
+    n_layers, n_rows, n_heads, _, dim = vector.shape
     key = _group_key(over, n_layers, n_heads, x.device)[:, None, :, None] * width + pos  # [L,E,H,C]
     n_groups = {"heads": n_layers, "layers": n_heads, "both": 1}[over]
     row = torch.arange(n_rows, device=x.device)[None, :, None, None] * (n_groups * width)

@@ -60,3 +60,10 @@ def toy_statistics(loaded: LoadedModel, seed: int = 0) -> QueryStatistics:
 def toy_llama() -> LoadedModel:
     """A two-layer Llama with two KV heads."""
     return toy_model("llama")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that start Ray in one process: each process would start a Ray of its own."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))

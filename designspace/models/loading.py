@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +65,28 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
     if spec.path and not spec.exists_locally:
         raise ModelError(f"no model at {spec.path}: config.json and *.safetensors are needed")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
-        )
+        with _without_loading_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
+            )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load model {spec.name!r} from {source}: {str(error).splitlines()[0]}") from error
     return prepare(model.to(device), tokenizer, spec)
+
+
+@contextmanager
+def _without_loading_bar() -> Iterator[None]:
+    """Keep transformers' own progress bar out of ours."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def prepare(model: Any, tokenizer: Any = None, spec: ModelSpec | None = None) -> LoadedModel:

@@ -34,12 +34,12 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
 
 def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
     unmatched = [arm for arm in arms if arm.comparison == "unmatched"]
-    for arm in unmatched:
-        reference = arm.reference_cache_tokens or 0.0
-        off = (arm.mean_cache_tokens - reference) / reference if reference else 0.0
+    if unmatched:
+        reference = unmatched[0].reference_cache_tokens or 0.0
+        held = ", ".join(f"{arm.mechanism} ({arm.mean_cache_tokens:.1f}, {_off(arm):+.1%})" for arm in unmatched)
         yield (
-            f"{arm.mechanism} is unmatched: it held {arm.mean_cache_tokens:.1f} tokens on average, {off:+.1%} from the "
-            f"group's median of {reference:.1f} (tolerance {tolerance:.1%}); do not compare its accuracy with theirs"
+            f"unmatched, so not to be compared with the others: {held}; the group's median is {reference:.1f} tokens, "
+            f"the tolerance {tolerance:.1%}"
         )
     means = [arm.mean_cache_tokens for arm in arms if arm.comparison == "matched"]
     if len(means) > 1 and min(means) > 0 and (spread := max(means) / min(means) - 1) > tolerance:
@@ -47,6 +47,11 @@ def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
     accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None]
     if len(accuracies) > 1 and len(set(accuracies)) == 1:
         yield f"all {len(accuracies)} arms have the same accuracy, so this setting tells nothing apart"
+
+
+def _off(arm: ArmSummary) -> float:
+    reference = arm.reference_cache_tokens or 0.0
+    return (arm.mean_cache_tokens - reference) / reference if reference else 0.0
 
 
 def _arm_notes(arm: ArmSummary) -> Iterable[str]:

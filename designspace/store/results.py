@@ -191,7 +191,9 @@ class ResultsStore:
             warnings.warn(
                 f"ignored {n} damaged or foreign file(s), the first is {first}", DamagedFilesWarning, stacklevel=2
             )
-        return ds.dataset(list(found.tables) or [found.schema.empty_table()], schema=found.schema)
+        # One dictionary per column over all shards: pyarrow refuses to group by columns whose chunks have different ones.
+        table = pa.concat_tables(found.tables) if found.tables else found.schema.empty_table()
+        return ds.dataset(table.unify_dictionaries(), schema=found.schema)
 
     def to_pandas(
         self,

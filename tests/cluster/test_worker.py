@@ -92,12 +92,12 @@ def test_another_model_than_the_declared_one_is_refused(worker: Worker, work: Wo
     ("caps", "expected"),
     [({"max_new_tokens": 9}, 9), ({"max_total_tokens": 30}, 10), ({"max_new_tokens": 9, "max_total_tokens": 25}, 5)],
 )
-def test_the_cap_counts_from_the_longest_prompt(caps: dict[str, int], expected: int) -> None:
-    """All rows of a cell get the same cap."""
-    assert expected == new_token_cap(GenerationSpec(temperature=0.0, rows=2, **caps), longest_prompt=20)
+def test_the_cap_counts_from_the_prompt(caps: dict[str, int], expected: int) -> None:
+    """The smaller of both caps, prompt and text together."""
+    assert expected == new_token_cap(GenerationSpec(temperature=0.0, rows=2, **caps), n_prompt_tokens=20)
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error() -> None:
     """Rather than a generation of nothing."""
     with pytest.raises(DeclarationError, match="max_total_tokens=20, longest prompt=20"):
-        new_token_cap(GenerationSpec(temperature=0.0, rows=2, max_total_tokens=20), longest_prompt=20)
+        new_token_cap(GenerationSpec(temperature=0.0, rows=2, max_total_tokens=20), n_prompt_tokens=20)

@@ -169,7 +169,8 @@ def test_an_abandoned_run_leaves_no_row_behind(toy_llama: LoadedModel) -> None:
     ("cadence", "budget"),
     [
         (EveryStep(), Budget(12)), (EveryStep(prefill=False), Budget(12)), (EveryK(k=4), Budget(12)), (EveryK(k=3), Budget(12)),
-        (EveryK(k=5, prefill=False), Budget(9, "nominal")), (Hysteresis(slack=4), Budget(12)), (Hysteresis(slack=6), Budget(14, "peak")),
+        (EveryK(k=5, prefill=False), Budget(9, "nominal")), (Hysteresis(slack=4), Budget(12)),
+        (Hysteresis(slack=6), Budget(14, "peak")),
         (PrefillOnly(), Budget(10, "nominal")),
     ],
     ids=str,
@@ -311,7 +312,12 @@ def test_sinks_survive_many_steps(toy_llama: LoadedModel) -> None:
     )
     held = []
     retire = engine.cache.retire
-    engine.cache.retire = lambda row: (held.append(engine.cache.positions[:, 0].clone()), retire(row))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+
+    def remembering_retire(row: int) -> None:
+        held.append(engine.cache.positions[:, 0].clone())
+        retire(row)
+
+    engine.cache.retire = remembering_retire  # type: ignore[method-assign]
     generation = next(iter(engine.generate(requests([24]))))
 
     newest = generation.n_prompt_tokens + generation.n_steps - 1

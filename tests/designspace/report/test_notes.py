@@ -17,9 +17,8 @@ def test_nothing_to_say(make_table):
 def test_unmatched_arms_are_named_with_their_numbers(small):
     """The note says how far off the arm is, and from what."""
     (note,) = notes(summarise(small))
-    assert note.startswith("pocket, chain/dev, budget 48: greedy is unmatched")
-    assert "60.0 tokens" in note
-    assert "+25.0%" in note
+    assert note.startswith("pocket, chain/dev, budget 48: unmatched, so not to be compared with the others: greedy (")
+    assert "(60.0, +25.0%)" in note
 
 
 @pytest.mark.parametrize(

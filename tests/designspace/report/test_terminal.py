@@ -23,7 +23,7 @@ def test_figures_and_marks_are_there(small):
     assert line.split() == ["r-kv", "75.0", "30.1–95.4", "100", "48.0", "56", "200"]
     assert [line.split()[0] for line in text.splitlines() if line.rstrip().endswith("  unmatched")] == ["greedy"]
     assert text.index("full cache") < text.index("budget 48 mean")
-    assert "! pocket, chain/dev, budget 48: greedy is unmatched" in text
+    assert "! pocket, chain/dev, budget 48: unmatched, so not to be compared" in text
 
 
 def test_eighty_columns_suffice(make_table):

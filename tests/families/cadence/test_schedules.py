@@ -84,7 +84,7 @@ def test_auto_is_the_published_interval_for_a_nominal_budget() -> None:
 @pytest.mark.parametrize("cadence", [EveryK(k=128), Hysteresis(slack=128)], ids=lambda c: c.kind)
 def test_an_infeasible_interval_names_the_largest_feasible_one(cadence: Cadence) -> None:
     """A mean of 64 with interval 128 would need a target below zero; 125 is the largest that works."""
-    with pytest.raises(InfeasibleBudget, match="the largest feasible (k|slack) is 125"):
+    with pytest.raises(InfeasibleBudget, match=r"the largest feasible (k|slack) is 125"):
         cadence.schedule(Budget(64))
     assert EveryK(k=125).schedule(Budget(64)).low == 1
 

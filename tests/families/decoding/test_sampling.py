@@ -13,7 +13,7 @@ LOGITS = torch.tensor([[0.5, 0.3, 0.2]]).log()
 
 
 def test_nucleus_d2() -> None:
-    """p=.7 on [.5,.3,.2] keeps the first two, renormalised to [.625,.375]."""
+    """With p=.7, [.5,.3,.2] keeps the first two, renormalised to [.625,.375]."""
     sampling = Sampling(temperature=1.0, top_p=0.7)
     draws = [int(sampling.choose(LOGITS, torch.tensor([u]))) for u in (0.0, 0.624, 0.626, 0.999)]
 
@@ -45,5 +45,5 @@ def test_ties_go_to_the_lowest_id() -> None:
 @pytest.mark.parametrize("bad", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}])
 def test_bad_parameters(bad: dict[str, float]) -> None:
     """Refused with the rule and what was got."""
-    with pytest.raises(DeclarationError, match="got (temperature|top_p)="):
+    with pytest.raises(DeclarationError, match=r"got (temperature|top_p)="):
         Sampling(**bad)

@@ -36,13 +36,14 @@ def naive_signatures(values: Tensor) -> list[list[float]]:
     """Mean over layers and heads of one token's values [L,H,N,D], then unit length."""
     n_layers, n_heads, n_slots, dim = values.shape
     out = []
-    for i in range(n_slots):
-        u = [
-            sum(float(values[l, h, i, d]) for l in range(n_layers) for h in range(n_heads)) / (n_layers * n_heads)
-            for d in range(dim)
-        ]  # noqa: E741
-        norm = sum(x * x for x in u) ** 0.5
-        out.append([x / (norm + 1e-8) for x in u])
+    for slot in range(n_slots):
+        total = [0.0] * dim
+        for layer in range(n_layers):
+            for head in range(n_heads):
+                total = [t + float(v) for t, v in zip(total, values[layer, head, slot], strict=True)]
+        mean = [t / (n_layers * n_heads) for t in total]
+        norm = sum(x * x for x in mean) ** 0.5
+        out.append([x / (norm + 1e-8) for x in mean])
     return out
 
 
@@ -129,7 +130,7 @@ def test_weight_zero_is_top_k_including_ties() -> None:
 
 
 def test_everything_fits() -> None:
-    """n ≤ k keeps all."""
+    """With n ≤ k all are kept."""
     assert pick(one_head(torch.randn(4, 3)), torch.randn(1, 1, 1, 4), 9, Diversity()) == [0, 1, 2, 3]
 
 
