@@ -14,6 +14,8 @@ from designspace.errors import ModelError
 from designspace.geometry import Geometry
 from designspace.models.spec import ModelSpec
 
+_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -57,7 +59,7 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
     Raises:
         ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
     if source is None:
@@ -69,10 +71,24 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
             )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+        tokenizer = _load_tokenizer(source, where)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load model {spec.name!r} from {source}: {str(error).splitlines()[0]}") from error
     return prepare(model.to(device), tokenizer, spec)
+
+
+def _load_tokenizer(source: str, where: dict[str, str]) -> Any:
+    """Load the tokenizer that the model's files describe.
+
+    AutoTokenizer goes by the model type and, in transformers 5, puts a byte-pair tokenizer over whatever a Qwen2 model
+    ships. A tokenizer.json that declares itself generic is taken at its word.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    declared = get_tokenizer_config(source, **where).get("tokenizer_class")
+    loader = PreTrainedTokenizerFast if declared in _GENERIC_TOKENIZERS else AutoTokenizer
+    return loader.from_pretrained(source, trust_remote_code=False, **where)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from designspace.models.calibrate import query_statistics
 from designspace.models.calibration import artefact_hash, artefact_path, load_statistics, model_key, save_statistics
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec, bundled_names, folder_fingerprint
+from designspace.tasks.chain_arithmetic import chain_arithmetic
 from tests.conftest import toy_model
 
 N_BYTES_BUNDLED = 8_000_000
@@ -126,3 +127,15 @@ def test_partial_rotary_is_refused() -> None:
     loaded = toy_model("phi3", partial_rotary_factor=0.5)
     with pytest.raises(CalibrationError, match="rotates 8"):
         query_statistics(loaded, [(2, 3)], made_for="", source="")
+
+
+@pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2"])
+def test_bundled_tokenizers_round_trip(name: str) -> None:
+    """Every word of the language is one token, and decoding gives the words back with their spaces."""
+    loaded = load_model(ModelSpec.bundled(name))
+    problem = chain_arithmetic("dev", 1)[0]
+    ids = loaded.encode(f"{problem.prompt} {problem.solution}")
+
+    assert len(ids) == len(problem.prompt.split()) + len(problem.solution.split())
+    assert loaded.decode(loaded.encode(problem.solution)).split() == problem.solution.removesuffix(" <eos>").split()
+    assert ids[-1] in loaded.eos_ids

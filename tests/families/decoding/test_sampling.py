@@ -13,7 +13,7 @@ LOGITS = torch.tensor([[0.5, 0.3, 0.2]]).log()
 
 
 def test_nucleus_d2() -> None:
-    """With p=.7, [.5,.3,.2] keeps the first two, renormalised to [.625,.375]."""
+    """Top-p of .7 on [.5,.3,.2] keeps the first two, renormalised to [.625,.375]."""
     sampling = Sampling(temperature=1.0, top_p=0.7)
     draws = [int(sampling.choose(LOGITS, torch.tensor([u]))) for u in (0.0, 0.624, 0.626, 0.999)]
 
