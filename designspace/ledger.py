@@ -1,6 +1,6 @@
 """The cache ledger: what every row held and read at every decode step, in tokens and in bytes.
 
-`m_t` is the attended size at decode step t (`mechanisms.md` §3.1): tokens present while attending, the new one included,
+`m_t` is the attended size at decode step t: tokens present while attending, the new one included,
 averaged over layers and KV heads. Nothing here is predicted; it is counted from the cache after each forward pass.
 """
 

@@ -1,4 +1,4 @@
-"""Selection primitives shared by all selectors and routings: deterministic ranks and protection (`mechanisms.md` §0.3)."""
+"""Selection primitives shared by all selectors and routings: deterministic ranks and protection."""
 
 from __future__ import annotations
 

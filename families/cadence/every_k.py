@@ -30,7 +30,7 @@ class EveryKSchedule(Schedule):
 
 @dataclass(frozen=True)
 class EveryK(Cadence):
-    """Every k steps, cut to c: mean attended size c + (k+1)/2, peak c + k (`mechanisms.md` C2).
+    """Every k steps, cut to c: mean attended size c + (k+1)/2, peak c + k.
 
     Attributes:
         k: interval in decode steps, or "auto": the largest power of two that is at most half the budget and `longest`.

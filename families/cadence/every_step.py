@@ -13,7 +13,7 @@ from families.cadence.every_k import EveryKSchedule
 
 @dataclass(frozen=True)
 class EveryStep(Cadence):
-    """Every step, cut to c: attended size c + 1 at every steady step (`mechanisms.md` C1).
+    """Every step, cut to c: attended size c + 1 at every steady step.
 
     Attributes:
         prefill: also cut right after the prompt; False waits for the first decode step.

@@ -33,7 +33,7 @@ class HysteresisSchedule(Schedule):
 
 @dataclass(frozen=True)
 class Hysteresis(Cadence):
-    """When m = c + slack, cut to c: mean attended size c + (slack+1)/2 (`mechanisms.md` C3).
+    """When m = c + slack, cut to c: mean attended size c + (slack+1)/2.
 
     TriAttention's "slack" trigger and R-KV's staging buffer.
 

@@ -36,7 +36,7 @@ def resolve_interval(value: int | Literal["auto"], longest: int, budget: Budget)
 
 
 def after_event_size(kind: str, parameter: str, interval: int, budget: Budget) -> float:
-    """Return the (possibly half-integer) after-event size c for a block cadence, from `mechanisms.md` C2 and C3.
+    """Return the (possibly half-integer) after-event size c for a block cadence.
 
     Raises:
         InfeasibleBudget: c would be below one; the message names the largest feasible interval.

@@ -24,7 +24,7 @@ class PrefillOnlySchedule(Schedule):
 
 @dataclass(frozen=True)
 class PrefillOnly(Cadence):
-    """Cut the prompt to the budget, then let the cache grow (`mechanisms.md` C4): SnapKV's native form.
+    """Cut the prompt to the budget, then let the cache grow: SnapKV's native form.
 
     It has no steady mean for an unknown length, so only a nominal budget is accepted, and reports call it unmatched.
     """

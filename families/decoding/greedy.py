@@ -12,7 +12,7 @@ from designspace.axes import Decoding
 
 @dataclass(frozen=True)
 class Greedy(Decoding):
-    """The most probable token; ties go to the lowest id (`mechanisms.md` D1)."""
+    """The most probable token; ties go to the lowest id."""
 
     kind: ClassVar[str] = "greedy"
 

@@ -28,8 +28,10 @@ class AdaKV(HeadRouting):
     Attributes:
         floor: safeguard in [0, 1]; 1 is uniform.
         safeguard: "floor" or "blend".
-        normalise: bring each head's scores to [0, 1] before they compete; "auto" does so unless the scoring says that its
-            scores are comparable between heads.
+        normalise: what is done to each head's scores before they compete. "min-max" brings them to [0, 1]; "mass" is the
+            released code's option, weighting a head by the share of its mass that its best b' tokens hold; "none" takes
+            them as they are. "auto" is "none" where the scoring says that its scores are comparable between heads, and
+            "min-max" elsewhere.
     """
 
     kind: ClassVar[str] = "ada-kv"
@@ -37,7 +39,7 @@ class AdaKV(HeadRouting):
 
     floor: float = 0.2
     safeguard: Literal["floor", "blend"] = "floor"
-    normalise: bool | Literal["auto"] = "auto"
+    normalise: Literal["auto", "none", "min-max", "mass"] = "auto"
 
     def __post_init__(self) -> None:
         """Check the safeguard."""
@@ -47,7 +49,7 @@ class AdaKV(HeadRouting):
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv]; each layer's total is exact."""
         free = (target.long() - view.n_protected).clamp(min=0)  # [E]
-        scores = min_max(scores, view.candidates) if self._normalises(view) else scores
+        scores = self._comparable(view, scores, free)
         if self.safeguard == "floor":
             certain = (self.floor * free.double() + 1e-9).floor().long()
             return self._compete(view, scores, free, certain) + (target.long() - free)[None, :, None]
@@ -55,8 +57,12 @@ class AdaKV(HeadRouting):
         real = (1 - self.floor) * won + self.floor * free[None, :, None] + (target.long() - free)[None, :, None]
         return largest_remainder(real, (target.long() * view.geometry.n_kv_heads)[None].expand(real.shape[0], -1))
 
-    def _normalises(self, view: View) -> bool:
-        return not view.comparable_scores if self.normalise == "auto" else self.normalise
+    def _comparable(self, view: View, scores: Tensor, free: Tensor) -> Tensor:
+        """Return scores that may compete across heads."""
+        how = ("none" if view.comparable_scores else "min-max") if self.normalise == "auto" else self.normalise
+        if how == "min-max":
+            return min_max(scores, view.candidates)
+        return top_mass(scores, view.candidates, free) if how == "mass" else scores
 
     def _compete(self, view: View, scores: Tensor, free: Tensor, certain: Tensor) -> Tensor:
         """Return how many of the layer's H_kv*free places each head wins when `certain` [E] are its own. [L,E,H_kv]."""
@@ -86,3 +92,11 @@ def min_max(scores: Tensor, mask: Tensor) -> Tensor:
     span = high - low
     scaled = torch.where(span > 0, (scores - low) / span.clamp(min=1e-30), torch.full_like(scores, 0.5))
     return scaled.masked_fill(~mask, 0.0)
+
+
+def top_mass(scores: Tensor, mask: Tensor, n_best: Tensor) -> Tensor:
+    """Multiply each head's masked scores [L,E,H,C] by the share of their sum that its `n_best` [E] highest ones hold."""
+    held = scores.masked_fill(~mask, 0.0)
+    best = held.masked_fill(rank_descending(scores, mask) >= n_best[None, :, None, None], 0.0)
+    share = best.sum(dim=-1, keepdim=True) / held.sum(dim=-1, keepdim=True).clamp(min=1e-30)
+    return held * share

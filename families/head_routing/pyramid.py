@@ -18,7 +18,7 @@ from designspace.view import View
 def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float("inf")) -> Tensor:
     """Return the real-valued per-layer shares [L] float64 whose mean is `budget`, protected tokens not included.
 
-    `mechanisms.md` R2: the last layer gets budget/beta, the first 2 budget - budget/beta; where the first exceeds `cap`,
+    The last layer gets budget/beta, the first 2 budget - budget/beta; where the first exceeds `cap`,
     it gets `cap` and the last 2 budget - cap.
     """
     first = min(2 * budget - budget / beta, cap)

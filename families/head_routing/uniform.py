@@ -14,7 +14,7 @@ from designspace.view import View
 
 @dataclass(frozen=True)
 class Uniform(HeadRouting):
-    """The target, everywhere (`mechanisms.md` R1)."""
+    """The target, everywhere."""
 
     kind: ClassVar[str] = "uniform"
 

@@ -1,4 +1,4 @@
-"""Uniform asymmetric quantisation in groups, and packing of codes into bytes (`mechanisms.md` §4)."""
+"""Uniform asymmetric quantisation in groups, and packing of codes into bytes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Random(Scoring):
-    """A priority drawn once per token, layer and head, and carried along (`mechanisms.md` S14).
+    """A priority drawn once per token, layer and head, and carried along.
 
     The draw is a hash of the row's random stream, layer, head and position, so the kept set at any time is the top-b of
     all past tokens' priorities (reservoir sampling), whatever the cadence.

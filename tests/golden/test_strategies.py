@@ -231,7 +231,9 @@ def test_ada_kv_blend(file: Path) -> None:
         tensors["keys"][None], queries=tensors["queries_window"][None], recent=p["window"], comparable_scores=True
     )
     scores = SnapKV(kernel=p["kernel"], pool=pool, recent=p["window"]).score(view)
-    shares = AdaKV(floor=p["alpha"], safeguard="blend").allocate(view, scores, torch.tensor([p["budget"]]))
+    shares = AdaKV(floor=p["alpha"], safeguard="blend", normalise="mass" if p["normalize"] else "none").allocate(
+        view, scores, torch.tensor([p["budget"]])
+    )
 
     assert torch.equal(shares[0, 0].int(), tensors["counts_largest_remainder"])
 
@@ -311,7 +313,7 @@ def test_window_attention_rows_sum_to_one() -> None:
 
 
 def test_ranks_break_ties_towards_the_newer_slot() -> None:
-    """Equal scores: the later slot ranks first (`mechanisms.md` §0.3)."""
+    """Equal scores: the later slot ranks first."""
     scores = torch.tensor([1.0, 2.0, 2.0, 0.0])
 
     assert rank_descending(scores, torch.ones(4, dtype=torch.bool)).tolist() == [2, 1, 0, 3]

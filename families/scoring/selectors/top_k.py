@@ -14,7 +14,7 @@ from designspace.view import View
 
 @dataclass(frozen=True)
 class TopK(Selector):
-    """The k highest scores of each head, protected slots first (`mechanisms.md` §0.3)."""
+    """The k highest scores of each head, protected slots first."""
 
     kind: ClassVar[str] = "top-k"
 

@@ -1,4 +1,4 @@
-"""Cadences: closed forms of `mechanisms.md` §3.1 against the integer simulator, and the refusals."""
+"""Cadences: closed forms against the integer simulator, and the refusals."""
 
 from __future__ import annotations
 

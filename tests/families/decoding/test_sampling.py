@@ -1,4 +1,4 @@
-"""Decoding: hand vectors of `mechanisms.md` §5 and the limits of sampling."""
+"""Decoding: hand vectors and the limits of sampling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_nucleus_d2() -> None:
 
 
 def test_limits() -> None:
-    """p → 0 and τ → 0 are greedy; p = 1 keeps all."""
+    """P → 0 and τ → 0 are greedy; p = 1 keeps all."""
     u = torch.tensor([0.99])
 
     assert int(Sampling(temperature=1.0, top_p=1e-9).choose(LOGITS, u)) == int(Greedy().choose(LOGITS, u)) == 0

@@ -1,4 +1,4 @@
-"""Head routings: exact totals, hand vectors of `mechanisms.md` §2, and capping."""
+"""Head routings: exact totals, hand vectors, and capping."""
 
 from __future__ import annotations
 
@@ -78,3 +78,12 @@ def test_capping_hands_the_surplus_on() -> None:
     counts = torch.tensor([[[3, 9]], [[9, 9]]])
 
     assert cap_shares(shares, counts).tolist() == [[[3, 3]], [[3, 3]]]
+
+
+def test_ada_kv_mass_favours_concentrated_heads() -> None:
+    """The first head's best token holds .5 of its mass, the second's .3: weighted .25 and .14 beat .09."""
+    scores = torch.tensor([[0.5, 0.28, 0.11, 0.11], [0.3, 0.3, 0.2, 0.2]]).view(1, 1, 2, 4)
+    view = view_of(torch.zeros(1, 1, 2, 4, 2), comparable_scores=True)
+
+    assert AdaKV(floor=0.0).allocate(view, scores, torch.tensor([1]))[0, 0].tolist() == [1, 1]
+    assert AdaKV(floor=0.0, normalise="mass").allocate(view, scores, torch.tensor([1]))[0, 0].tolist() == [2, 0]

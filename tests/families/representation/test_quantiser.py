@@ -1,4 +1,4 @@
-"""The quantiser's hand vectors (`mechanisms.md` §4) and the packing of codes."""
+"""The quantiser's hand vectors and the packing of codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""α against its definition: a naive O(n k²) reference, hand cases, and the invariances of `paper.md` §1.4."""
+"""α against its definition: a naive O(n k²) reference, hand cases, and the invariances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hand-computed vectors of `mechanisms.md`, and slow references written from the formulas."""
+"""Hand-computed vectors, and slow references written from the formulas."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_unrotate_undoes_rope() -> None:
 
 
 def test_global_scope_is_top_k_of_the_maximum() -> None:
-    """Mode G: the union of the heads' proposals, best first, is plain top-k of the maximum (`paper.md` §2.6)."""
+    """Mode G: the union of the heads' proposals, best first, is plain top-k of the maximum."""
     generator = torch.Generator().manual_seed(2)
     for _ in range(50):
         z, k = torch.randn(2, 1, 2, 2, 12, generator=generator), 5
