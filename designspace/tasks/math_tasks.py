@@ -94,10 +94,8 @@ def _checked(rows: list[dict[str, Any]], required: tuple[str, ...], source: str)
 
 
 def _hub_rows(repository: str, filename: str) -> list[dict[str, Any]]:
-    from huggingface_hub import hf_hub_download
-
     try:
-        local = hf_hub_download(repository, filename, repo_type="dataset")
+        local = _from_hub(repository, filename)
     except Exception as error:  # the hub client has no common base class for "offline", "not found" and "no access"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DeclarationError(
@@ -109,3 +107,16 @@ def _hub_rows(repository: str, filename: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(local).to_pylist()
         return rows
     return read_jsonl(local)
+
+
+def _from_hub(repository: str, filename: str) -> str:
+    """Return the path of a hub file: the cached copy if there is one, else a download."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return hf_hub_download(repository, filename, repo_type="dataset", local_files_only=True)
+    except LocalEntryNotFoundError:
+        # Asked first because it fails at once without a network, where the download itself retries for half a minute.
+        HfApi().dataset_info(repository, timeout=10)
+        return hf_hub_download(repository, filename, repo_type="dataset")
