@@ -32,7 +32,7 @@ from designspace.view import View
 
 ENGINE_VERSION = 1  # raised when the same declaration may give other tokens; part of a cell's identity
 _BUCKET = 16  # prompts are padded to a multiple of this
-_EVENT_ROWS = 16  # rows per event chunk; fixed, so that an event's shapes never depend on how many rows are due
+_EVENT_ROWS = 16  # rows per event chunk where rows fall due at different steps
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ class Engine:
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         self.calibration = calibration
         self.protection = Protection(mechanism.scoring.sinks, mechanism.scoring.recent)
+        # Fixed for the run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at
+        # every step cuts all rows together.
+        self.event_rows = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
         self.ledger = Ledger(self.cache)
@@ -265,14 +268,13 @@ class Engine:
                 )
             if self.schedule.due(self._in_flight[row].n_steps, size, account.n_events):
                 due.append(row)
-        chunk = min(_EVENT_ROWS, self.rows)
-        for start in range(0, len(due), chunk):
-            self._event(due[start : start + chunk], chunk)
+        for start in range(0, len(due), self.event_rows):
+            self._event(due[start : start + self.event_rows])
 
-    def _event(self, rows: list[int], chunk: int) -> None:
+    def _event(self, rows: list[int]) -> None:
         """Cut `rows`; the chunk is filled up by repeating the first row, whose extra copies are ignored."""
         device, n = self.loaded.device, len(rows)
-        padded = torch.tensor(rows + rows[:1] * (chunk - n), device=device)
+        padded = torch.tensor(rows + rows[:1] * (self.event_rows - n), device=device)
         accounts = [self.ledger.accounts[row] for row in padded.tolist()]
         target = torch.tensor([self.schedule.target(a.n_events) for a in accounts], device=device)
         view = self.cache.view(padded, self.protection, self.calibration, comparable=self.mechanism.scoring.comparable)

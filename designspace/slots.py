@@ -152,11 +152,7 @@ class SlotCache:
         counts: Tensor,
     ) -> None:
         """Replace rows [E] by the packed tokens of keys, values [L,E,H_kv,C',D] and positions [L,E,H_kv,C']."""
-        index = order[..., None].expand(*order.shape, self.geometry.head_dim)
-        blank = ~filled[..., None]
-        self.store.load(
-            rows, keys.gather(3, index).masked_fill(blank, 0), values.gather(3, index).masked_fill(blank, 0), counts
-        )
+        self.store.load(rows, take_slots(keys, order), take_slots(values, order), counts)
         self.positions[:, rows] = positions.gather(-1, order).masked_fill(~filled, -1).to(torch.int32)
         self.counts[:, rows] = counts.to(torch.int32)
 
@@ -171,3 +167,10 @@ class SlotCache:
             if last is None
             else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
         )
+
+
+def take_slots(x: Tensor, order: Tensor) -> Tensor:
+    """Gather whole vectors x [L,E,H_kv,C',D] into `order` [L,E,H_kv,C]; beyond the filled slots anything finite stands."""
+    n_slots, dim = x.shape[-2:]
+    heads = torch.arange(order[..., 0].numel(), device=order.device).view(*order.shape[:-1], 1)
+    return x.reshape(-1, dim).index_select(0, (heads * n_slots + order).flatten()).view(*order.shape, dim)
