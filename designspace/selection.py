@@ -33,3 +33,11 @@ def keep_protected(view: View, shares: Tensor) -> Tensor:
     left = (shares - kept_sinks.sum(dim=-1))[..., None]
     newest_rank = others.flip(-1).cumsum(dim=-1).flip(-1) - 1
     return kept_sinks | (others & (newest_rank < left))
+
+
+def scaled(scores: Tensor, mask: Tensor) -> Tensor:
+    """Bring each head's masked scores [...,C] to [0, 1]; equal scores become 0.5, other entries 0."""
+    low = scores.masked_fill(~mask, torch.inf).amin(dim=-1, keepdim=True)
+    span = scores.masked_fill(~mask, -torch.inf).amax(dim=-1, keepdim=True) - low
+    relative = torch.where(span > 0, (scores - low) / span.clamp(min=1e-30), torch.full_like(scores, 0.5))
+    return relative.masked_fill(~mask, 0.0)

@@ -12,7 +12,7 @@ from designspace.axes import HeadRouting
 from designspace.compress import largest_remainder
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
-from designspace.selection import rank_descending
+from designspace.selection import rank_descending, scaled
 from designspace.view import View
 
 
@@ -61,7 +61,7 @@ class AdaKV(HeadRouting):
         """Return scores that may compete across heads."""
         how = ("none" if view.comparable_scores else "min-max") if self.normalise == "auto" else self.normalise
         if how == "min-max":
-            return min_max(scores, view.candidates)
+            return scaled(scores, view.candidates)
         return top_mass(scores, view.candidates, free) if how == "mass" else scores
 
     def _compete(self, view: View, scores: Tensor, free: Tensor, certain: Tensor) -> Tensor:
@@ -83,15 +83,6 @@ class AdaKV(HeadRouting):
         free = max(target - protected, 0)
         contested = (1 - self.floor) * free * (geometry.n_kv_heads - 1)
         return target + int(contested) + geometry.n_kv_heads
-
-
-def min_max(scores: Tensor, mask: Tensor) -> Tensor:
-    """Scale each head's masked scores [..., C] to [0, 1]; a head whose scores are all equal gets 0.5."""
-    low = scores.masked_fill(~mask, torch.inf).amin(dim=-1, keepdim=True)
-    high = scores.masked_fill(~mask, -torch.inf).amax(dim=-1, keepdim=True)
-    span = high - low
-    scaled = torch.where(span > 0, (scores - low) / span.clamp(min=1e-30), torch.full_like(scores, 0.5))
-    return scaled.masked_fill(~mask, 0.0)
 
 
 def top_mass(scores: Tensor, mask: Tensor, n_best: Tensor) -> Tensor:

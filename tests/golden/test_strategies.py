@@ -20,6 +20,10 @@ from families.representation.quantiser import dequantise, quantise
 from families.scoring.h2o import H2O
 from families.scoring.knorm import KNorm
 from families.scoring.r_kv import RKV
+from families.scoring.selectors.diversity import Penalised
+from families.scoring.selectors.dpp import LogDeterminant
+from families.scoring.selectors.facility_location import Coverage
+from families.scoring.selectors.greedy import Objective, pick
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import SnapKV, window_attention
 from families.scoring.streaming_llm import StreamingLLM
@@ -236,6 +240,44 @@ def test_ada_kv_blend(file: Path) -> None:
     )
 
     assert torch.equal(shares[0, 0].int(), tensors["counts_largest_remainder"])
+
+
+def picks(objective: Objective, n: int, k: int) -> list[int]:
+    """Picks of one head in order."""
+    return pick(objective, torch.ones(n, dtype=torch.bool), torch.tensor(k)).tolist()
+
+
+@pytest.mark.parametrize("file", golden_files("mmr"))
+def test_mmr(file: Path) -> None:
+    """The order of picks on raw cosines."""
+    tensors, meta = read(file)
+    n, k, lam = (meta["parameters"][name] for name in ("n", "k", "lambda"))
+    similarity = tensors["similarity"].double()
+    none = torch.zeros(n, dtype=torch.bool)
+
+    assert (
+        picks(Penalised(similarity, lam * tensors["relevance"], none, 1 - lam, floor=False), n, k)
+        == tensors["order"].tolist()
+    )
+
+
+@pytest.mark.parametrize("file", golden_files("facility_location"))
+def test_facility_location(file: Path) -> None:
+    """The order of greedy picks from the empty set."""
+    tensors, meta = read(file)
+    n, k = meta["parameters"]["n"], meta["parameters"]["k"]
+    similarity, none = tensors["similarity"].double(), torch.zeros(n, dtype=torch.bool)
+
+    assert picks(Coverage(similarity, torch.zeros(n), torch.ones(n), none, 0.0), n, k) == tensors["order"].tolist()
+
+
+@pytest.mark.parametrize("file", golden_files("dpp"))
+def test_dpp(file: Path) -> None:
+    """The order of greedy MAP picks."""
+    tensors, meta = read(file)
+    n, k = meta["parameters"]["n"], meta["parameters"]["k"]
+
+    assert picks(LogDeterminant(tensors["kernel"], tensors["relevance"]), n, k) == tensors["order"].tolist()
 
 
 @pytest.mark.parametrize("file", golden_files("pyramidkv", "kvf_*.safetensors"))

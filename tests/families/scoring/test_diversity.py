@@ -11,6 +11,7 @@ from torch import Tensor
 from designspace.testing.views import view_of
 from designspace.view import View
 from families.scoring.selectors.diversity import Diversity
+from families.scoring.selectors.greedy import unit_features
 from families.scoring.selectors.top_k import TopK
 
 
@@ -148,7 +149,7 @@ def test_signatures_follow_tokens_not_slots() -> None:
     """Heads that hold different tokens in a slot average by position."""
     positions = torch.tensor([[0, 1, 2], [0, 2, 3]]).view(1, 1, 2, 3)
     values = torch.tensor([[[1.0, 0], [0, 2], [3, 0]], [[0, 1.0], [0, 3], [5, 0]]]).view(1, 1, 2, 3, 2)
-    signature = Diversity().signature(view_of(torch.zeros_like(values), values, positions=positions))
+    signature = unit_features(view_of(torch.zeros_like(values), values, positions=positions), "values", "global")
 
     token_two = torch.tensor([3.0, 3.0]) / 2
     expected = token_two / token_two.norm()

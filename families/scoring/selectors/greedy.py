@@ -1,0 +1,98 @@
+"""What the set-conditioned selectors share: the greedy loop, features to compare tokens by, protection and seeding.
+
+Shapes: L layers, E rows of one event, H_kv KV heads, C slots, D feature dimension; `...` stands for L,E,H_kv.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Selector
+from designspace.by_position import gather_heads
+from designspace.selection import keep_protected
+from designspace.view import View
+
+Space = Literal["values", "keys"]
+Scope = Literal["global", "layer-head"]
+
+
+class Objective(Protocol):
+    """The state of one greedy selection over all heads at once."""
+
+    def gain(self) -> Tensor:
+        """Return what each slot would add to the chosen set, [...,C]; entries of chosen slots are ignored."""
+
+    def add(self, slot: Tensor) -> None:
+        """Take one slot per head into the chosen set; slot: [...,1] int64."""
+
+
+def pick(objective: Objective, candidates: Tensor, n_picks: Tensor) -> Tensor:
+    """Choose `n_picks` [...] candidates [...,C] one after the other; ties go to the later slot.
+
+    Returns the picks in order, [...,K] int64 with K the largest number, -1 where a head has had its share.
+    """
+    last, left, picks = candidates.shape[-1] - 1, candidates.clone(), []
+    for step in range(int(n_picks.max())):
+        gain = objective.gain()
+        gain = gain.clamp(min=torch.finfo(gain.dtype).min).masked_fill(~left, -torch.inf)
+        best = last - gain.flip(-1).argmax(dim=-1, keepdim=True)
+        left.scatter_(-1, best, False)
+        objective.add(best)
+        picks.append(best.masked_fill((n_picks <= step)[..., None], -1))
+    return torch.cat(picks, dim=-1) if picks else candidates.new_zeros((*n_picks.shape, 0), dtype=torch.int64)
+
+
+def mask_of(picks: Tensor, n_slots: int) -> Tensor:
+    """Return which slots are among the picks [...,K], bool [...,C]."""
+    chosen = torch.zeros(*picks.shape[:-1], n_slots + 1, dtype=torch.bool, device=picks.device)
+    return chosen.scatter_(-1, picks.where(picks >= 0, n_slots), True)[..., :n_slots]
+
+
+def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
+    """Return unit vectors to compare tokens by, [L,E,H_kv,C,D] float32; free slots and zero vectors stay zero.
+
+    "global" averages a token's vectors over all layers and heads that hold it, "layer-head" takes each head's own.
+    """
+    vectors = (view.values if space == "values" else view.keys).float().masked_fill(~view.valid[..., None], 0.0)
+    if scope == "global":
+        vectors = gather_heads(vectors, view.positions, view.valid, view.width, over="both", how="mean")
+    return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
+
+
+@dataclass(frozen=True)
+class GreedySelector(Selector):
+    """A selector that picks one slot after the other, each pick depending on those before it.
+
+    Attributes:
+        space, scope: which vectors tokens are compared by (`unit_features`).
+        seed_with_protected: whether protected slots count as chosen from the start.
+    """
+
+    space: Space = "keys"
+    scope: Scope = "layer-head"
+    seed_with_protected: bool = True
+
+    @abstractmethod
+    def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
+        """Return the objective at its start.
+
+        features: [...,C,D] unit vectors. scores: [...,C]. candidates: bool [...,C]. seeds: bool [...,C], chosen already.
+        """
+
+    def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
+        """Return the kept mask [L,E,H_kv,C]."""
+        protected = keep_protected(view, shares)
+        seeds = protected if self.seed_with_protected else torch.zeros_like(protected)
+        n_picks = shares - protected.sum(dim=-1)
+        inputs = [unit_features(view, self.space, self.scope), scores, view.candidates, seeds, n_picks]
+        # One ranking for all heads (a score and features of global scope): the loop runs once per row and is shared.
+        if all(bool((x == x[:1, :, :1]).all()) for x in (*inputs, view.positions)):
+            inputs = [x[:1, :, :1] for x in inputs]
+        features, scores, candidates, seeds, n_picks = inputs
+        picks = pick(self.objective(features, scores, candidates, seeds), candidates, n_picks)
+        return protected | mask_of(picks, scores.shape[-1]).expand_as(protected)

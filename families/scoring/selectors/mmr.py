@@ -1,0 +1,39 @@
+"""Maximal marginal relevance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from designspace.errors import DeclarationError
+from designspace.selection import scaled
+from families.scoring.selectors.diversity import Penalised
+from families.scoring.selectors.greedy import GreedySelector, Objective
+
+
+@dataclass(frozen=True)
+class MMR(GreedySelector):
+    """argmax of lam * rel_i - (1 - lam) * max over chosen j of s(i, j) [carbonell1998mmr].
+
+    Relevance is the score brought to [0, 1] per head, similarity the cosine brought to [0, 1].
+
+    Attributes:
+        lam: weight of relevance; 1 is `top-k`.
+    """
+
+    kind: ClassVar[str] = "mmr"
+    citation: ClassVar[str | None] = "carbonell1998mmr"
+
+    lam: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the mix."""
+        if not 0 <= self.lam <= 1:
+            raise DeclarationError(f"lam must be within [0, 1], got lam={self.lam}")
+
+    def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
+        """Return the mix of relevance and similarity."""
+        similarity = (1 + features @ features.mT) / 2
+        return Penalised(similarity, self.lam * scaled(scores, candidates), seeds, 1 - self.lam, floor=False)
