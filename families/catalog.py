@@ -11,9 +11,12 @@ from families.head_routing.pyramid import Pyramid
 from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision
 from families.representation.kivi import Kivi
+from families.scoring.expected_attention import ExpectedAttention
 from families.scoring.full import Full
 from families.scoring.h2o import H2O
+from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
+from families.scoring.lag_kv import LagKV
 from families.scoring.r_kv import RKV
 from families.scoring.random import Random
 from families.scoring.selectors.diversity import Diversity
@@ -51,6 +54,12 @@ _SYSTEMS = (
     _system("tova", "attention of the newest query", "oren2024tova", TOVA(), EveryStep()),
     _system("snapkv", "pooled attention of an observation window, repeated while decoding", "li2024snapkv", SnapKV(), EveryK()),
     _system("knorm", "keys of small norm", "devoto2024l2norm", KNorm(), EveryStep()),
+    _system("keydiff", "keys that point away from the mean direction", "park2025keydiff", KeyDiff(), EveryK()),
+    _system("lag-kv", "tokens that stand out against the next block", "liang2025lagkv", LagKV(), EveryK()),
+    _system(
+        "expected-attention", "expected attention of Gaussian future queries times the value's norm", "devoto2025expected",
+        ExpectedAttention(), EveryK(),
+    ),
     _system("r-kv", "attention less redundancy of keys, block-wise", "cai2025rkv", RKV(), EveryK()),
     _system("pyramid-kv", "SnapKV scores, more slots in lower layers", "cai2024pyramidkv", SnapKV(), EveryK(), Pyramid()),
     _system("ada-kv", "SnapKV scores, heads compete within a layer", "feng2024adakv", SnapKV(), EveryK(), AdaKV()),

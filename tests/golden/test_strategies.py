@@ -17,8 +17,11 @@ from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import pyramid_shares
 from families.representation.kivi import Kivi, KiviStore
 from families.representation.quantiser import dequantise, quantise
+from families.scoring.expected_attention import ExpectedAttention, average_rotation
 from families.scoring.h2o import H2O
+from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
+from families.scoring.lag_kv import LagKV
 from families.scoring.r_kv import RKV
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.dpp import LogDeterminant
@@ -66,6 +69,63 @@ def test_knorm(file: Path) -> None:
     scores = KNorm(recent=0).score(view)
 
     assert torch.allclose(scores[0], tensors["scores"], atol=meta["tolerance"]["scores_abs"], rtol=0)
+    check_kept_n(tensors, view, scores)
+
+
+@pytest.mark.parametrize("file", golden_files("keydiff"))
+def test_keydiff(file: Path) -> None:
+    """Scores and kept sets equal kvpress."""
+    tensors, meta = read(file)
+    view = view_of(tensors["keys"][None])
+    scores = KeyDiff(recent=0).score(view)
+
+    assert torch.allclose(scores[0], tensors["scores"], atol=meta["tolerance"]["scores_abs"], rtol=0)
+    check_kept_n(tensors, view, scores)
+
+
+@pytest.mark.parametrize("file", golden_files("lagkv"))
+def test_lag_kv(file: Path) -> None:
+    """Ranks within each block; sinks, the last full block and the remainder hold 1."""
+    tensors, meta = read(file)
+    p = meta["parameters"]
+    scoring = LagKV(lag=p["lag"], sinks=p["sinks"])
+    view = view_of(tensors["keys"][None], tensors["values"][None], sinks=p["sinks"])
+    n_blocks = (p["n"] - p["sinks"]) // p["lag"]
+    cross = (scoring.block_spread(view.keys, n_blocks) + scoring.block_spread(view.values, n_blocks)) / 2
+
+    compared = slice(p["sinks"], p["sinks"] + (n_blocks - 1) * p["lag"])
+    assert torch.allclose(cross.flatten(-2)[0], tensors["scores_cross"][..., compared], atol=1e-6, rtol=0)
+    assert torch.allclose(scoring.score(view)[0], tensors["scores"], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("file", golden_files("expected_attention"))
+def test_expected_attention(file: Path) -> None:
+    """Rotated statistics and scores equal kvpress; sinks take no part."""
+    tensors, meta = read(file)
+    p = meta["parameters"]
+    view = view_of(
+        tensors["keys"][None],
+        tensors["values"][None] if "values" in tensors else None,
+        next_position=p["first_future_position"],
+        n_query_heads=p["query_heads"],
+        inv_freq=tensors["inv_freq"],
+        sinks=p["sinks"],
+    )
+    scoring = ExpectedAttention(
+        n_future=p["n_future"],
+        covariance=p["use_covariance"],
+        value_norm=p["use_vnorm"],
+        epsilon=p["epsilon"],
+        sinks=p["sinks"],
+    )
+    queries = tensors["queries_prerope"][None, ..., p["sinks"] :, :]
+    mean = queries.mean(dim=-2)
+    centred = queries - mean[..., None, :]
+    scores = scoring.from_statistics(view, mean, centred.mT @ centred / queries.shape[-2])
+
+    rotation = average_rotation(view.next_position, p["n_future"], view.geometry)
+    assert torch.allclose((rotation @ mean[0, ..., None])[..., 0], tensors["mu_rotated"], atol=1e-5, rtol=0)
+    assert torch.allclose(scores[0, ..., p["sinks"] :], tensors["scores_nonsink"], atol=1e-6, rtol=1e-4)
     check_kept_n(tensors, view, scores)
 
 

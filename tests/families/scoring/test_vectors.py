@@ -12,7 +12,9 @@ from designspace.models.calibration import QueryStatistics
 from designspace.rotary import as_bands, unrotate
 from designspace.testing.views import view_of
 from designspace.view import View
+from families.scoring.expected_attention import ExpectedAttention
 from families.scoring.h2o import H2O
+from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
 from families.scoring.r_kv import RKV
 from families.scoring.random import Random
@@ -192,3 +194,46 @@ def test_snapkv_against_loops() -> None:
                 expected[head // 2, j] += math.exp(x) / total / 3 / 2
 
     assert torch.allclose(window_attention(view)[0, 0], expected, atol=1e-6)
+
+
+def test_keydiff_s8() -> None:
+    """Keys (1,0), (1,0), (0,1): the odd one out stays, whatever the scale of a key."""
+    for scale in (1.0, 9.0):
+        keys = torch.tensor([[1.0, 0], [scale, 0], [0, 1]]).view(1, 1, 1, 3, 2)
+        scores = KeyDiff(recent=0).score(view_of(keys))
+        assert (-scores).flatten().tolist() == pytest.approx([0.8944, 0.8944, 0.4472], abs=1e-4)
+        assert kept(view_of(keys), scores, 1) == [2]
+
+
+def test_expected_attention_s9() -> None:
+    """No rotation, mu = (1,0), unit covariance, keys (1,0) and (0,2): the covariance turns the order."""
+    view = view_of(torch.tensor([[1.0, 0], [0, 2]]).view(1, 1, 1, 2, 2), inv_freq=torch.zeros(1), n_query_heads=1)
+    mean, covariance = torch.tensor([1.0, 0]).view(1, 1, 1, 2), torch.eye(2).view(1, 1, 1, 2, 2)
+    with_covariance, without = (
+        ExpectedAttention(covariance=on, value_norm=False, sinks=0).from_statistics(view, mean, covariance)
+        for on in (True, False)
+    )
+
+    assert with_covariance.flatten().tolist() == pytest.approx([0.48928, 0.51072], abs=1e-5)
+    assert without.flatten().tolist() == pytest.approx([0.66976, 0.33024], abs=1e-5)
+
+
+def test_expected_attention_takes_its_statistics_from_unrotated_queries() -> None:
+    """Queries rotated at their positions give the statistics of the queries themselves; unseen ones do not count."""
+    generator = torch.Generator().manual_seed(6)
+    inv_freq = torch.tensor([1.0, 0.1])
+    pre = torch.randn(1, 1, 2, 5, 4, generator=generator)
+    positions = torch.tensor([-1, 3, 4, 5, 6])
+    bands = as_bands(pre) * torch.polar(torch.ones(5, 2), positions.clamp(min=0)[:, None] * inv_freq)
+    view = view_of(
+        torch.randn(1, 1, 1, 7, 4, generator=generator),
+        queries=torch.cat([bands.real, bands.imag], dim=-1),
+        inv_freq=inv_freq,
+    )
+    view.observed.query_positions = positions[None]
+    mean = pre[..., 1:, :].mean(dim=-2)
+    centred = pre[..., 1:, :] - mean[..., None, :]
+    scoring = ExpectedAttention(window=5, n_future=8, sinks=1)
+
+    expected = scoring.from_statistics(view, mean, centred.mT @ centred / 4)
+    assert torch.allclose(scoring.score(view), expected, atol=1e-5)

@@ -1,0 +1,100 @@
+"""Expected attention: what future queries, taken as Gaussian, would attend to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Scoring, Selector
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.rotary import as_bands, unrotate
+from designspace.view import View, masked_softmax
+from families.scoring.selectors.top_k import TopK
+
+
+@dataclass(frozen=True)
+class ExpectedAttention(Scoring):
+    """(p + epsilon) |v|, p the softmax of E[exp(q k)] for future queries q ~ N(mu, Sigma) [devoto2025expected].
+
+    mu and Sigma are mean and population covariance of a head's last `window` pre-RoPE queries, rotated by the average
+    rotation over the next `n_future` positions; the logit of key k is mu.k / sqrt(D) + k.Sigma k / (2 D). Group mean of the
+    probabilities. Deviation: the statistics come from the stored queries at their true positions; the released decode wrapper
+    takes positions from a buffer's length.
+
+    Attributes:
+        window: queries the statistics are taken from. n_future: positions ahead. covariance: use the second term.
+        value_norm: weight by the value's L2 norm. epsilon: floor of the probability.
+    """
+
+    kind: ClassVar[str] = "expected-attention"
+    citation: ClassVar[str | None] = "devoto2025expected"
+    comparable: ClassVar[bool] = True
+
+    selector: Selector = field(default=TopK())
+    window: int = 64
+    n_future: int = 512
+    covariance: bool = True
+    value_norm: bool = True
+    epsilon: float = 0.0
+    sinks: int = field(default=4, kw_only=True)
+    recent: int = field(default=8, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        super().__post_init__()
+        for name in ("window", "n_future"):
+            if getattr(self, name) < 1:
+                raise DeclarationError(f"{name} must be at least 1, got {name}={getattr(self, name)}")
+
+    def needs(self) -> Needs:
+        """Return the queries of the window."""
+        return Needs(queries=self.window)
+
+    def score(self, view: View) -> Tensor:
+        """Return the expected contribution of each held token, [L,E,H_kv,C]."""
+        pre_rope = unrotate_queries(view)  # [L,E,H_q,w,D]
+        seen = (view.query_positions >= 0).float()[None, :, None, :, None]
+        n_seen = seen.sum(dim=-2).clamp(min=1)
+        mean = (pre_rope * seen).sum(dim=-2) / n_seen
+        centred = (pre_rope - mean[..., None, :]) * seen
+        covariance = centred.mT @ centred / n_seen[..., None]
+        return self.from_statistics(view, mean, covariance)
+
+    def from_statistics(self, view: View, mean: Tensor, covariance: Tensor) -> Tensor:
+        """Return the score for query statistics mean [L,E,H_q,D] and covariance [L,E,H_q,D,D], both pre-RoPE."""
+        rotation = average_rotation(view.next_position, self.n_future, view.geometry)[None, :, None]  # [1,E,1,D,D]
+        heads = (view.geometry.n_kv_heads, view.geometry.group)
+        mu = (rotation @ mean[..., None])[..., 0].unflatten(2, heads)
+        keys, dim = view.keys.float(), view.geometry.head_dim
+        logits = torch.einsum("lehgd,lehcd->lehgc", mu, keys) / dim**0.5
+        if self.covariance:
+            sigma = (rotation @ covariance @ rotation.mT).unflatten(2, heads)
+            logits = logits + torch.einsum("lehcd,lehgdf,lehcf->lehgc", keys, sigma, keys) / (2 * dim)
+        past_sinks = view.valid & (view.positions >= view.sinks)
+        probability = masked_softmax(logits, past_sinks[:, :, :, None].expand_as(logits)).mean(dim=3)
+        weight = view.values.float().norm(dim=-1) if self.value_norm else 1.0
+        return (probability + self.epsilon) * weight
+
+
+def unrotate_queries(view: View) -> Tensor:
+    """Return the view's queries before RoPE, [L,E,H_q,w,D] float32."""
+    bands = as_bands(view.queries.float())  # [L,E,H_q,w,D/2]
+    rows = [
+        unrotate(bands[:, row], view.query_positions[row].clamp(min=0), view.geometry) for row in range(bands.shape[1])
+    ]
+    pre_rope = torch.stack(rows, dim=1)
+    return torch.cat([pre_rope.real, pre_rope.imag], dim=-1)
+
+
+def average_rotation(first: Tensor, n_future: int, geometry: Geometry) -> Tensor:
+    """Return the mean rotation matrix over positions first … first + n_future - 1; first: [E], result [E,D,D] float32."""
+    angle = (first.double()[:, None, None] + torch.arange(n_future, device=first.device)[None, :, None]) * (
+        geometry.inv_freq.double().to(first.device)
+    )
+    cos, sin = angle.cos().mean(dim=1), angle.sin().mean(dim=1)  # [E,D/2]
+    cos, sin = torch.diag_embed(cos), torch.diag_embed(sin)
+    return torch.cat([torch.cat([cos, -sin], dim=-1), torch.cat([sin, cos], dim=-1)], dim=-2).float()
