@@ -43,13 +43,16 @@ class Quarantined:
 
 @dataclass
 class RunOutcome:
-    """What a run did. Of `n_shards`, `n_cached` were done before and `n_left` lie beyond a limit."""
+    """What a run did. Of `n_shards`, `n_cached` were done before and `n_left` lie beyond a limit.
+
+    `labels` has the mechanism's name of every cell of the sweep, by cell id.
+    """
 
     study: str
     results: Path
     n_shards: int
     n_cached: int
-    cell_ids: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
     n_left: int = 0
     n_done: int = 0
     n_rows: int = 0
@@ -103,7 +106,7 @@ def run_sweep(
         root,
         n_shards=len(work.shards),
         n_cached=len(work.shards) - len(work.pending),
-        cell_ids=tuple(cell.cell_id for cell in work.cells),
+        labels={cell.cell_id: cell.mechanism.name for cell in work.cells},
     )
     display.note(_summary(work))
     pending = work.pending if limit is None else work.pending[:limit]

@@ -95,7 +95,7 @@ def run(
         sweep, results, executor=executor, address=address, workers=workers, limit=limit, progress=progress
     )
     if report:
-        _report(outcome.results, outcome.results / "report.html", title=outcome.study, cell_ids=outcome.cell_ids)
+        _report(outcome.results, outcome.results / "report.html", title=outcome.study, labels=outcome.labels)
     left = f", {outcome.n_left} left for another run" if outcome.n_left else ""
     typer.echo(
         f"{outcome.n_done} shards done, {outcome.n_cached} done before{left}: {outcome.results}"
@@ -241,14 +241,15 @@ def grade_cases(
 
 
 def _report(
-    root: Path, html: Path | None, *, title: str, as_json: bool = False, cell_ids: tuple[str, ...] | None = None
+    root: Path, html: Path | None, *, title: str, as_json: bool = False, labels: dict[str, str] | None = None
 ) -> None:
-    """Print the table of a store, or of some of its cells, and write the HTML page if a path is given."""
+    """Print the table of a store, or of the cells that `labels` names, and write the HTML page if a path is given."""
     from designspace.environment import environment
-    from designspace.report import notes, print_report, summarise, to_json, write_report
+    from designspace.report import notes, print_report, relabelled, summarise, to_json, write_report
     from designspace.store import ResultsStore
 
-    table = ResultsStore.open(root, create=False).samples(cell_ids=cell_ids).to_table()
+    table = ResultsStore.open(root, create=False).samples(cell_ids=labels).to_table()
+    table = table if labels is None else relabelled(table, labels)
     arms = summarise(table)
     if as_json:
         _print_json(to_json(arms, notes(arms)))
