@@ -72,9 +72,8 @@ class DecodePass:
         if window is not None:
             visible = visible & (positions > (cache.next_position - window)[:, None, None])
         # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
-        bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)[
-            :, :, None
-        ]
+        hidden = ~visible[:, :, None]  # [B,H_kv,1,C]
+        bias = torch.zeros_like(hidden, dtype=query.dtype).masked_fill(hidden, torch.finfo(query.dtype).min)
         grouped = query.unflatten(1, (-1, group)).squeeze(3)  # [B,H_kv,G,D]: the group's heads as queries of one head
         if cache.observers.wants_weights:
             logits = grouped.float() @ keys.float().mT * scaling + bias.float()

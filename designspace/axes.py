@@ -256,11 +256,10 @@ class Mechanism:
             raise DeclarationError(f"mechanism {self.name!r} compresses, so it needs a budget")
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
         protected = self.scoring.sinks + self.scoring.recent
-        smallest = schedule.smallest_target
-        if self.budget_applies and protected >= smallest:
+        if self.budget_applies and protected >= schedule.low:
             raise DeclarationError(
                 f"sinks + recent must be smaller than the after-event size, got sinks={self.scoring.sinks}, "
-                f"recent={self.scoring.recent}, after-event size={smallest} (budget {budget})"
+                f"recent={self.scoring.recent}, after-event size={schedule.low} (budget {budget})"
             )
         return schedule
 

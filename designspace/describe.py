@@ -97,16 +97,15 @@ def _arithmetic(what: Mechanism | Cadence, budgets: Sequence[int]) -> Iterator[d
             except DesignspaceError as error:
                 yield {"tokens": tokens, "of": of, "refused": str(error)}
                 continue
-            cadence = what.cadence if isinstance(what, Mechanism) else what
-            yield {"tokens": tokens, "of": of, **_schedule(schedule, bounded=cadence.bounded)}
+            yield {"tokens": tokens, "of": of, **_schedule(schedule)}
 
 
-def _schedule(schedule: Schedule, *, bounded: bool) -> dict[str, Any]:
+def _schedule(schedule: Schedule) -> dict[str, Any]:
     return {
         "after_event_tokens": sorted({schedule.low, schedule.high}),
         "interval_steps": getattr(schedule, "interval", None),
         "steady_mean_tokens": schedule.steady_mean,
-        "peak_tokens": schedule.high + schedule.slack if bounded else None,
+        "peak_tokens": schedule.steady_peak,
     }
 
 

@@ -5,6 +5,8 @@ Shapes: L layers, B rows, E rows of one event, H_q query heads, H_kv KV heads, C
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -52,9 +54,12 @@ class Observers:
 
     def rows(self, rows: Tensor) -> Observed:
         """Return what is held for rows [E]."""
-        pick = lambda x: None if x is None else x[:, rows]  # noqa: E731
-        positions = None if self.query_positions is None else self.query_positions[rows]
-        return Observed(pick(self.queries), positions, pick(self.accumulated), pick(self.last))
+        return Observed(
+            None if self.queries is None else self.queries[:, rows],
+            None if self.query_positions is None else self.query_positions[rows],
+            None if self.accumulated is None else self.accumulated[:, rows],
+            None if self.last is None else self.last[:, rows],
+        )
 
     def load(self, rows: Tensor, observed: Observed) -> None:
         """Replace rows [E] by what was observed of their prompts."""
@@ -70,14 +75,23 @@ class Observers:
             self.query_positions[rows] = observed.query_positions
 
     def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> None:
-        """Move per-slot state along with the slots; order, filled: [L,E,H_kv,C]. Free slots forget."""
-        if self.accumulated is not None:
-            self.accumulated[:, rows] = move_slots(self.accumulated[:, rows], order, filled)
-        if self.last is not None:
-            group = self.geometry.group
-            self.last[:, rows] = move_slots(
-                self.last[:, rows], order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)
-            )
+        """Move per-slot state along with the slots of rows [E]; queries belong to no slot and stay."""
+        moving = Observed(
+            accumulated=None if self.accumulated is None else self.accumulated[:, rows],
+            last=None if self.last is None else self.last[:, rows],
+        )
+        self.load(rows, self.packed(moving, order, filled))
+
+    def packed(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:
+        """Return observations with per-slot numbers in packing order; order, filled: [L,E,H_kv,C]. Free slots forget."""
+        group, accumulated, last = self.geometry.group, observed.accumulated, observed.last
+        return replace(
+            observed,
+            accumulated=None if accumulated is None else move_slots(accumulated, order, filled),
+            last=None
+            if last is None
+            else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
+        )
 
     def held_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: bytes a row's observers hold; counts: [L,B,H_kv]."""

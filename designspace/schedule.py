@@ -53,9 +53,9 @@ class Schedule(ABC):
     steady_mean: float | None
 
     @property
-    def smallest_target(self) -> int:
-        """The smallest after-event size."""
-        return self.low
+    def steady_peak(self) -> int | None:
+        """The largest attended size between events; None where the cache grows with the text."""
+        return None if self.steady_mean is None else self.high + self.slack
 
     @abstractmethod
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:

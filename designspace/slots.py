@@ -18,7 +18,7 @@ from designspace.compress import Kept
 from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
 from designspace.models.calibration import QueryStatistics
-from designspace.observers import Observers, move_slots
+from designspace.observers import Observers
 from designspace.view import Observed, View
 
 
@@ -94,7 +94,7 @@ class SlotCache:
         rows = torch.tensor([row], device=self.positions.device)
         order, filled = self._fit(kept)
         self._move(rows, prompt.keys, prompt.values, prompt.positions, order, filled, kept.counts)
-        self.observers.load(rows, self._moved(prompt.observed, order, filled))
+        self.observers.load(rows, self.observers.packed(prompt.observed, order, filled))
         self.next_position[row], self.streams[row], self.active[row] = prompt.n_tokens, stream, True
 
     def compact(self, rows: Tensor, view: View, kept: Kept) -> None:
@@ -155,18 +155,6 @@ class SlotCache:
         self.store.load(rows, take_slots(keys, order), take_slots(values, order), counts)
         self.positions[:, rows] = positions.gather(-1, order).masked_fill(~filled, -1).to(torch.int32)
         self.counts[:, rows] = counts.to(torch.int32)
-
-    def _moved(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:
-        group = self.geometry.group
-        accumulated, last = observed.accumulated, observed.last
-        return Observed(
-            observed.queries,
-            observed.query_positions,
-            None if accumulated is None else move_slots(accumulated, order, filled),
-            None
-            if last is None
-            else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
-        )
 
 
 def take_slots(x: Tensor, order: Tensor) -> Tensor:

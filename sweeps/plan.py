@@ -216,7 +216,7 @@ def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
         mechanism=name,
         budget=label,
         steady_mean_tokens=schedule.steady_mean,
-        peak_tokens=schedule.high + schedule.slack if cell.mechanism.cadence.bounded else None,
+        peak_tokens=schedule.steady_peak,
         n_cells=len(items),
         n_shards=None if None in (item.n_shards for item in items) else sum(item.n_shards or 0 for item in items),
         n_committed=sum(item.n_committed for item in items),

@@ -61,7 +61,7 @@ class TaskSpec:
 
     def content_hash(self) -> str:
         """Return the SHA-256 over the loaded problems."""
-        return content_hash(_load(self))
+        return _content_hash(self)
 
     @property
     def template_hash(self) -> str:
@@ -79,6 +79,11 @@ def _load(spec: TaskSpec) -> tuple[Problem, ...]:
             )
         problems = problems[: spec.problems]
     return tuple(problems)
+
+
+@cache
+def _content_hash(spec: TaskSpec) -> str:
+    return content_hash(_load(spec))
 
 
 def _load_chain(spec: TaskSpec) -> list[Problem]:
