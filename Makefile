@@ -2,13 +2,14 @@
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
+# make bench-events time of one compression event, per selector and per scoring, next to top-k's
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test test-slow check format pocket clean
+.PHONY: quickstart test test-slow check format bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -28,6 +29,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-events: $(INSTALLED)
+	$(BIN)/python -m benchmarks.event_time
 
 pocket: $(INSTALLED)
 	$(BIN)/python -m designspace.models.train_pocket --architecture llama --minutes 30 --seed 1 --out build/pocket-llama & \

@@ -15,7 +15,7 @@ import time
 import torch
 
 from designspace.engine import Engine, Request
-from designspace.models.calibration import load_statistics
+from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec
 from designspace.registry import catalog
@@ -37,7 +37,7 @@ def tokens_per_s(loaded: LoadedModel, spec: ModelSpec, name: str, arguments: arg
         rows=arguments.rows,
         max_new_tokens=arguments.tokens,
         max_prompt_tokens=max(len(request.prompt_ids) for request in requests),
-        calibration=load_statistics(spec) if arm.needs().calibration else None,
+        artefacts={name: load_artefact(spec, name) for name in arm.needs().calibrations},
     )
     started_s = time.perf_counter()
     n_tokens = sum(generation.n_new_tokens for generation in engine.generate(requests))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
 from designspace.geometry import Geometry
-from designspace.models.calibration import load_statistics
+from designspace.models.calibration import load_artefact
 from designspace.models.spec import ModelSpec
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
@@ -46,11 +46,11 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
             continue
         mechanisms = {cell.mechanism.name: cell.mechanism for cell in cells if cell.model == model}
         for mechanism in mechanisms.values():
-            if refusal := mechanism.representation.refusal(geometry):
+            for refusal in mechanism.refusals_on(geometry):
                 yield f"mechanism {mechanism.name!r} on model {model.name!r}: {refusal}"
-        if any(calibrations_needed(mechanism) for mechanism in mechanisms.values()):
+        for name in sorted({name for mechanism in mechanisms.values() for name in calibrations_needed(mechanism)}):
             try:
-                load_statistics(model)
+                load_artefact(model, name)
             except CalibrationError as error:
                 yield str(error)
 

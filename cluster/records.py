@@ -15,7 +15,7 @@ from sweeps.shards import Shard
 # What a generation knows under the names that the store uses too.
 _FROM_GENERATION = (
     "n_prompt_tokens", "finish_reason", "mean_cache_tokens", "steady_mean_cache_tokens", "peak_cache_tokens",
-    "mean_cache_bytes", "peak_cache_bytes", "mean_read_bytes", "mean_aux_bytes", "n_events", "n_evicted",
+    "mean_cache_bytes", "peak_cache_bytes", "mean_read_bytes", "mean_aux_bytes", "n_events", "n_evicted", "n_extra_tokens",
     "cache_tokens_per_step", "wall_s",
 )  # fmt: skip
 

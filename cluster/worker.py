@@ -18,9 +18,10 @@ import torch
 from cluster.code_id import code_id
 from cluster.records import RunFacts, grade_row, sample_row
 from cluster.schedule import ShardSummary
+from designspace.axes import Decoding
 from designspace.engine import Engine, Request
 from designspace.errors import CalibrationError, DeclarationError, ModelError
-from designspace.models.calibration import QueryStatistics, load_statistics
+from designspace.models.calibration import Artefact, load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec
 from designspace.sampling import stream_key
@@ -59,7 +60,7 @@ class Worker:
         self.study, self.device = study, device
         self.grader = Grader()
         self._loaded: tuple[ModelSpec, LoadedModel] | None = None
-        self._prompts: dict[TaskSpec, dict[str, tuple[int, ...]]] = {}
+        self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
         self._engine: tuple[str, Engine] | None = None
 
     def run(self, shard: Shard, attempt: int = 1) -> ShardSummary:
@@ -102,7 +103,7 @@ class Worker:
         cell = shard.cell
         problems = {problem.problem_id: problem for problem in _problems(cell)}
         engine = self._engine_for(cell)
-        prompts = self._prompts[cell.task]
+        prompts = self._encoded(engine.loaded, cell)
         requests = [
             Request(
                 name,
@@ -131,11 +132,10 @@ class Worker:
             return self._engine[1]
         self._engine = None  # frees the old cache before the new one is allocated
         loaded = self._load(cell)
-        if cell.task not in self._prompts:
-            self._prompts[cell.task] = {p.problem_id: loaded.encode(p.prompt) for p in _problems(cell)}
+        prompts = self._encoded(loaded, cell)
         # The longest prompt of the whole task, not of the shard: capacity is part of what fixes a row's numbers, so it
         # must not depend on how the problems are cut into shards.
-        lengths = [len(ids) for ids in self._prompts[cell.task].values()]
+        lengths = [len(ids) for ids in prompts.values()]
         new_token_cap(cell.generation, max(lengths))  # the longest prompt must leave room too
         engine = Engine(
             loaded,
@@ -144,10 +144,19 @@ class Worker:
             rows=cell.generation.rows,
             max_new_tokens=new_token_cap(cell.generation, min(lengths)),
             max_prompt_tokens=max(lengths),
-            calibration=_calibration(cell),
+            artefacts=_artefacts(cell),
         )
         self._engine = (cell.cell_id, engine)
         return engine
+
+    def _encoded(self, loaded: LoadedModel, cell: Cell) -> dict[str, tuple[int, ...]]:
+        """Return the task's prompts as tokens, with what the cell's decoding adds to them."""
+        decoding = cell.mechanism.decoding
+        key = (cell.task, decoding)
+        if key not in self._prompts:
+            cue = decoding.cue if decoding is not None else str
+            self._prompts[key] = {p.problem_id: loaded.encode(cue(p.prompt)) for p in _problems(cell)}
+        return self._prompts[key]
 
     def _load(self, cell: Cell) -> LoadedModel:
         if self._loaded is None or self._loaded[0] != cell.model:
@@ -181,13 +190,11 @@ def _problems(cell: Cell) -> list[Problem]:
     return problems
 
 
-def _calibration(cell: Cell) -> QueryStatistics | None:
-    needed = calibrations_needed(cell.mechanism)
-    if not needed:
-        return None
-    statistics = load_statistics(cell.model)
-    _check_same("calibration", cell.identity["calibration"][needed[0]], statistics.sha256, CalibrationError, cell)
-    return statistics
+def _artefacts(cell: Cell) -> dict[str, Artefact]:
+    artefacts = {name: load_artefact(cell.model, name) for name in calibrations_needed(cell.mechanism)}
+    for name, artefact in artefacts.items():
+        _check_same("calibration", cell.identity["calibration"][name], artefact.sha256, CalibrationError, cell)
+    return artefacts
 
 
 def _check_same(what: str, declared: Any, found: Any, error: type[Exception], cell: Cell) -> None:

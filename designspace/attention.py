@@ -18,6 +18,7 @@ from designspace.axes import Needs
 from designspace.geometry import Geometry
 from designspace.observers import group_mean
 from designspace.slots import Prompt, SlotCache
+from designspace.trackers import Tracker
 from designspace.view import Observed
 
 IMPLEMENTATION = "designspace"
@@ -65,64 +66,85 @@ class DecodePass:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Write the token, then attend to everything held, the token included."""
-        cache, group = self.cache, self.cache.geometry.group
-        keys, values, positions = cache.append(layer, key[:, :, 0], value[:, :, 0])
-        visible = positions >= 0
+        """Write the token, then attend to everything held, the token included.
+
+        A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
+        """
+        cache, group, index = self.cache, self.cache.geometry.group, self.cache.cache_of[layer]
+        if cache.owns(layer):
+            cache.append(index, key[:, :, 0], value[:, :, 0])
+        keys, values, positions = cache.read(index)
+        visible = (positions >= 0)[:, :, None]  # [B,H_kv,1,C]
         if window is not None:
-            visible = visible & (positions > (cache.next_position - window)[:, None, None])
+            visible = visible & (positions > (cache.next_position - window)[:, None, None])[:, :, None]
+        chosen = cache.visible(index, query[:, :, 0])
+        visible = visible if chosen is None else visible & chosen
         # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
-        hidden = ~visible[:, :, None]  # [B,H_kv,1,C]
-        bias = torch.zeros_like(hidden, dtype=query.dtype).masked_fill(hidden, torch.finfo(query.dtype).min)
+        bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
+        log_mass = cache.log_mass(index)
+        bias = bias if log_mass is None else bias + log_mass[:, :, None].to(bias.dtype)
         grouped = query.unflatten(1, (-1, group)).squeeze(3)  # [B,H_kv,G,D]: the group's heads as queries of one head
-        if cache.observers.wants_weights:
+        if cache.observers.needs.weights:
             logits = grouped.float() @ keys.float().mT * scaling + bias.float()
             weights = torch.softmax(logits, dim=-1)  # [B,H_kv,G,C]
             output = weights.to(values.dtype) @ values
-            cache.observers.record(layer, query, weights.flatten(1, 2))
         else:
+            weights = None
             output = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
-            cache.observers.record(layer, query, None)
+        if cache.owns(layer):
+            rows = None if weights is None else weights.flatten(1, 2)
+            cache.observers.record(index, query, rows, positions, cache.next_position)
         return output.flatten(1, 2).unsqueeze(1)  # [B,1,H_q,D]
 
 
 class PrefillPass:
-    """Full causal attention over one prompt, padded on the right to its length bucket."""
+    """Full causal attention over one text, padded on the right to its length bucket."""
 
-    def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int) -> None:
-        self.needs, self.geometry, self.n_tokens = needs, geometry, n_tokens
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
+    def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int, owners: tuple[int, ...] | None = None) -> None:
+        """`owners`: for each layer the layer whose keys and values it attends to; None: each its own."""
+        self.needs, self.geometry, self.n_tokens, self.owners = needs, geometry, n_tokens, owners
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
         self._queries: list[Tensor] = []
         self._accumulated: list[Tensor] = []
         self._last: list[Tensor] = []
+        self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers}
+        self._cosine: Tensor | None = None
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
         """Attend causally and keep the layer's keys, values and what is needed of queries and attention."""
-        self._keys.append(key)
-        self._values.append(value)
+        owner = layer if self.owners is None else self.owners[layer]
+        if owner != layer:
+            output = self._attend(query, self._keys[owner], self._values[owner], scaling, window)
+            return self._kept_output(layer, output)
+        self._keys[layer], self._values[layer] = key, value
         if self.needs.queries:
             self._queries.append(query[:, :, max(self.n_tokens - self.needs.queries, 0) : self.n_tokens])
-        if self.needs.accumulated or self.needs.last:
-            output = self._attend_observed(query, key, value, scaling, window)
-        elif window is None:
-            output = functional.scaled_dot_product_attention(
-                query, key, value, is_causal=True, scale=scaling, enable_gqa=True
-            )
-        else:
-            mask = _causal(query.shape[2], 0, query.shape[2], window, query.device)
-            output = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True
-            )
-        return output.transpose(1, 2)
+        if self.needs.weights:
+            return self._kept_output(layer, self._attend_observed(query, key, value, scaling, window))
+        return self._kept_output(layer, self._attend(query, key, value, scaling, window))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        mask = None if window is None else _causal(query.shape[2], 0, query.shape[2], window, query.device)
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
+
+    def _kept_output(self, layer: int, output: Tensor) -> Tensor:
+        output = output.transpose(1, 2)
+        if self.needs.layer_cosine:
+            self._outputs[layer] = output
+        return output
 
     def _attend_observed(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
         """Form attention in blocks of queries, summing the columns over the real (unpadded) queries."""
         length, group = query.shape[2], self.geometry.group
         keys, values = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
         total = torch.zeros(*query.shape[:2], length, device=query.device)
+        tracks = {t: torch.zeros(*key.shape[:3], t.channels, dtype=t.dtype, device=key.device) for t in self._tracked}
         outputs = []
         for start in range(0, length, _QUERY_BLOCK):
             block = query[:, :, start : start + _QUERY_BLOCK]
@@ -130,21 +152,55 @@ class PrefillPass:
             logits = (block.float() @ keys.float().mT * scaling).masked_fill(~mask, torch.finfo(torch.float32).min)
             weights = torch.softmax(logits, dim=-1)
             outputs.append(weights.to(values.dtype) @ values)
-            total += weights[:, :, : max(self.n_tokens - start, 0)].sum(dim=2)
+            real = weights[:, :, : max(self.n_tokens - start, 0)]
+            total += real.sum(dim=2)
             if start < self.n_tokens <= start + block.shape[2]:
                 self._last.append(weights[:, :, self.n_tokens - 1 - start])
+            self._track(tracks, real, start)
         self._accumulated.append(group_mean(total, self.geometry))
+        for tracker, state in tracks.items():
+            self._tracked[tracker].append(state)
         return torch.cat(outputs, dim=2)
 
+    def _track(self, tracks: dict[Tracker, Tensor], weights: Tensor, start: int) -> None:
+        """Show the trackers one query after the other, as decoding would; weights: [1,H_q,n,P], of queries start …"""
+        if not tracks:
+            return
+        positions = torch.arange(weights.shape[-1], device=weights.device)
+        positions = torch.where(positions < self.n_tokens, positions, -1).expand(1, self.geometry.n_kv_heads, -1)
+        for offset in range(weights.shape[2]):
+            now = torch.tensor([start + offset], device=weights.device)
+            for tracker, state in tracks.items():
+                unseen = ((positions < 0) | (positions > now))[..., None]
+                seen = tracker.observe(state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now)
+                tracks[tracker] = seen.masked_fill(unseen, 0)
+
+    def note_residuals(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:
+        """Measure how little attention turned the residual stream.
+
+        inputs: per layer of the model the residual stream [1,P,hidden] before attention. projections: [L,H_q,D,hidden].
+        """
+        cosines = []
+        for layer in self._keys:
+            before = inputs[layer][0, : self.n_tokens].float()
+            added = torch.einsum(
+                "thd,hdm->tm", self._outputs[layer][0, : self.n_tokens].float(), projections[layer].float()
+            )
+            cosines.append(functional.cosine_similarity(before, before + added, dim=-1).mean())
+        self._cosine = torch.stack(cosines)[:, None]
+
     def prompt(self) -> Prompt:
-        """Return what the pass has seen, stacked over layers."""
-        keys = torch.stack(self._keys)  # [L,1,H_kv,P,D]
+        """Return what the pass has seen, stacked over the layers that own a cache."""
+        keys = torch.stack(list(self._keys.values()))  # [L,1,H_kv,P,D]
         slot = torch.arange(keys.shape[3], device=keys.device)
         positions = torch.where(slot < self.n_tokens, slot, -1).expand(keys.shape[:4])
-        return Prompt(keys, torch.stack(self._values), positions, self._observed(), self.n_tokens)
+        return Prompt(keys, torch.stack(list(self._values.values())), positions, self._observed(), self.n_tokens)
 
     def _observed(self) -> Observed:
-        observed = Observed()
+        observed = Observed(
+            tracked={tracker: torch.stack(states) for tracker, states in self._tracked.items()},
+            layer_cosine=self._cosine,
+        )
         if self.needs.queries:
             seen = torch.stack(self._queries)
             missing = self.needs.queries - seen.shape[3]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +20,13 @@ from designspace.errors import DeclarationError
 from designspace.schedule import Budget, Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from designspace.control import Controller, StepSeen, TextCodec
     from designspace.geometry import Geometry
-    from designspace.slot_store import SlotStore
+    from designspace.models.calibration import Artefact
+    from designspace.slot_store import Room, SlotStore
+    from designspace.trackers import Tracker
     from designspace.view import View
 
 AXES = ("representation", "head_routing", "cadence", "decoding", "scoring")
@@ -35,13 +40,19 @@ class Needs:
         queries: number of most recent post-RoPE queries to keep per row (0 = none).
         accumulated: running sum of the attention mass that each held slot received, group mean, float32.
         last: the attention row of the newest query.
-        calibration: name of the calibration artefact, or None.
+        trackers: per-slot numbers to keep up to date from every row of attention.
+        calibrations: names of calibration artefacts.
+        output_projection: the weights that turn head outputs into the residual stream.
+        layer_cosine: how little each layer's attention turned the residual stream over the prompt.
     """
 
     queries: int = 0
     accumulated: bool = False
     last: bool = False
-    calibration: str | None = None
+    trackers: tuple[Tracker, ...] = ()
+    calibrations: tuple[str, ...] = ()
+    output_projection: bool = False
+    layer_cosine: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         """Return the union of two declarations."""
@@ -49,8 +60,16 @@ class Needs:
             max(self.queries, other.queries),
             self.accumulated or other.accumulated,
             self.last or other.last,
-            self.calibration or other.calibration,
+            tuple(dict.fromkeys(self.trackers + other.trackers)),
+            tuple(sorted({*self.calibrations, *other.calibrations})),
+            self.output_projection or other.output_projection,
+            self.layer_cosine or other.layer_cosine,
         )
+
+    @property
+    def weights(self) -> bool:
+        """Whether attention probabilities must be formed."""
+        return self.accumulated or self.last or bool(self.trackers)
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,14 @@ class Strategy(ABC):
     def needs(self) -> Needs:
         """Return what must be observed for this strategy."""
         return Needs()
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Return why this strategy cannot work on a model of this geometry, or None."""
+        return None
+
+    def objection(self, mechanism: Mechanism) -> str | None:
+        """Return why this strategy would mean nothing, or the wrong thing, in this composition, or None."""
+        return None
 
     def identity(self) -> dict[str, Any]:
         """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity."""
@@ -117,6 +144,11 @@ class Scoring(Strategy):
             if getattr(self, name) < 0:
                 raise DeclarationError(f"{name} must be at least 0, got {name}={getattr(self, name)}")
 
+    @property
+    def one_ranking(self) -> bool:
+        """Whether a token's score is the same in every layer and head."""
+        return False
+
     @abstractmethod
     def score(self, view: View) -> Tensor:
         """Return [L,E,H_kv,C] float32 scores, larger = keep; entries of free slots are ignored."""
@@ -127,6 +159,15 @@ class HeadRouting(Strategy):
     """Gives each (layer, KV head) its share of the budget."""
 
     axis: ClassVar[str] = "head_routing"
+    works_without_events: ClassVar[bool] = False
+
+    def owners(self, geometry: Geometry, artefacts: Mapping[str, Artefact]) -> tuple[int, ...] | None:
+        """Return for each layer the layer whose cache it reads (its own, or an earlier one's), or None: each its own."""
+        return None
+
+    def adapt(self, view: View, scores: Tensor) -> Tensor:
+        """Return the scores [L,E,H_kv,C] after the routing had its say on what each head ranks by; default: unchanged."""
+        return scores
 
     @abstractmethod
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
@@ -157,27 +198,50 @@ class Cadence(Strategy):
             InfeasibleBudget: no after-event size gives that budget with these parameters.
         """
 
+    def signal(self, seen: StepSeen) -> Tensor | None:
+        """Return one number per row [B] that this step says to the rows' pacers; None: the cadence goes by sizes alone."""
+        return None
+
 
 @dataclass(frozen=True)
 class Representation(Strategy):
     """Says what a slot really holds."""
 
     axis: ClassVar[str] = "representation"
+    evicts: ClassVar[bool] = True  # may slots be cut? False: it needs cadence "never"
+    carries_mass: ClassVar[bool] = False  # may one slot stand for several tokens?
+    memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `fold` keeps between events
+    bytes_depend_on_data: ClassVar[bool] = False  # is the size of a token known only once it is there?
 
     @abstractmethod
-    def allocate(
-        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> SlotStore:
-        """Return an empty store for `rows` x `capacity` slots in every layer and KV head."""
+    def allocate(self, room: Room) -> SlotStore:
+        """Return an empty store for `room.rows` x `room.capacity` slots in every layer and KV head."""
 
-    def refusal(self, geometry: Geometry) -> str | None:
-        """Return why this representation cannot hold this model's heads, or None."""
-        return None
+    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+        """Return what the kept slots hold after an event: themselves, unless this representation merges.
+
+        scores: [L,E,H_kv,C]. shares: [L,E,H_kv]. keep: [L,E,H_kv,C] bool, the selector's choice. The answer must keep
+        exactly `shares` slots per head, protected ones first; contents may change at kept slots only.
+        """
+        return Folded(keep, view.keys, view.values)
+
+
+class Folded(NamedTuple):
+    """What an event leaves: kept slots [L,E,H_kv,C] bool, keys and values [L,E,H_kv,C,D], tokens per slot, memory.
+
+    mass: [L,E,H_kv,C] int64, how many tokens a slot stands for; None: one each. memory: [L,E,H_kv,memory_size] float32.
+    """
+
+    keep: Tensor
+    keys: Tensor
+    values: Tensor
+    mass: Tensor | None = None
+    memory: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Decoding(Strategy):
-    """Turns logits into tokens."""
+    """Turns logits into tokens, and may steer the text and the cache through a controller."""
 
     axis: ClassVar[str] = "decoding"
 
@@ -185,8 +249,38 @@ class Decoding(Strategy):
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Return one token id per row, [B] int64.
 
-        logits: [B,V] float32. uniforms: [B] float64 in [0,1), one counter-based number per row and step.
+        logits: [B,V] float32. uniforms: [B] float64 in [0,1), one counter-based number per row and draw.
         """
+
+    @property
+    def samples(self) -> int:
+        """How many generations are made of each problem, of which one answer is returned."""
+        return 1
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may make a row hold more than its cadence says."""
+        return False
+
+    def sample_budget(self, budget: Budget) -> Budget:
+        """Return what one of `samples` generations may hold."""
+        return budget
+
+    def draws(self, max_new_tokens: int) -> int:
+        """Return the most random numbers that one generation may use."""
+        return max_new_tokens
+
+    def cue(self, prompt: str) -> str:
+        """Return the prompt with what this decoding adds to it."""
+        return prompt
+
+    def controller(self, text: TextCodec) -> Controller | None:
+        """Return a fresh controller for one generation, or None if the tokens chosen are all there is to it."""
+        return None
+
+    def completed(self, default: Decoding) -> Decoding:
+        """Return this decoding with `default` in the place of a chooser that was left out."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -221,10 +315,15 @@ class Mechanism:
             )
         if not self.scoring.keeps_everything and not self.cadence.compresses:
             reasons.append(f"cadence 'never' makes no event, so scoring {self.scoring.kind!r} would have no effect")
-        if not self.cadence.compresses and self.head_routing.kind != "uniform":
+        if not self.cadence.compresses and not self.head_routing.works_without_events:
             reasons.append(
                 f"cadence 'never' makes no event, so head routing {self.head_routing.kind!r} would have no effect"
             )
+        if self.cadence.compresses and not self.representation.evicts:
+            reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
+        reasons.extend(
+            reason for strategy in self.strategies().values() if (reason := strategy.objection(self)) is not None
+        )
         return reasons
 
     @property
@@ -234,7 +333,10 @@ class Mechanism:
 
     def needs(self) -> Needs:
         """Return the union of what the axes want observed."""
-        return self.scoring.needs() | self.scoring.selector.needs() | self.head_routing.needs()
+        needs = self.scoring.selector.needs()
+        for strategy in self.strategies().values():
+            needs = needs | strategy.needs()
+        return needs
 
     def strategies(self) -> dict[str, Strategy]:
         """Return the strategies by axis, leaving out an undeclared decoding."""
@@ -245,8 +347,22 @@ class Mechanism:
         """Return the composition as JSON-able data; the name is a label and stays out."""
         return {axis: strategy.identity() for axis, strategy in self.strategies().items()}
 
-    def bind(self, budget: Budget | None) -> Schedule:
+    def refusals_on(self, geometry: Geometry) -> list[str]:
+        """Return why this composition cannot run on a model of this geometry; empty when it can."""
+        found = [strategy.refusal(geometry) for strategy in (*self.strategies().values(), self.scoring.selector)]
+        return [reason for reason in found if reason is not None]
+
+    def bind(
+        self,
+        budget: Budget | None,
+        geometry: Geometry | None = None,
+        dtype: torch.dtype = torch.float32,
+        owners: tuple[int, ...] | None = None,
+    ) -> Schedule:
         """Return the cadence's schedule for this budget, checked against what the scoring protects.
+
+        A budget in bytes is turned into tokens for a model's geometry, cache type and shared layers; without a geometry it
+        is taken for as many tokens, which is what full precision makes of it.
 
         Raises:
             InfeasibleBudget: the cadence cannot hold the budget.
@@ -254,6 +370,10 @@ class Mechanism:
         """
         if budget is None and self.budget_applies:
             raise DeclarationError(f"mechanism {self.name!r} compresses, so it needs a budget")
+        if budget is not None and self.decoding is not None:
+            budget = self.decoding.sample_budget(budget)
+        if budget is not None and budget.of == "bytes":
+            budget = self.in_tokens(budget, geometry, dtype, owners)
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
         protected = self.scoring.sinks + self.scoring.recent
         if self.budget_applies and protected >= schedule.low:
@@ -262,6 +382,20 @@ class Mechanism:
                 f"recent={self.scoring.recent}, after-event size={schedule.low} (budget {budget})"
             )
         return schedule
+
+    def in_tokens(
+        self, budget: Budget, geometry: Geometry | None, dtype: torch.dtype, owners: tuple[int, ...] | None = None
+    ) -> Budget:
+        """Return the mean budget in tokens that a budget in bytes comes to on a model.
+
+        Raises:
+            InfeasibleBudget: no number of tokens fits.
+        """
+        from designspace.byte_budget import tokens_for_bytes
+
+        if geometry is None:
+            return Budget(budget.tokens)
+        return tokens_for_bytes(self, budget, geometry, dtype, owners)
 
     def override(self, name: str, **axes: Any) -> Mechanism:
         """Return this mechanism under another name with some axes replaced."""

@@ -202,23 +202,27 @@ def export(
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
+    artefacts: Annotated[list[str] | None, typer.Argument(help="Which artefacts to measure [all].")] = None,
     problems: Annotated[int, typer.Option(min=1, help="Calibration problems to use, for a bundled model.")] = 64,
     text: Annotated[
         Path | None, typer.Option(help="Plain text to calibrate on; needed unless the model is bundled.")
     ] = None,
     sweep: Annotated[Path | None, typer.Option(help="Sweep file that declares the model.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write [where the model's artefacts are looked for].")
+        Path | None, typer.Option(help="Folder to write to [where the model's artefacts are looked for].")
     ] = None,
 ) -> None:
-    """Measure a model's query statistics, which some mechanisms need."""
+    """Measure on a model what some mechanisms need beforehand: all artefacts that are known, or the named ones."""
     from designspace.models.calibrate import calibrate as measure
-    from designspace.models.calibration import artefact_path, save_statistics
+    from designspace.models.calibration import artefact_path, save_artefact
+    from designspace.registry import calibrations
 
     spec = _model_spec(model, sweep)
-    path = out or artefact_path(spec)
-    save_statistics(path, measure(spec, n_problems=problems, text_path=None if text is None else str(text)))
-    typer.echo(path)
+    names = artefacts or list(calibrations())
+    for artefact in measure(spec, names, n_problems=problems, text_path=None if text is None else str(text)):
+        path = out / f"{artefact.name}.safetensors" if out else artefact_path(spec, artefact.name)
+        save_artefact(path, artefact)
+        typer.echo(path)
 
 
 @app.command("grade-cases")

@@ -16,28 +16,42 @@ from designspace.view import View
 
 
 class Kept(NamedTuple):
-    """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64."""
+    """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64.
+
+    keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
+    """
 
     order: Tensor
     counts: Tensor
+    keys: Tensor
+    values: Tensor
+    mass: Tensor | None = None
+    memory: Tensor | None = None
 
 
-def compress(mechanism: Mechanism, view: View, target: Tensor) -> Kept:
-    """Decide what each (layer, row, head) keeps when its row is cut to a mean of `target` [E] tokens.
+def compress(mechanism: Mechanism, view: View) -> Kept:
+    """Decide what each (layer, row, head) keeps when its row is cut to a mean of `view.target` [E] tokens.
 
     Raises:
         InvariantViolation: a strategy returned NaN, a wrong shape, a wrong total, or dropped a protected token.
     """
     scores = mechanism.scoring.score(view)
-    _check_scores(mechanism, view, scores)
-    shares = mechanism.head_routing.allocate(view, scores, target)
+    _check_scores(f"scoring {mechanism.scoring.kind!r}", view, scores)
+    scores = mechanism.head_routing.adapt(view, scores)
+    _check_scores(f"head routing {mechanism.head_routing.kind!r}", view, scores)
+    shares = mechanism.head_routing.allocate(view, scores, view.target)
     shares = cap_shares(shares, view.counts)
-    _check_shares(mechanism, view, shares, target)
+    _check_shares(mechanism, view, shares, view.target)
     keep = mechanism.scoring.selector.select(view, scores, shares)
-    _check_kept(mechanism, view, shares, keep)
-    # A stable sort keeps slot order, which is position order: the cache stays sorted without looking at positions.
-    order = torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True)
-    return Kept(order, shares)
+    _check_kept(f"selector {mechanism.scoring.selector.kind!r}", view, shares, keep)
+    folded = mechanism.representation.fold(view, scores, shares, keep)
+    _check_kept(f"representation {mechanism.representation.kind!r}", view, shares, folded.keep)
+    return Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
+
+
+def packing_order(keep: Tensor) -> Tensor:
+    """Return slot indices [...,C] with the kept ones [...,C] first, both parts in slot order, which is position order."""
+    return torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True)
 
 
 def largest_remainder(real: Tensor, total: Tensor) -> Tensor:
@@ -74,14 +88,13 @@ def cap_shares(shares: Tensor, counts: Tensor) -> Tensor:
     return capped
 
 
-def _check_scores(mechanism: Mechanism, view: View, scores: Tensor) -> None:
+def _check_scores(who: str, view: View, scores: Tensor) -> None:
     if scores.shape != view.positions.shape or scores.dtype != torch.float32:
         raise InvariantViolation(
-            f"scoring {mechanism.scoring.kind!r} must return float32 {tuple(view.positions.shape)}, "
-            f"got {scores.dtype} {tuple(scores.shape)}"
+            f"{who} must return float32 scores {tuple(view.positions.shape)}, got {scores.dtype} {tuple(scores.shape)}"
         )
     if bool(torch.isnan(scores[view.valid]).any()):
-        raise InvariantViolation(f"scoring {mechanism.scoring.kind!r} returned NaN for a held token")
+        raise InvariantViolation(f"{who} returned NaN for a held token")
 
 
 def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tensor) -> None:
@@ -94,10 +107,9 @@ def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tens
         )
 
 
-def _check_kept(mechanism: Mechanism, view: View, shares: Tensor, keep: Tensor) -> None:
-    selector = mechanism.scoring.selector.kind
+def _check_kept(who: str, view: View, shares: Tensor, keep: Tensor) -> None:
     if not torch.equal(keep.sum(dim=-1), shares) or bool((keep & ~view.valid).any()):
-        raise InvariantViolation(f"selector {selector!r} must keep exactly each head's share of its held tokens")
+        raise InvariantViolation(f"{who} must keep exactly each head's share of its held tokens")
     affordable = view.protected.sum(dim=-1) <= shares
     if bool((affordable & (view.protected & ~keep).any(dim=-1)).any()):
-        raise InvariantViolation(f"selector {selector!r} dropped a protected token although the share had room")
+        raise InvariantViolation(f"{who} dropped a protected token although the share had room")

@@ -11,7 +11,7 @@ from designspace.axes import Cadence, Mechanism, Strategy
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.spec import bundled_names
 from designspace.registry import REGISTRY_AXES, catalog, kinds, strategy
-from designspace.schedule import Budget, Reading, Schedule
+from designspace.schedule import Budget, Schedule, TokenReading
 from designspace.tasks.task import task_kind, task_names
 
 SECTIONS = (*REGISTRY_AXES, "mechanisms", "models", "tasks")
@@ -90,7 +90,7 @@ def _describe_strategy(kind: type[Strategy], budgets: Sequence[int]) -> dict[str
 def _arithmetic(what: Mechanism | Cadence, budgets: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield what each budget comes to, in each of its readings; an infeasible one comes with the reason."""
     for tokens in budgets:
-        for of in get_args(Reading):
+        for of in get_args(TokenReading):
             budget = Budget(tokens, of)
             try:
                 schedule = what.bind(budget) if isinstance(what, Mechanism) else what.schedule(budget)

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from designspace.attention import DecodePass, PrefillPass
-from designspace.axes import Mechanism
-from designspace.compress import Kept, compress
+from designspace.axes import Decoding, Mechanism
+from designspace.compress import Kept, compress, packing_order
+from designspace.control import Action, Controller, StepSeen
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.ledger import Ledger, RowAccount
-from designspace.models.calibration import QueryStatistics
+from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.sampling import key_integer, step_uniforms
-from designspace.schedule import Budget
-from designspace.slots import Prompt, Protection, SlotCache
-from designspace.view import View
+from designspace.schedule import Budget, Pacer
+from designspace.slots import Prompt, RowSnapshot, SlotCache
+from designspace.view import Setting, View
 
 ENGINE_VERSION = 1  # raised when the same declaration may give other tokens; part of a cell's identity
 _BUCKET = 16  # prompts are padded to a multiple of this
@@ -53,6 +54,8 @@ class Generation:
     """One finished generation and its cache account; sizes are per (layer, KV head), bytes are per row, over all layers.
 
     `steady_mean_cache_tokens` is the mean over the steps after the first event, None where there was none.
+    `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
+    `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
     """
 
     problem_id: str
@@ -62,6 +65,7 @@ class Generation:
     n_steps: int
     n_events: int
     n_evicted: int
+    n_extra_tokens: int
     mean_cache_tokens: float
     steady_mean_cache_tokens: float | None
     peak_cache_tokens: float
@@ -71,6 +75,7 @@ class Generation:
     mean_aux_bytes: float
     cache_tokens_per_step: tuple[float, ...]
     wall_s: float
+    mean_log_prob: float | None = None
 
     @property
     def n_new_tokens(self) -> int:
@@ -80,14 +85,38 @@ class Generation:
 
 @dataclass
 class _Row:
-    """What a row in flight is doing."""
+    """What a row in flight is doing. `step` is the cadence's clock, which a rollback turns back; `n_steps` never is."""
 
     request: Request
     uniforms: np.ndarray
-    tokens: list[int]
     limit: int
     started_s: float
+    pacer: Pacer
+    controller: Controller | None
+    tokens: list[int] = field(default_factory=list)
+    forced: deque[int] = field(default_factory=deque)
+    step: int = 0
     n_steps: int = 0
+    n_draws: int = 0
+    hold: bool = False
+    heat: float = 1.0
+    checkpoint: _Checkpoint | None = None
+    log_prob: float = 0.0
+    reencoded_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A row as it was, to be returned to. n_tokens, n_bytes: what its slots held, over all layers and heads."""
+
+    cache: RowSnapshot
+    tokens: tuple[int, ...]
+    forced: tuple[int, ...]
+    pacer: Pacer
+    step: int
+    hold: bool
+    n_tokens: int
+    n_bytes: int
 
 
 class Engine:
@@ -102,42 +131,62 @@ class Engine:
         rows: int,
         max_new_tokens: int,
         max_prompt_tokens: int,
-        calibration: QueryStatistics | None = None,
+        artefacts: Mapping[str, Artefact] | None = None,
         capacity: int | None = None,
     ) -> None:
         """Allocate the cache for the longest prompt and generation.
 
         Raises:
-            DeclarationError: the mechanism cannot run here (budget, calibration, decoding or head dimension).
+            DeclarationError: the mechanism cannot run here (budget, calibration, decoding or the model's geometry).
         """
         if mechanism.decoding is None:
             raise DeclarationError(f"mechanism {mechanism.name!r} has no decoding strategy")
-        if mechanism.needs().calibration and calibration is None:
-            raise DeclarationError(f"mechanism {mechanism.name!r} needs calibration {mechanism.needs().calibration!r}")
-        refusal = mechanism.representation.refusal(loaded.geometry)
-        if refusal:
-            raise DeclarationError(f"mechanism {mechanism.name!r}: {refusal}")
+        needs, self.artefacts = mechanism.needs(), artefacts or {}
+        missing = [name for name in needs.calibrations if name not in self.artefacts]
+        if missing:
+            raise DeclarationError(f"mechanism {mechanism.name!r} needs calibration {missing[0]!r}")
+        refusals = mechanism.refusals_on(loaded.geometry)
+        if refusals:
+            raise DeclarationError(f"mechanism {mechanism.name!r}: {reason}" for reason in refusals)
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, mechanism.decoding
-        self.schedule = mechanism.bind(budget)
+        self.decoding.controller(
+            loaded
+        )  # says now, not after the first prompt, which of its texts the model cannot write
+        self.owners = mechanism.head_routing.owners(loaded.geometry, self.artefacts)
+        self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
-        self.calibration = calibration
-        self.protection = Protection(mechanism.scoring.sinks, mechanism.scoring.recent)
         # Fixed for the run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at
         # every step cuts all rows together.
         self.event_rows = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
+        projection = loaded.output_projection() if needs.output_projection or needs.layer_cosine else None
+        self._projection = projection
+        self.setting = Setting(
+            geometry=self.cache.geometry,
+            width=self.cache.width,
+            sinks=mechanism.scoring.sinks,
+            recent=mechanism.scoring.recent,
+            comparable_scores=mechanism.scoring.comparable,
+            artefacts=self.artefacts,
+            output_projection=None if projection is None else self.cache.geometry.held(projection),
+        )
         self.ledger = Ledger(self.cache)
         self._in_flight: dict[int, _Row] = {}
 
     def _needed_capacity(self) -> int:
         """Slots per head: the largest mean size, and what the largest share has above it; at most the longest text."""
         schedule, longest = self.schedule, self.max_prompt_tokens + self.max_new_tokens
+        if self.decoding.grows:
+            return longest + 1
         peak = schedule.peak_bound(self.max_prompt_tokens, self.max_new_tokens)
         if not self.mechanism.budget_applies:
             return peak + 1
         routing, geometry = self.mechanism.head_routing, self.loaded.geometry
-        excess = routing.largest_share(schedule.high, geometry, sum(self.protection)) - schedule.high
+        protected = self.mechanism.scoring.sinks + self.mechanism.scoring.recent
+        # A steered row may be cut anew at any size; others are cut to the after-event size alone.
+        cut_to = peak if type(self.decoding).controller is not Decoding.controller else schedule.high
+        excess = routing.largest_share(cut_to, geometry, protected) - cut_to
         return min(peak + excess, longest) + 1
 
     def _new_cache(self) -> SlotCache:
@@ -150,6 +199,8 @@ class Engine:
             dtype=self.loaded.dtype,
             device=self.loaded.device,
             width=self.max_prompt_tokens + self.max_new_tokens,
+            owners=self.owners,
+            artefacts=self.artefacts,
         )
 
     @torch.inference_mode()
@@ -179,15 +230,25 @@ class Engine:
             raise InvariantViolation(
                 f"prompt of {request.problem_id!r} must have 1 to {self.max_prompt_tokens} tokens, got {n_prompt}"
             )
-        started_s = time.perf_counter()
+        state = _Row(
+            request=request,
+            uniforms=step_uniforms(request.stream, self.decoding.draws(self.max_new_tokens)),
+            limit=min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens),
+            started_s=time.perf_counter(),
+            pacer=self.schedule.pacer(),
+            controller=self.decoding.controller(self.loaded),
+        )
         prompt, logits = self._prefill(request.prompt_ids)
-        account = self.ledger.open(row)
-        kept = self._prompt_event(prompt, request, account)
+        self.ledger.open(row)
+        kept = self._everything(prompt)
+        if state.pacer.due(0, prompt.n_tokens, None):
+            kept = self._cut_text(row, state, prompt, state.pacer.target())
+            state.pacer.cut()
         self.cache.load(row, prompt, kept, key_integer(request.stream))
-        uniforms = step_uniforms(request.stream, self.max_new_tokens)
-        first = self.decoding.choose(logits.float(), torch.tensor(uniforms[:1], device=logits.device))
-        limit = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
-        self._in_flight[row] = _Row(request, uniforms, [int(first)], limit, started_s)
+        self._in_flight[row] = state
+        first = self.decoding.choose(logits.float(), torch.tensor([self._draw(state)], device=logits.device))
+        state.log_prob += self._log_probs(logits.float(), first)[0]
+        self._take(row, state, int(first), logits[0])
 
     def _prefill(self, prompt_ids: tuple[int, ...]) -> tuple[Prompt, Tensor]:
         """Run one prompt alone; return its cache content and the logits [1,V] after its last token."""
@@ -196,109 +257,237 @@ class Engine:
         device = self.loaded.device
         ids = torch.zeros(1, padded, dtype=torch.long, device=device)
         ids[0, :n_prompt] = torch.tensor(prompt_ids, device=device)
-        prefill = PrefillPass(self.mechanism.needs(), self.loaded.geometry, n_prompt)
+        needs = self.mechanism.needs()
+        prefill = PrefillPass(needs, self.loaded.geometry, n_prompt, self.owners)
         output = self.loaded.model(
             input_ids=ids,
             position_ids=torch.arange(padded, device=device)[None],
             use_cache=False,
             logits_to_keep=torch.tensor([n_prompt - 1], device=device),
             slots=prefill,
+            output_hidden_states=needs.layer_cosine,
         )
+        if needs.layer_cosine and self._projection is not None:
+            prefill.note_residuals(output.hidden_states, self._projection)
         return prefill.prompt(), output.logits[:, 0]
 
-    def _prompt_event(self, prompt: Prompt, request: Request, account: RowAccount) -> Kept:
-        """Return what of the prompt is kept: everything, unless the cadence cuts right after prefill."""
-        counts = (prompt.positions >= 0).sum(dim=-1)
-        if not self.schedule.due(0, prompt.n_tokens, 0):
-            slots = torch.arange(prompt.positions.shape[-1], device=counts.device)
-            return Kept(slots.expand(prompt.positions.shape), counts)
+    def _everything(self, text: Prompt) -> Kept:
+        """Return a packing that keeps a whole text."""
+        held = text.positions >= 0
+        return Kept(packing_order(held), held.sum(dim=-1), text.keys, text.values)
+
+    def _cut_text(self, row: int, state: _Row, text: Prompt, target: int) -> Kept:
+        """Return what of a freshly encoded text is kept when it is cut to `target`."""
+        device = text.positions.device
+        memory = self.cache.memory
         view = View(
-            geometry=self.loaded.geometry,
-            keys=prompt.keys,
-            values=prompt.values,
-            positions=prompt.positions,
-            next_position=torch.tensor([prompt.n_tokens], device=counts.device),
-            streams=torch.tensor([key_integer(request.stream)], device=counts.device),
-            width=self.cache.width,
-            observed=prompt.observed,
-            calibration=self.calibration,
-            sinks=self.protection.sinks,
-            recent=self.protection.recent,
-            comparable_scores=self.mechanism.scoring.comparable,
+            setting=self.setting,
+            keys=text.keys,
+            values=text.values,
+            positions=text.positions,
+            next_position=torch.tensor([text.n_tokens], device=device),
+            streams=torch.tensor([key_integer(state.request.stream)], device=device),
+            target=torch.tensor([target], device=device),
+            n_prompt_tokens=torch.tensor([len(state.request.prompt_ids)], device=device),
+            observed=text.observed,
+            pinned=self.cache.pinned[row : row + 1],
+            mass=None if self.cache.mass is None else torch.ones_like(text.positions),
+            memory=None if memory is None else torch.zeros_like(memory[:, :1]),
         )
-        kept = compress(self.mechanism, view, torch.tensor([self.schedule.target(0)], device=counts.device))
-        account.event(0, int(counts.sum() - kept.counts.sum()))
+        kept = compress(self.mechanism, view)
+        self.ledger.accounts[row].event(state.n_steps, int(view.counts.sum() - kept.counts.sum()))
         return kept
 
     def _step(self) -> Iterator[Generation]:
         """Feed one token per row, attend, cut the rows that are due, choose the next tokens."""
-        logits = self._forward()
+        tokens, logits = self._forward()
         self.ledger.record()
         for state in self._in_flight.values():
+            state.step += 1
             state.n_steps += 1
-        self._compress_due()
+        self._compress_due(tokens, logits)
         self._choose(logits)
         for row in list(self._in_flight):
             yield from self._finish_if_done(row)
 
-    def _forward(self) -> Tensor:
-        tokens = torch.zeros(self.rows, 1, dtype=torch.long)
+    def _forward(self) -> tuple[Tensor, Tensor]:
+        """Feed each row its next token; return the tokens [B] and the logits [B,V] float32 after them."""
+        fed = torch.zeros(self.rows, dtype=torch.long)
         for row, state in self._in_flight.items():
-            tokens[row, 0] = state.tokens[-1]
+            fed[row] = state.tokens[-1]
+        fed = fed.to(self.loaded.device)
         self.cache.begin_step()
         output = self.loaded.model(
-            input_ids=tokens.to(self.loaded.device),
+            input_ids=fed[:, None],
             position_ids=self.cache.next_position[:, None],
             use_cache=False,
             slots=DecodePass(self.cache),
         )
         self.cache.end_step()
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+        return fed, output.logits[:, -1].float()
 
-    def _compress_due(self) -> None:
+    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
         """Cut every row that is due, in chunks of fixed shape."""
+        signals = self._signals(tokens, logits)
         due = []
-        for row in self._in_flight:
-            account, n_heads = self.ledger.accounts[row], self.loaded.geometry.n_heads_total
-            size, rest = divmod(account.tokens_per_step[-1], n_heads)
-            if rest:
-                raise InvariantViolation(
-                    f"a row holds {account.tokens_per_step[-1]} tokens, not a multiple of {n_heads} heads"
-                )
-            if self.schedule.due(self._in_flight[row].n_steps, size, account.n_events):
+        for row, state in self._in_flight.items():
+            signal = None if signals is None else signals[row]
+            # Asked also while on hold: a pacer may have to see every step.
+            is_due = state.pacer.due(state.step, self.ledger.accounts[row].size, signal)
+            if is_due and not state.hold:
                 due.append(row)
         for start in range(0, len(due), self.event_rows):
             self._event(due[start : start + self.event_rows])
+
+    def _signals(self, tokens: Tensor, logits: Tensor) -> list[float] | None:
+        observed = self.cache.observers.rows(slice(None))
+        signal = self.mechanism.cadence.signal(StepSeen(tokens, logits, observed, self.cache.positions, self.loaded))
+        return None if signal is None else [float(number) for number in signal.tolist()]
 
     def _event(self, rows: list[int]) -> None:
         """Cut `rows`; the chunk is filled up by repeating the first row, whose extra copies are ignored."""
         device, n = self.loaded.device, len(rows)
         padded = torch.tensor(rows + rows[:1] * (self.event_rows - n), device=device)
-        accounts = [self.ledger.accounts[row] for row in padded.tolist()]
-        target = torch.tensor([self.schedule.target(a.n_events) for a in accounts], device=device)
-        view = self.cache.view(padded, self.protection, self.calibration, comparable=self.mechanism.scoring.comparable)
-        kept = compress(self.mechanism, view, target)
+        states = [self._in_flight[row] for row in rows]
+        targets = [state.pacer.target() for state in states]
+        target = torch.tensor(targets + targets[:1] * (self.event_rows - n), device=device)
+        view = self.cache.view(padded, self.setting, target)
+        kept = compress(self.mechanism, view)
+        self._apply(rows, padded, view, kept)
+        for state in states:
+            state.pacer.cut()
+
+    def _apply(self, rows: list[int], padded: Tensor, view: View, kept: Kept) -> None:
+        """Carry out a cut and charge it; what a checkpoint would bring back stays on the row's account."""
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
         self.cache.compact(padded, view, kept)
-        for row, account, n_evicted in zip(rows, accounts[:n], evicted[:n], strict=True):
-            account.event(self._in_flight[row].n_steps, n_evicted)
+        for row, n_evicted in zip(rows, evicted, strict=False):
+            self.ledger.accounts[row].event(self._in_flight[row].n_steps, n_evicted)
+            saved = self._in_flight[row].checkpoint
+            if saved is not None:
+                self._charge_spare(row, saved)
+
+    def _charge_spare(self, row: int, saved: _Checkpoint) -> None:
+        """Charge what a checkpoint holds and the slots no longer do, at the mean bytes of what it holds."""
+        positions, account = self.cache.positions[:, row], self.ledger.accounts[row]
+        still_held = int(((positions >= 0) & (positions < saved.cache.next_position)).sum())
+        account.spare_tokens = saved.n_tokens - still_held
+        account.spare_bytes = -(-saved.n_bytes * account.spare_tokens // max(saved.n_tokens, 1))
 
     def _choose(self, logits: Tensor) -> None:
-        uniforms = torch.zeros(self.rows, dtype=torch.float64)
+        """Choose each row's next token, or take the one that is forced."""
+        uniforms, heat = torch.zeros(self.rows, dtype=torch.float64), torch.ones(self.rows)
         for row, state in self._in_flight.items():
-            if len(state.tokens) < state.limit:
-                uniforms[row] = state.uniforms[len(state.tokens)]
-        chosen = self.decoding.choose(logits, uniforms.to(logits.device)).tolist()
+            uniforms[row], heat[row] = 0.0 if state.forced else self._draw(state), state.heat
+        tokens = self.decoding.choose(logits / heat[:, None].to(logits.device), uniforms.to(logits.device))
+        chosen, log_probs = tokens.tolist(), self._log_probs(logits, tokens)
         for row, state in self._in_flight.items():
-            state.tokens.append(chosen[row])
+            if state.forced:
+                state.tokens.append(state.forced.popleft())
+            else:
+                state.log_prob += log_probs[row]
+                self._take(row, state, chosen[row], logits[row])
+
+    def _log_probs(self, logits: Tensor, tokens: Tensor) -> list[float]:
+        """Return the model's own log-probabilities of tokens [B], zeros where no samples are compared by them."""
+        if self.decoding.samples == 1:
+            return [0.0] * len(tokens)
+        return torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0].tolist()
+
+    def _draw(self, state: _Row) -> float:
+        """Return the row's next random number; past the last one the generation ends anyway."""
+        if state.n_draws == len(state.uniforms):
+            return 0.0
+        state.n_draws += 1
+        return float(state.uniforms[state.n_draws - 1])
+
+    def _take(self, row: int, state: _Row, token: int, logits: Tensor) -> None:
+        """Put a chosen token into the text, as the row's controller has it; logits: [V] float32."""
+        if state.controller is None:
+            state.tokens.append(token)
+            return
+        action = state.controller.on_token(token, float(torch.softmax(logits.float(), dim=-1).amax()))
+        if action.heat is not None:
+            state.heat = action.heat
+        if action.rollback:
+            self._roll_back(row, state)
+            return
+        state.tokens.append(action.tokens[0])
+        state.forced.extend(action.tokens[1:])
+        if self._reason_to_end(state) is None:  # a text that ends here needs its cache no more
+            self._steer_cache(row, state, action)
+
+    def _steer_cache(self, row: int, state: _Row, action: Action) -> None:
+        start = len(state.request.prompt_ids)
+        if action.hold is not None:
+            state.hold = action.hold
+        if action.pin is not None:
+            self.cache.pinned[row, start + action.pin[0] : start + action.pin[1]] = True
+        if action.drop is not None:
+            self._drop(row, start + action.drop[0], start + action.drop[1])
+        if action.refresh:
+            self._refresh(row, state)
+        if action.checkpoint:
+            account = self.ledger.accounts[row]
+            account.spare_tokens = account.spare_bytes = 0
+            state.checkpoint = self._checkpoint(row, state)
+
+    def _checkpoint(self, row: int, state: _Row) -> _Checkpoint:
+        return _Checkpoint(
+            cache=self.cache.snapshot(row),
+            tokens=tuple(state.tokens),
+            forced=tuple(state.forced),
+            pacer=state.pacer.copy(),
+            step=state.step,
+            hold=state.hold,
+            n_tokens=int(self.cache.counts[:, row].sum()),
+            n_bytes=int(self.cache.held_bytes()[row]),
+        )
+
+    def _roll_back(self, row: int, state: _Row) -> None:
+        """Return to the last checkpoint; what was spent since stays on the account."""
+        if state.checkpoint is None:
+            raise InvariantViolation(f"decoding {self.decoding.kind!r} rolled back without a checkpoint")
+        saved, account = state.checkpoint, self.ledger.accounts[row]
+        self.cache.restore(row, saved.cache)
+        state.tokens, state.pacer, state.step = list(saved.tokens), saved.pacer.copy(), saved.step
+        state.forced, state.hold = deque(saved.forced), saved.hold
+        account.spare_tokens = account.spare_bytes = 0
+
+    def _drop(self, row: int, start: int, stop: int) -> None:
+        """Free the slots of positions start … stop-1 in one row, in whatever heads hold them."""
+        rows = torch.tensor([row], device=self.loaded.device)
+        view = self.cache.view(rows, self.setting, torch.zeros_like(rows))
+        keep = view.valid & ((view.positions < start) | (view.positions >= stop))
+        kept = Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values, view.mass, view.memory)
+        self._apply([row], rows, view, kept)
+
+    def _refresh(self, row: int, state: _Row) -> None:
+        """Encode prompt and text anew, up to the token that comes next, and cut it to what the row holds now.
+
+        So the cadence goes on as if nothing had happened: its sizes, and the mean that its budget asks for, stay.
+        """
+        fed = (*state.request.prompt_ids, *state.tokens[:-1])
+        text, _ = self._prefill(fed)
+        self.ledger.accounts[row].reencoded(len(fed))
+        whole = text.keys[..., : text.n_tokens, :].nbytes + text.values[..., : text.n_tokens, :].nbytes
+        state.reencoded_bytes = max(state.reencoded_bytes, whole)
+        size = -(-int(self.cache.counts[:, row].sum()) // self.cache.geometry.n_heads_total)
+        kept = self._everything(text) if size >= len(fed) else self._cut_text(row, state, text, size)
+        self.cache.reload(row, text, kept)
 
     def _finish_if_done(self, row: int) -> Iterator[Generation]:
         state = self._in_flight[row]
-        stopped = state.tokens[-1] in self.loaded.eos_ids
-        if stopped or len(state.tokens) >= state.limit:
+        reason = self._reason_to_end(state)
+        if reason is not None:
             account = self._retire(row)
-            yield _generation(state, account, "stop" if stopped else "length")
+            mean_log_prob = state.log_prob / len(state.tokens) if self.decoding.samples > 1 else None
+            yield _generation(state, account, reason, mean_log_prob)
+
+    def _reason_to_end(self, state: _Row) -> str | None:
+        if state.tokens[-1] in self.loaded.eos_ids:
+            return "stop"
+        return "length" if len(state.tokens) >= state.limit else None
 
     def _retire(self, row: int) -> RowAccount:
         del self._in_flight[row]
@@ -306,8 +495,8 @@ class Engine:
         return self.ledger.close(row)
 
 
-def _generation(state: _Row, account: RowAccount, finish_reason: str) -> Generation:
-    sizes = account.cache_tokens()
+def _generation(state: _Row, account: RowAccount, finish_reason: str, mean_log_prob: float | None) -> Generation:
+    sizes, n_new = account.cache_tokens(), len(state.tokens)
     return Generation(
         problem_id=state.request.problem_id,
         token_ids=tuple(state.tokens),
@@ -316,15 +505,17 @@ def _generation(state: _Row, account: RowAccount, finish_reason: str) -> Generat
         n_steps=state.n_steps,
         n_events=account.n_events,
         n_evicted=account.n_evicted,
+        n_extra_tokens=state.n_steps - max(n_new - 1, 0) + account.n_reencoded,
         mean_cache_tokens=_mean(sizes),
         steady_mean_cache_tokens=account.steady_mean(),
-        peak_cache_tokens=max(sizes, default=0.0),
+        peak_cache_tokens=account.peak(),
         mean_cache_bytes=_mean(account.held_bytes),
-        peak_cache_bytes=max(account.held_bytes, default=0),
+        peak_cache_bytes=max([*account.held_bytes, state.reencoded_bytes]),
         mean_read_bytes=_mean(account.read_bytes),
         mean_aux_bytes=_mean(account.aux_bytes),
         cache_tokens_per_step=tuple(sizes),
         wall_s=time.perf_counter() - state.started_s,
+        mean_log_prob=mean_log_prob,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -12,7 +12,8 @@ class Geometry:
     """Layer and head counts, head dimension and rotary frequencies of one model.
 
     inv_freq: [D_rot/2] float32, the model's own (so llama3 and YaRN scaling are included). Band f pairs components f and
-    f + D_rot/2 of a head (the "half" layout of all supported families).
+    f + D_rot/2 of a head (the "half" layout of all supported families). layers: where layers share a cache, the model's
+    layers that own one; all per-layer shapes of cache and strategies then count owners only.
     """
 
     n_layers: int
@@ -21,6 +22,7 @@ class Geometry:
     head_dim: int
     inv_freq: Tensor
     attention_scaling: float = 1.0
+    layers: tuple[int, ...] | None = None
 
     @property
     def group(self) -> int:
@@ -31,3 +33,12 @@ class Geometry:
     def n_heads_total(self) -> int:
         """KV heads of all layers together."""
         return self.n_layers * self.n_kv_heads
+
+    def held(self, per_layer: Tensor) -> Tensor:
+        """Return the rows of a tensor over all layers of the model [L_model,...] that belong to layers with a cache."""
+        return per_layer if self.layers is None else per_layer[list(self.layers)]
+
+    def owning(self, owners: tuple[int, ...]) -> Geometry:
+        """Return the geometry of the caches where layer l reads the cache of layer `owners[l]`."""
+        layers = tuple(layer for layer, owner in enumerate(owners) if layer == owner)
+        return replace(self, n_layers=len(layers), layers=layers)

@@ -15,7 +15,10 @@ from designspace.slots import SlotCache
 
 @dataclass
 class RowAccount:
-    """Running totals of one row. Tokens are summed over layers and KV heads until `close` divides."""
+    """Running totals of one row. Tokens are summed over layers and KV heads until `close` divides.
+
+    spare_tokens, spare_bytes: what is kept outside the slots to be able to return to a checkpoint; counted as held.
+    """
 
     n_heads_total: int
     tokens_per_step: list[int] = field(default_factory=list)
@@ -25,6 +28,16 @@ class RowAccount:
     n_events: int = 0
     n_evicted: int = 0
     first_event_step: int | None = None
+    slot_tokens: int = 0
+    spare_tokens: int = 0
+    spare_bytes: int = 0
+    n_reencoded: int = 0
+    most_reencoded: int = 0
+
+    @property
+    def size(self) -> int:
+        """Tokens per (layer, KV head) in the slots at the last step, rounded up where heads differ in their total."""
+        return -(-self.slot_tokens // self.n_heads_total)
 
     def event(self, step: int, n_evicted: int) -> None:
         """Note a compression after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens."""
@@ -33,9 +46,18 @@ class RowAccount:
         if self.first_event_step is None:
             self.first_event_step = step
 
+    def reencoded(self, n_tokens: int) -> None:
+        """Note that a text of `n_tokens` was encoded anew: it was held whole for a moment."""
+        self.n_reencoded += n_tokens
+        self.most_reencoded = max(self.most_reencoded, n_tokens)
+
     def cache_tokens(self) -> list[float]:
         """Return `m_1 … m_T`."""
         return [total / self.n_heads_total for total in self.tokens_per_step]
+
+    def peak(self) -> float:
+        """Return the largest size, whole texts during re-encoding included."""
+        return max([*self.cache_tokens(), float(self.most_reencoded)], default=0.0)
 
     def steady_mean(self) -> float | None:
         """Return the mean of `m_t` over the steps after the first event, None without an event or a step after it."""
@@ -59,20 +81,13 @@ class Ledger:
 
     def record(self) -> None:
         """Take down what each open row held and read in the step whose attention has just run."""
-        counts = self.cache.counts
-        tokens = counts.long().sum(dim=(0, 2))
-        positions_bytes = tokens * self.cache.positions.element_size()
-        columns = torch.stack(
-            [
-                tokens,
-                self.cache.store.held_bytes(counts),
-                self.cache.store.read_bytes(counts),
-                positions_bytes + self.cache.observers.held_bytes(counts),
-            ]
-        ).tolist()
+        cache = self.cache
+        tokens = cache.counts.long().sum(dim=(0, 2))
+        columns = torch.stack([tokens, cache.held_bytes(), cache.read_bytes(), cache.aux_bytes()]).tolist()
         for row, account in self.accounts.items():
-            account.tokens_per_step.append(columns[0][row])
-            account.held_bytes.append(columns[1][row])
+            account.slot_tokens = columns[0][row]
+            account.tokens_per_step.append(columns[0][row] + account.spare_tokens)
+            account.held_bytes.append(columns[1][row] + account.spare_bytes)
             account.read_bytes.append(columns[2][row])
             account.aux_bytes.append(columns[3][row])
 

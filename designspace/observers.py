@@ -14,9 +14,11 @@ from designspace.axes import Needs
 from designspace.geometry import Geometry
 from designspace.view import Observed
 
+Rows = Tensor | slice
+
 
 class Observers:
-    """Per-row query window, accumulated attention and newest attention row, as far as needed."""
+    """Per-row query window, attention statistics of the slots and layer statistics of the prompt, as far as needed."""
 
     def __init__(
         self, needs: Needs, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
@@ -24,16 +26,13 @@ class Observers:
         self.needs, self.geometry = needs, geometry
         n_layers, n_query, n_kv = geometry.n_layers, geometry.n_query_heads, geometry.n_kv_heads
         window = (n_layers, rows, n_query, needs.queries, geometry.head_dim)
+        slots = (n_layers, rows, n_kv, capacity)
         self.queries = torch.zeros(window, dtype=dtype, device=device) if needs.queries else None
         self.query_positions = torch.full((rows, needs.queries), -1, device=device) if needs.queries else None
-        held = torch.zeros(n_layers, rows, n_kv, capacity, device=device)
-        self.accumulated = held if needs.accumulated else None
+        self.accumulated = torch.zeros(slots, device=device) if needs.accumulated else None
         self.last = torch.zeros(n_layers, rows, n_query, capacity, device=device) if needs.last else None
-
-    @property
-    def wants_weights(self) -> bool:
-        """Whether attention probabilities must be formed."""
-        return self.needs.accumulated or self.needs.last
+        self.tracked = {t: torch.zeros(*slots, t.channels, dtype=t.dtype, device=device) for t in needs.trackers}
+        self.layer_cosine = torch.zeros(n_layers, rows, device=device) if needs.layer_cosine else None
 
     def advance(self, positions: Tensor) -> None:
         """Open a new decode step for tokens at `positions` [B]: shift the query window by one."""
@@ -41,8 +40,11 @@ class Observers:
             self.query_positions = torch.cat([self.query_positions[:, 1:], positions[:, None]], dim=1)
             self.queries = torch.roll(self.queries, -1, dims=3)
 
-    def record(self, layer: int, query: Tensor, weights: Tensor | None) -> None:
-        """Take in one layer of a decode step; query: [B,H_q,1,D], weights: [B,H_q,C] float32 if wanted."""
+    def record(self, layer: int, query: Tensor, weights: Tensor | None, positions: Tensor, now: Tensor) -> None:
+        """Take in one layer of a decode step.
+
+        query: [B,H_q,1,D]. weights: [B,H_q,C] float32 if wanted. positions: [B,H_kv,C]. now: [B], the queries' positions.
+        """
         if self.queries is not None:
             self.queries[layer, :, :, -1] = query[:, :, 0]
         if weights is None:
@@ -51,14 +53,30 @@ class Observers:
             self.accumulated[layer] += group_mean(weights, self.geometry)
         if self.last is not None:
             self.last[layer] = weights
+        for tracker, state in self.tracked.items():
+            free = (positions < 0)[..., None]
+            state[layer] = tracker.observe(state[layer], weights, positions, now).masked_fill(free, 0)
 
-    def rows(self, rows: Tensor) -> Observed:
-        """Return what is held for rows [E]."""
+    def rows(self, rows: Rows) -> Observed:
+        """Return what is held for rows [E] of all layers."""
         return Observed(
             None if self.queries is None else self.queries[:, rows],
             None if self.query_positions is None else self.query_positions[rows],
             None if self.accumulated is None else self.accumulated[:, rows],
             None if self.last is None else self.last[:, rows],
+            {tracker: state[:, rows] for tracker, state in self.tracked.items()},
+            None if self.layer_cosine is None else self.layer_cosine[:, rows],
+        )
+
+    def layer(self, layer: int) -> Observed:
+        """Return what is held for all rows of one layer, without the leading dimension."""
+        return Observed(
+            None if self.queries is None else self.queries[layer],
+            self.query_positions,
+            None if self.accumulated is None else self.accumulated[layer],
+            None if self.last is None else self.last[layer],
+            {tracker: state[layer] for tracker, state in self.tracked.items()},
+            None if self.layer_cosine is None else self.layer_cosine[layer],
         )
 
     def load(self, rows: Tensor, observed: Observed) -> None:
@@ -67,6 +85,8 @@ class Observers:
             (self.queries, observed.queries),
             (self.accumulated, observed.accumulated),
             (self.last, observed.last),
+            (self.layer_cosine, observed.layer_cosine),
+            *((state, observed.tracked.get(tracker)) for tracker, state in self.tracked.items()),
         )
         for held, seen in pairs:
             if held is not None and seen is not None:
@@ -74,13 +94,13 @@ class Observers:
         if self.query_positions is not None and observed.query_positions is not None:
             self.query_positions[rows] = observed.query_positions
 
-    def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> None:
-        """Move per-slot state along with the slots of rows [E]; queries belong to no slot and stay."""
-        moving = Observed(
-            accumulated=None if self.accumulated is None else self.accumulated[:, rows],
-            last=None if self.last is None else self.last[:, rows],
-        )
-        self.load(rows, self.packed(moving, order, filled))
+    def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> Observed:
+        """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay."""
+        moved = self.packed(self.rows(rows), order, filled)
+        settled = {tracker: tracker.settle(state) for tracker, state in moved.tracked.items()}
+        moved = replace(moved, tracked=settled)
+        self.load(rows, moved)
+        return moved
 
     def packed(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:
         """Return observations with per-slot numbers in packing order; order, filled: [L,E,H_kv,C]. Free slots forget."""
@@ -91,19 +111,27 @@ class Observers:
             last=None
             if last is None
             else move_slots(last, order.repeat_interleave(group, 2), filled.repeat_interleave(group, 2)),
+            tracked={tracker: move_slots(state, order, filled) for tracker, state in observed.tracked.items()},
         )
 
     def held_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: bytes a row's observers hold; counts: [L,B,H_kv]."""
         tokens = counts.long().sum(dim=(0, 2))
         total = torch.zeros_like(tokens)
-        if self.queries is not None:
-            total += self.queries[:, 0].nbytes
+        for per_row in (self.queries, self.layer_cosine):
+            if per_row is not None:
+                total += per_row[:, 0].nbytes
         if self.accumulated is not None:
             total += 4 * tokens
         if self.last is not None:
             total += 4 * tokens * self.geometry.group
+        for state in self.tracked.values():
+            total += tokens * state.shape[-1] * state.element_size()
         return total
+
+    def snapshot(self, row: int) -> Observed:
+        """Return a copy of what is held for a row."""
+        return self.rows(torch.tensor([row]))
 
 
 def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:
@@ -112,5 +140,8 @@ def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:
 
 
 def move_slots(x: Tensor, order: Tensor, filled: Tensor) -> Tensor:
-    """Gather per-slot numbers [L,E,H,C'] into `order` [L,E,H,C] and zero what is not filled."""
-    return x.gather(-1, order).masked_fill(~filled, 0.0)
+    """Gather per-slot numbers [L,E,H,C'] or [L,E,H,C',n] into `order` [L,E,H,C] and zero what is not filled."""
+    if x.dim() == order.dim():
+        return x.gather(-1, order).masked_fill(~filled, 0)
+    index = order[..., None].expand(*order.shape, x.shape[-1])
+    return x.gather(-2, index).masked_fill(~filled[..., None], 0)

@@ -1,20 +1,30 @@
 """Names to strategies and to published systems, found through entry points.
 
 `designspace` never imports `families`: a strategy is one line `<axis>.<kind> = module:Class` in the entry-point group
-`designspace.mechanisms`, a set of named compositions one line in `designspace.catalog`. Third parties use the same two groups.
+`designspace.mechanisms`, a set of named compositions one line in `designspace.catalog`, a calibration (what a strategy needs
+measured on a model beforehand) one line `<artefact> = module:measure` in `designspace.calibrations`. Third parties use the
+same groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from designspace.axes import AXES, Mechanism, Strategy
 from designspace.errors import DesignspaceError, UnknownName
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from designspace.models.calibrate import Corpus
+    from designspace.models.loading import LoadedModel
+
 STRATEGY_GROUP = "designspace.mechanisms"
 CATALOG_GROUP = "designspace.catalog"
+CALIBRATION_GROUP = "designspace.calibrations"
 REGISTRY_AXES = (*AXES, "selector")
 
 
@@ -77,3 +87,23 @@ def mechanism(name: str) -> Mechanism:
     if name not in catalog():
         raise UnknownName("mechanism", name, catalog())
     return catalog()[name]
+
+
+@cache
+def calibrations() -> tuple[str, ...]:
+    """Return the names of all artefacts that can be measured, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=CALIBRATION_GROUP)}))
+
+
+@cache
+def calibration(name: str) -> Callable[[LoadedModel, Corpus], dict[str, Tensor]]:
+    """Return the function that measures an artefact.
+
+    Raises:
+        UnknownName: no such artefact; the message names the nearest.
+    """
+    if name not in calibrations():
+        raise UnknownName("calibration artefact", name, calibrations())
+    (point, *_) = (point for point in entry_points(group=CALIBRATION_GROUP) if point.name == name)
+    measure: Callable[[LoadedModel, Corpus], dict[str, Tensor]] = point.load()
+    return measure

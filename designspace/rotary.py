@@ -19,3 +19,11 @@ def unrotate(bands: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
     angle = positions.double()[:, None] * geometry.inv_freq.double().to(positions.device)
     turn = torch.polar(torch.full_like(angle, 1 / geometry.attention_scaling), -angle)
     return bands * turn.to(torch.complex64)
+
+
+def refuse_partial_rotary(who: str, geometry: Geometry) -> str | None:
+    """Return why something that un-rotates whole heads cannot work on this model, or None."""
+    rotated = 2 * geometry.inv_freq.numel()
+    if rotated == geometry.head_dim:
+        return None
+    return f"{who} needs rotary embeddings over the whole head dimension of {geometry.head_dim}, this model rotates {rotated}"

@@ -21,6 +21,11 @@ def stream_key(root_seed: int, problem_id: str, replicate: int) -> bytes:
     return hashlib.sha256(f"{root_seed}\0{problem_id}\0{replicate}".encode()).digest()[:16]
 
 
+def sample_streams(key: bytes, samples: int) -> list[bytes]:
+    """Return the streams of several samples of one generation: the first is `key` itself, the others hashes of it."""
+    return [key, *(hashlib.sha256(key + f"\0sample {i}".encode()).digest()[:16] for i in range(1, samples))]
+
+
 def step_uniforms(key: bytes, n_steps: int) -> np.ndarray:
     """Return [n_steps] float64 in [0, 1): the number for step t depends on the key and t alone (Philox)."""
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))

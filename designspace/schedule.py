@@ -7,6 +7,8 @@ may be cut (resident size `n_t`). Step 0 is the prompt. A budget is a statement 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from designspace.errors import DeclarationError
 
-Reading = Literal["mean", "nominal", "peak"]
+TokenReading = Literal["mean", "nominal", "peak"]
+Reading = Literal["mean", "nominal", "peak", "bytes"]
 IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
 
@@ -23,7 +26,8 @@ class Budget:
     """Tokens per (layer, KV head), and what the number means.
 
     `mean`: attended tokens averaged over decode steps in the steady state; `nominal`: size right after an event (the
-    reading of most published codes); `peak`: the largest attended size.
+    reading of most published codes); `peak`: the largest attended size; `bytes`: the mean bytes of that many tokens in
+    full precision, so that a smaller representation may hold more of them.
     """
 
     tokens: int
@@ -35,8 +39,9 @@ class Budget:
             raise DeclarationError(f"a budget must be at least 1 token, got tokens={self.tokens}")
 
     def __str__(self) -> str:
-        """Return `64` for a mean and `64 nominal` or `64 peak` otherwise: the label used in the store and the report."""
-        return str(self.tokens) if self.of == "mean" else f"{self.tokens} {self.of}"
+        """Return `64` for a mean, else `64 nominal`, `64 peak`, `64 in bytes`: the label used in the store and the report."""
+        word = {"mean": "", "nominal": " nominal", "peak": " peak", "bytes": " in bytes"}[self.of]
+        return f"{self.tokens}{word}"
 
 
 @dataclass(frozen=True)
@@ -72,19 +77,49 @@ class Schedule(ABC):
         """Return the largest attended size that a row with this prompt can reach within `n_steps`."""
         return min(self.high + self.slack, n_prompt + n_steps)
 
-    def simulate(self, n_prompt: int, n_steps: int) -> list[int]:
+    def pacer(self) -> Pacer:
+        """Return a fresh account of one row's progress through this schedule."""
+        return Pacer(self)
+
+    def simulate(self, n_prompt: int, n_steps: int, signals: Sequence[float] | None = None) -> list[int]:
         """Return the attended sizes `m_1 … m_T` of a row, in exact integers, without any model.
 
-        This is the reference that the engine's ledger must equal.
+        `signals`: what the cadence's signal says at steps 1 … T, for cadences that have one. This is the reference that
+        the engine's ledger must equal.
         """
-        size, n_events, attended = n_prompt, 0, []
+        pacer, size, attended = self.pacer(), n_prompt, []
         for step in range(n_steps + 1):
             if step > 0:
                 size += 1
                 attended.append(size)
-            if self.due(step, size, n_events):
-                size, n_events = min(size, self.target(n_events)), n_events + 1
+            if pacer.due(step, size, signals[step - 1] if signals is not None and step > 0 else None):
+                size = min(size, pacer.target())
+                pacer.cut()
         return attended
+
+
+class Pacer:
+    """One row's progress through its schedule: asked once per step whether the row is cut now, and to what size."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.n_events = 0
+
+    def due(self, step: int, size: int, signal: float | None) -> bool:
+        """Return whether the row is cut after this step; step 0 is the prompt, size the attended size."""
+        return bool(self.schedule.due(step, size, self.n_events))
+
+    def target(self) -> int:
+        """Return the size to cut to now."""
+        return self.schedule.target(self.n_events)
+
+    def cut(self) -> None:
+        """Note that the row has been cut."""
+        self.n_events += 1
+
+    def copy(self) -> Pacer:
+        """Return a copy, for a row that may return to this point."""
+        return copy(self)
 
 
 def split_half(target: float) -> tuple[int, int]:

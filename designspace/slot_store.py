@@ -9,28 +9,61 @@ Shapes: L layers, B rows, E rows of one event, H_kv KV heads, C slots, D head di
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from designspace.geometry import Geometry
+from designspace.models.calibration import Artefact
+from designspace.view import Observed
+
+
+class Room(NamedTuple):
+    """How much a store must hold, of what model, and where."""
+
+    geometry: Geometry
+    rows: int
+    capacity: int
+    dtype: torch.dtype
+    device: torch.device
+    artefacts: Mapping[str, Artefact]
+
+
+class Held(NamedTuple):
+    """What the cache knows of the slots that a store's call is about, for representations that go by it.
+
+    counts: [B,H_kv], or [L,E,H_kv] where the call is about rows of all layers. positions: the same with C, -1 = free.
+    observed: as far as the mechanism declared, with the same leading dimensions.
+    """
+
+    counts: Tensor
+    positions: Tensor
+    observed: Observed
 
 
 class SlotStore(ABC):
-    """Keys and values of all layers in fixed slots."""
+    """Keys and values of all layers in fixed slots. Every tensor attribute has the rows in its second dimension."""
 
     @abstractmethod
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Append one token per (row, head): slot [B,H_kv] int64 is its index, keys and values are [B,H_kv,D]."""
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Append one token per (row, head): slot [B,H_kv] int64 is its index, keys and values are [B,H_kv,D].
+
+        `held.positions` has the new token already, `held.observed` knows nothing of it yet.
+        """
 
     @abstractmethod
-    def read(self, layer: int, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values [B,H_kv,C,D] as attention sees them; counts: [B,H_kv]. Free slots hold anything finite."""
+    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+        """Return keys and values [B,H_kv,C,D] as attention sees them. Free slots hold anything finite."""
 
     @abstractmethod
-    def read_rows(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values [L,E,H_kv,C,D] of some rows as attention sees them; counts: [L,E,H_kv]."""
+    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+        """Return keys and values [L,E,H_kv,C,D] of some rows as attention sees them."""
 
     @abstractmethod
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, counts: Tensor) -> None:
-        """Replace the content of rows [E] by keys and values [L,E,H_kv,C,D], of which counts [L,E,H_kv] are filled."""
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Replace the content of rows [E] by keys and values [L,E,H_kv,C,D], of which `held.counts` are filled."""
 
     @abstractmethod
     def held_bytes(self, counts: Tensor) -> Tensor:
@@ -43,3 +76,16 @@ class SlotStore(ABC):
     @abstractmethod
     def allocated_bytes(self) -> int:
         """Return the bytes this layout reserves, filled or not."""
+
+    def visible(self, layer: int, query: Tensor, held: Held) -> Tensor | None:
+        """Return which slots [B,H_kv,G,C] these queries [B,H_q,D] attend to, or None: to all that are held."""
+        return None
+
+    def snapshot(self, row: int) -> dict[str, Tensor]:
+        """Return a copy of everything that belongs to a row."""
+        return {name: value[:, row].clone() for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def restore(self, row: int, snapshot: Mapping[str, Tensor]) -> None:
+        """Put a row back as it was."""
+        for name, value in snapshot.items():
+            getattr(self, name)[:, row] = value

@@ -8,6 +8,8 @@ Shapes: L layers, B rows, E rows of one event, H_kv KV heads, C slots, D head di
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,20 +19,17 @@ from designspace.axes import Needs, Representation
 from designspace.compress import Kept
 from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
-from designspace.models.calibration import QueryStatistics
+from designspace.models.calibration import Artefact
 from designspace.observers import Observers
-from designspace.view import Observed, View
-
-
-class Protection(NamedTuple):
-    """How many first and newest tokens are always kept."""
-
-    sinks: int
-    recent: int
+from designspace.slot_store import Held, Room
+from designspace.view import Observed, Setting, View
 
 
 class Prompt(NamedTuple):
-    """One row's prompt after its forward pass: keys, values [L,1,H_kv,P,D], positions [L,1,H_kv,P], what was observed."""
+    """One text after its forward pass: keys, values [L,1,H_kv,P,D], positions [L,1,H_kv,P], what was observed.
+
+    n_tokens: its length, also the position of the next token.
+    """
 
     keys: Tensor
     values: Tensor
@@ -39,8 +38,22 @@ class Prompt(NamedTuple):
     n_tokens: int
 
 
+@dataclass(frozen=True)
+class RowSnapshot:
+    """Everything that belongs to one row, to put it back later."""
+
+    store: Mapping[str, Tensor]
+    observed: Observed
+    tensors: Mapping[str, Tensor]
+    next_position: Tensor
+    pinned: Tensor
+
+
 class SlotCache:
-    """`rows` x `capacity` slots per layer and KV head, their positions, and the observers' state."""
+    """`rows` x `capacity` slots per layer and KV head, their positions, and the observers' state.
+
+    Where layers share caches, `geometry` counts the caches, and `cache_of[layer]` is the one that a layer reads.
+    """
 
     def __init__(
         self,
@@ -53,17 +66,34 @@ class SlotCache:
         dtype: torch.dtype,
         device: torch.device,
         width: int,
+        owners: tuple[int, ...] | None = None,
+        artefacts: Mapping[str, Artefact] | None = None,
     ) -> None:
         """Allocate everything once; `width` bounds positions (prompt plus generated tokens)."""
-        self.geometry, self.rows, self.capacity, self.width = geometry, rows, capacity, width
-        self.store = representation.allocate(geometry, rows, capacity, dtype, device)
+        self.owners = owners if owners is not None else tuple(range(geometry.n_layers))
+        self.geometry = geometry = geometry if owners is None else geometry.owning(owners)
+        owning = [layer for layer, owner in enumerate(self.owners) if layer == owner]
+        self.cache_of = tuple(owning.index(owner) for owner in self.owners)
+        self.rows, self.capacity, self.width = rows, capacity, width
+        self.store = representation.allocate(Room(geometry, rows, capacity, dtype, device, artefacts or {}))
         shape = (geometry.n_layers, rows, geometry.n_kv_heads)
         self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.mass = (
+            torch.ones(*shape, capacity, dtype=torch.int32, device=device) if representation.carries_mass else None
+        )
+        size = representation.memory_size
+        self.memory = torch.zeros(*shape, size, device=device) if size else None
+        self.pinned = torch.zeros(rows, width, dtype=torch.bool, device=device)
         self.next_position = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.n_prompt_tokens = torch.zeros(rows, dtype=torch.int64, device=device)
         self.streams = torch.zeros(rows, dtype=torch.int64, device=device)
         self.active = torch.zeros(rows, dtype=torch.bool, device=device)
         self.observers = Observers(needs, geometry, rows, capacity, dtype, device)
+
+    def owns(self, layer: int) -> bool:
+        """Return whether a layer of the model has a cache of its own."""
+        return self.owners[layer] == layer
 
     def begin_step(self) -> None:
         """Check that every active row has a free slot in every head, and open the step.
@@ -76,14 +106,28 @@ class SlotCache:
             raise InvariantViolation(f"a row holds {fullest} tokens in one head, so no slot of {self.capacity} is free")
         self.observers.advance(self.next_position)
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Write one token per row, keys and values [B,H_kv,D], and return the layer's keys, values and positions."""
-        slot = self.counts[layer].long()
-        self.store.write(layer, slot, keys, values)
+    def append(self, index: int, keys: Tensor, values: Tensor) -> None:
+        """Write one token per row into one cache, keys and values [B,H_kv,D]."""
+        slot = self.counts[index].long()
         position = torch.where(self.active, self.next_position, -1).to(torch.int32)
-        self.positions[layer].scatter_(2, slot[..., None], position[:, None, None].expand(*slot.shape, 1))
-        self.counts[layer] += self.active[:, None]
-        return (*self.store.read(layer, self.counts[layer]), self.positions[layer])
+        at = slot[..., None]
+        self.positions[index].scatter_(2, at, position[:, None, None].expand(*slot.shape, 1))
+        if self.mass is not None:
+            self.mass[index].scatter_(2, at, 1)
+        self.store.write(index, slot, keys, values, self._held(index))
+        self.counts[index] += self.active[:, None]
+
+    def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""
+        return (*self.store.read(index, self._held(index)), self.positions[index])
+
+    def visible(self, index: int, query: Tensor) -> Tensor | None:
+        """Return which slots of one cache [B,H_kv,G,C] the queries [B,H_q,D] attend to, None: all that are held."""
+        return self.store.visible(index, query, self._held(index))
+
+    def log_mass(self, index: int) -> Tensor | None:
+        """Return what is added to the logits of one cache's slots [B,H_kv,C], None: nothing."""
+        return None if self.mass is None else self.mass[index].float().log()
 
     def end_step(self) -> None:
         """Close the step: the next token of active rows comes one position later."""
@@ -92,43 +136,97 @@ class SlotCache:
     def load(self, row: int, prompt: Prompt, kept: Kept, stream: int) -> None:
         """Fold a prompt into a row's slots, keeping what the prompt's event (or the identity) says."""
         rows = torch.tensor([row], device=self.positions.device)
+        self.pinned[row] = False
+        self.n_prompt_tokens[row] = prompt.n_tokens
+        self.reload(row, prompt, kept)
+        self.streams[row], self.active[row] = stream, True
+        if self.memory is not None and kept.memory is None:
+            self.memory[:, rows] = 0.0
+
+    def reload(self, row: int, text: Prompt, kept: Kept) -> None:
+        """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
+        rows = torch.tensor([row], device=self.positions.device)
         order, filled = self._fit(kept)
-        self._move(rows, prompt.keys, prompt.values, prompt.positions, order, filled, kept.counts)
-        self.observers.load(rows, self.observers.packed(prompt.observed, order, filled))
-        self.next_position[row], self.streams[row], self.active[row] = prompt.n_tokens, stream, True
+        observed = self.observers.packed(text.observed, order, filled)
+        self._move(rows, text.positions, kept, order, filled, observed)
+        self.observers.load(rows, observed)
+        self.next_position[row] = text.n_tokens
 
     def compact(self, rows: Tensor, view: View, kept: Kept) -> None:
         """Apply an event to rows [E], whose `view` it decided on."""
         order, filled = self._fit(kept)
-        self._move(rows, view.keys, view.values, view.positions, order, filled, kept.counts)
-        self.observers.compact(rows, order, filled)
+        observed = self.observers.compact(rows, order, filled)
+        self._move(rows, view.positions, kept, order, filled, observed)
 
     def retire(self, row: int) -> None:
         """Free a row: no slot, no position, no trace of the sample is left."""
         self.positions[:, row] = -1
         self.counts[:, row] = 0
         self.active[row] = False
-        self.next_position[row] = 0
+        self.pinned[row] = False
+        self.next_position[row] = self.n_prompt_tokens[row] = 0
 
-    def view(
-        self, rows: Tensor, protection: Protection, calibration: QueryStatistics | None, *, comparable: bool
-    ) -> View:
-        """Return what an event may look at for rows [E]."""
-        keys, values = self.store.read_rows(rows, self.counts[:, rows])
+    def view(self, rows: Tensor, setting: Setting, target: Tensor) -> View:
+        """Return what an event that cuts rows [E] to `target` [E] may look at."""
+        counts, positions = self.counts[:, rows], self.positions[:, rows].long()
+        observed = self.observers.rows(rows)
+        keys, values = self.store.read_rows(rows, Held(counts, positions, observed))
         return View(
-            geometry=self.geometry,
+            setting=setting,
             keys=keys,
             values=values,
-            positions=self.positions[:, rows].long(),
+            positions=positions,
             next_position=self.next_position[rows],
             streams=self.streams[rows],
-            width=self.width,
-            observed=self.observers.rows(rows),
-            calibration=calibration,
-            sinks=protection.sinks,
-            recent=protection.recent,
-            comparable_scores=comparable,
+            target=target,
+            n_prompt_tokens=self.n_prompt_tokens[rows],
+            observed=observed,
+            pinned=self.pinned[rows],
+            mass=None if self.mass is None else self.mass[:, rows].long(),
+            memory=None if self.memory is None else self.memory[:, rows],
         )
+
+    def held_bytes(self) -> Tensor:
+        """Return [B] int64: what rows hold of keys, values and masses."""
+        return self.store.held_bytes(self.counts) + self._mass_bytes()
+
+    def read_bytes(self) -> Tensor:
+        """Return [B] int64: what one decode step reads of that."""
+        return self.store.read_bytes(self.counts) + self._mass_bytes()
+
+    def _mass_bytes(self) -> Tensor | int:
+        return 0 if self.mass is None else self.counts.long().sum(dim=(0, 2)) * self.mass.element_size()
+
+    def aux_bytes(self) -> Tensor:
+        """Return [B] int64: what rows hold beside that: positions, observations, what the representation remembers."""
+        tokens = self.counts.long().sum(dim=(0, 2))
+        total = tokens * self.positions.element_size() + self.observers.held_bytes(self.counts)
+        return total if self.memory is None else total + self.memory[:, 0].nbytes
+
+    def snapshot(self, row: int) -> RowSnapshot:
+        """Return a copy of a row."""
+        return RowSnapshot(
+            self.store.snapshot(row),
+            self.observers.snapshot(row),
+            {name: value[:, row].clone() for name, value in self._per_slot().items()},
+            self.next_position[row].clone(),
+            self.pinned[row].clone(),
+        )
+
+    def restore(self, row: int, snapshot: RowSnapshot) -> None:
+        """Put a row back as it was."""
+        self.store.restore(row, snapshot.store)
+        self.observers.load(torch.tensor([row], device=self.positions.device), snapshot.observed)
+        for name, value in self._per_slot().items():
+            value[:, row] = snapshot.tensors[name]
+        self.next_position[row], self.pinned[row] = snapshot.next_position, snapshot.pinned
+
+    def _per_slot(self) -> dict[str, Tensor]:
+        named = {"positions": self.positions, "counts": self.counts, "mass": self.mass, "memory": self.memory}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _held(self, index: int) -> Held:
+        return Held(self.counts[index], self.positions[index], self.observers.layer(index))
 
     def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:
         """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
@@ -142,19 +240,19 @@ class SlotCache:
         return order, filled
 
     def _move(
-        self,
-        rows: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        positions: Tensor,
-        order: Tensor,
-        filled: Tensor,
-        counts: Tensor,
+        self, rows: Tensor, positions: Tensor, kept: Kept, order: Tensor, filled: Tensor, observed: Observed
     ) -> None:
-        """Replace rows [E] by the packed tokens of keys, values [L,E,H_kv,C',D] and positions [L,E,H_kv,C']."""
-        self.store.load(rows, take_slots(keys, order), take_slots(values, order), counts)
-        self.positions[:, rows] = positions.gather(-1, order).masked_fill(~filled, -1).to(torch.int32)
-        self.counts[:, rows] = counts.to(torch.int32)
+        """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
+        packed = positions.gather(-1, order).masked_fill(~filled, -1)
+        held = Held(kept.counts, packed, observed)
+        self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
+        self.positions[:, rows] = packed.to(torch.int32)
+        self.counts[:, rows] = kept.counts.to(torch.int32)
+        if self.mass is not None:
+            mass = torch.ones_like(packed) if kept.mass is None else kept.mass.gather(-1, order)
+            self.mass[:, rows] = mass.masked_fill(~filled, 1).to(torch.int32)
+        if self.memory is not None and kept.memory is not None:
+            self.memory[:, rows] = kept.memory
 
 
 def take_slots(x: Tensor, order: Tensor) -> Tensor:

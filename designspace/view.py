@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,21 +13,40 @@ from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
 
 if TYPE_CHECKING:
-    from designspace.models.calibration import QueryStatistics
+    from designspace.models.calibration import Artefact
+    from designspace.trackers import Tracker
+
+Declared = TypeVar("Declared")
 
 
 @dataclass
 class Observed:
-    """What the observers hold for some rows; None where the mechanism declared no need.
+    """What the observers hold for some rows; None or absent where the mechanism declared no need.
 
     queries: [L,E,H_q,w,D] post-RoPE, oldest first. query_positions: [E,w] int64, -1 where fewer were seen.
-    accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32.
+    accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker, [L,E,H_kv,C,channels].
+    layer_cosine: [L,E] float32.
     """
 
     queries: Tensor | None = None
     query_positions: Tensor | None = None
     accumulated: Tensor | None = None
     last: Tensor | None = None
+    tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
+    layer_cosine: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
+
+    geometry: Geometry
+    width: int
+    sinks: int = 0
+    recent: int = 0
+    comparable_scores: bool = False
+    artefacts: Mapping[str, Artefact] = field(default_factory=dict)
+    output_projection: Tensor | None = None
 
 
 @dataclass
@@ -35,21 +55,23 @@ class View:
 
     keys, values: [L,E,H_kv,C,D] as attention sees them (post-RoPE, dequantised). positions: [L,E,H_kv,C] int64, -1 = free.
     next_position: [E] int64, the position of the token that comes next. streams: [E] int64, the rows' random keys.
-    protected: [L,E,H_kv,C] bool, kept whatever their score. width: positions lie in [0, width).
+    target: [E] int64, the mean size to be cut to. n_prompt_tokens: [E] int64. pinned: [E,width] bool by position, or None.
+    mass: [L,E,H_kv,C] int64, tokens that a slot stands for, or None: one each. memory: what the representation remembers.
+    protected: [L,E,H_kv,C] bool, kept whatever their score.
     """
 
-    geometry: Geometry
+    setting: Setting
     keys: Tensor
     values: Tensor
     positions: Tensor
     next_position: Tensor
     streams: Tensor
-    width: int
+    target: Tensor
+    n_prompt_tokens: Tensor
     observed: Observed
-    calibration: QueryStatistics | None = None
-    sinks: int = 0
-    recent: int = 0
-    comparable_scores: bool = False
+    pinned: Tensor | None = None
+    mass: Tensor | None = None
+    memory: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Derive the masks that every strategy uses."""
@@ -57,50 +79,93 @@ class View:
         self.counts = self.valid.sum(dim=-1)  # [L,E,H]
         newest = self.next_position[None, :, None, None] - self.recent
         self.protected = self.valid & ((self.positions < self.sinks) | (self.positions >= newest))
+        if self.pinned is not None:
+            table = self.pinned[None, :, None].expand(*self.positions.shape[:3], -1)
+            self.protected |= self.valid & table.gather(-1, self.positions.clamp(min=0))
         self.candidates = self.valid & ~self.protected
+
+    @property
+    def geometry(self) -> Geometry:
+        """The numbers of the model, of its layers that own a cache."""
+        return self.setting.geometry
+
+    @property
+    def width(self) -> int:
+        """Positions lie in [0, width)."""
+        return self.setting.width
+
+    @property
+    def sinks(self) -> int:
+        """First positions that are always kept."""
+        return self.setting.sinks
+
+    @property
+    def recent(self) -> int:
+        """Newest positions that are always kept."""
+        return self.setting.recent
+
+    @property
+    def comparable_scores(self) -> bool:
+        """Whether the scoring says that scores of different heads are on one scale."""
+        return self.setting.comparable_scores
 
     @property
     def queries(self) -> Tensor:
         """The newest post-RoPE queries, [L,E,H_q,w,D]."""
-        return self._declared(self.observed.queries, "queries")
+        return _declared(self.observed.queries, "queries")
 
     @property
     def query_positions(self) -> Tensor:
         """Positions of the newest queries, [E,w] int64, -1 where fewer were seen."""
-        return self._declared(self.observed.query_positions, "queries")
+        return _declared(self.observed.query_positions, "queries")
 
     @property
     def accumulated(self) -> Tensor:
         """Attention mass received so far, group mean, [L,E,H_kv,C] float32."""
-        return self._declared(self.observed.accumulated, "accumulated")
+        return _declared(self.observed.accumulated, "accumulated")
 
     @property
     def last(self) -> Tensor:
         """Attention row of the newest query, [L,E,H_q,C] float32."""
-        return self._declared(self.observed.last, "last")
+        return _declared(self.observed.last, "last")
 
     @property
-    def statistics(self) -> QueryStatistics:
-        """The calibration artefact."""
-        if self.calibration is None:
-            raise InvariantViolation("a strategy read calibration that it had not declared in needs()")
-        return self.calibration
+    def layer_cosine(self) -> Tensor:
+        """Cosine of the residual stream before and after attention, mean over the prompt, [L,E] float32."""
+        return _declared(self.observed.layer_cosine, "layer_cosine")
+
+    @property
+    def output_projection(self) -> Tensor:
+        """Weights [L,H_q,D,hidden]: a head's output times its slice is what it adds to the residual stream."""
+        return _declared(self.setting.output_projection, "output_projection")
 
     @property
     def n_protected(self) -> int:
-        """The most tokens per head that protection can claim."""
+        """The most tokens per head that protection can claim, pins apart."""
         return self.sinks + self.recent
 
-    @staticmethod
-    def _declared(observed: Tensor | None, name: str) -> Tensor:
-        if observed is None:
-            raise InvariantViolation(f"a strategy read {name} that it had not declared in needs()")
-        return observed
+    def tracked(self, tracker: Tracker) -> Tensor:
+        """Return what a tracker holds, [L,E,H_kv,C,channels]."""
+        return _declared(self.observed.tracked.get(tracker), f"tracker {tracker}")
+
+    def artefact(self, name: str) -> Artefact:
+        """Return a calibration artefact; use `geometry.held` on its per-layer tensors."""
+        return _declared(self.setting.artefacts.get(name), f"calibration {name!r}")
 
     def grouped_queries(self) -> Tensor:
         """Return the newest queries by KV head, [L,E,H_kv,G,w,D]."""
         n_layers, n_rows, _, window, dim = self.queries.shape
         return self.queries.view(n_layers, n_rows, self.geometry.n_kv_heads, self.geometry.group, window, dim)
+
+    def log_mass(self) -> Tensor | None:
+        """Return what attention adds to a slot's logit because it stands for several tokens, [L,E,H_kv,C]; None: nothing."""
+        return None if self.mass is None else self.mass.clamp(min=1).float().log()
+
+
+def _declared(found: Declared | None, name: str) -> Declared:
+    if found is None:
+        raise InvariantViolation(f"a strategy read {name} that it had not declared in needs()")
+    return found
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
+import torch
+
 from designspace.axes import Mechanism
 from designspace.errors import DesignspaceError, did_you_mean
 from designspace.models.spec import ModelSpec
@@ -80,8 +82,12 @@ def _refuse_all_repeats(whole: Whole, problems: Problems) -> None:
 
 
 def _check_budgets(whole: Whole, problems: Problems) -> list[Refusal]:
-    """Bind each mechanism to each budget that it will run at."""
+    """Bind each mechanism to each budget that it will run at, on every model."""
     refused: list[Refusal] = []
+    # Only a budget in bytes depends on the model. A hub model's shape is known once its configuration is fetched.
+    shapes = [(declared_geometry(model), getattr(torch, model.dtype)) for model, _ in whole.models] or [
+        (None, torch.float32)
+    ]
     for declared in whole.mechanisms:
         mechanism = declared.mechanism
         if not mechanism.budget_applies:
@@ -92,7 +98,8 @@ def _check_budgets(whole: Whole, problems: Problems) -> list[Refusal]:
             if _excluded_everywhere(whole, budget, mechanism):
                 continue
             try:
-                mechanism.bind(budget)
+                for geometry, dtype in shapes:
+                    mechanism.bind(budget, geometry, dtype)
             except DesignspaceError as error:
                 if declared.skips_illegal:
                     refused.append(Refusal(mechanism.name, str(budget), str(error)))
@@ -107,9 +114,9 @@ def _check_models(whole: Whole, problems: Problems) -> None:
     for declared in whole.mechanisms:
         mechanism = declared.mechanism
         for model, geometry in shapes:
-            reason = mechanism.representation.refusal(geometry)
-            if reason is not None and _runs_on(whole, mechanism, model):
-                problems.add(declared.path, f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}")
+            for reason in mechanism.refusals_on(geometry):
+                if _runs_on(whole, mechanism, model):
+                    problems.add(declared.path, f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}")
 
 
 def _runs_on(whole: Whole, mechanism: Mechanism, model: ModelSpec) -> bool:

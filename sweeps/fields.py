@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from designspace.schedule import Budget, Reading
+from designspace.schedule import Budget, Reading, TokenReading
 
 SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -106,14 +106,29 @@ class TaskEntry(Strict):
 
 
 class BudgetEntry(Strict):
-    """A plain number is a mean; `{tokens: 64, of: nominal}` and `{tokens: 64, of: peak}` are the other readings."""
+    """A plain number is a mean; `{tokens: 64, of: nominal}` and `{tokens: 64, of: peak}` are the other readings.
 
-    tokens: int = Field(ge=1, le=_LARGEST_COUNT)
-    of: Reading = "mean"
+    `{bytes_per_token_full: 64}` is the bytes of 64 tokens in full precision, which a smaller representation may fill with
+    more of them.
+    """
+
+    tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    of: TokenReading = "mean"
+    bytes_per_token_full: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> BudgetEntry:
+        if (self.tokens is None) == (self.bytes_per_token_full is None):
+            raise ValueError("a budget needs either tokens or bytes_per_token_full")
+        if self.bytes_per_token_full is not None and "of" in self.model_fields_set:
+            raise ValueError("bytes_per_token_full is a mean, so it takes no 'of'")
+        return self
 
     def budget(self) -> Budget:
         """Return the core's budget."""
-        return Budget(self.tokens, self.of)
+        if self.bytes_per_token_full is not None:
+            return Budget(self.bytes_per_token_full, "bytes")
+        return Budget(self.tokens or 1, self.of)
 
 
 class Seeds(Strict):

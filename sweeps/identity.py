@@ -68,8 +68,7 @@ def identity_document(
 
 def calibrations_needed(mechanism: Mechanism) -> tuple[str, ...]:
     """Return the names of the calibration artefacts that a mechanism reads."""
-    name = mechanism.needs().calibration
-    return () if name is None else (name,)
+    return mechanism.needs().calibrations
 
 
 def cell_id(document: Mapping[str, Any]) -> str:

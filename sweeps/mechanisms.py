@@ -65,7 +65,7 @@ def compose(name: str, axes: Mapping[str, Strategy], decoding: Decoding) -> Mech
         DeclarationError: the composition means nothing.
     """
     complete: dict[str, Any] = {**baseline_axes(cast(Scoring, axes["scoring"]), decoding), **axes}
-    return Mechanism(name=name, **complete)
+    return _with_decoding(Mechanism(name=name, **complete), decoding)
 
 
 def build_mechanism(data: Any, path: DataPath, decoding: Decoding, problems: Problems) -> Declared | None:
@@ -106,4 +106,6 @@ def _from_catalogue(name: str, path: DataPath, problems: Problems) -> Mechanism 
 
 
 def _with_decoding(mechanism: Mechanism, decoding: Decoding) -> Mechanism:
-    return mechanism if mechanism.decoding is not None else replace(mechanism, decoding=decoding)
+    """Fill in the sweep's decoding where a mechanism, or a decoding around another one, leaves it out."""
+    own = mechanism.decoding
+    return replace(mechanism, decoding=decoding if own is None else own.completed(decoding))

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import torch
+
+from designspace.models.calibration import remedy
 from designspace.models.spec import ModelSpec
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
 from sweeps.expand import Cell, TaskData, expand, task_data
 from sweeps.mechanisms import Refusal
 from sweeps.shards import shards
+from sweeps.sources import declared_geometry
 from sweeps.spec import Sweep
 
 PLAN_VERSION = 1
@@ -211,7 +215,7 @@ def _arms(progress: Iterable[_Progress]) -> tuple[ArmPlan, ...]:
 
 def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
     cell = items[0].cell
-    schedule = cell.mechanism.bind(cell.budget)
+    schedule = cell.mechanism.bind(cell.budget, declared_geometry(cell.model), getattr(torch, cell.model.dtype))
     return ArmPlan(
         mechanism=name,
         budget=label,
@@ -251,7 +255,7 @@ def _notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, TaskDa
     if any(cell.provisional for cell in cells):
         yield "cell ids are provisional where data or calibration is missing"
     for model, name in missing:
-        yield f"model {model}: calibration {name!r} is missing; make it with: designspace calibrate {model}"
+        yield f"model {model}: calibration {name!r} is missing; {remedy(model, name)}"
     for mechanism in sweep.mechanisms:
         if mechanism.budget_applies and not mechanism.cadence.bounded:
             yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"

@@ -79,19 +79,21 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
 def declared_geometry(model: ModelSpec) -> Geometry | None:
     """Return a local model's shape as its config.json states it, None where that does not say or is not here.
 
-    The rotary frequencies stay empty: only loading the model gives them.
+    The rotary frequencies are zeros of the right number: only loading the model gives them.
     """
     if model.folder is None:
         return None
     try:
         config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
         n_heads = int(config["num_attention_heads"])
+        head_dim = int(config.get("head_dim") or config["hidden_size"] // n_heads)
+        rotary = config.get("rope_parameters") or config
         return Geometry(
             n_layers=int(config["num_hidden_layers"]),
             n_query_heads=n_heads,
             n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // n_heads),
-            inv_freq=torch.empty(0),
+            head_dim=head_dim,
+            inv_freq=torch.zeros(int(head_dim * float(rotary.get("partial_rotary_factor") or 1.0)) // 2),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

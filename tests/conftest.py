@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from designspace.models.calibration import QueryStatistics
+from designspace.models.calibration import Q_STATISTICS, Artefact
 from designspace.models.loading import LoadedModel, prepare
 
 REPOSITORY = Path(__file__).parent.parent
@@ -47,13 +47,18 @@ def toy_model(
     return prepare(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
 
 
-def toy_statistics(loaded: LoadedModel, seed: int = 0) -> QueryStatistics:
+def statistics_artefact(mean: torch.Tensor, modulus: torch.Tensor) -> Artefact:
+    """Return query statistics as an artefact; mean: [L,H_q,D/2] complex64, modulus: [L,H_q,D/2] float32."""
+    return Artefact(Q_STATISTICS, {"q_mean_real": mean.real, "q_mean_imag": mean.imag, "q_abs_mean": modulus})
+
+
+def toy_statistics(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
     """Return made-up query statistics of the right shape."""
     geometry = loaded.geometry
     generator = torch.Generator().manual_seed(seed)
     shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
-    return QueryStatistics(mean, mean.abs() * 1.5, "toy", 1, "toy", "0" * 64)
+    return {Q_STATISTICS: statistics_artefact(mean, mean.abs() * 1.5)}
 
 
 @pytest.fixture(scope="session")

@@ -1,100 +1,72 @@
-"""Make the calibration artefact of a model: centres of its pre-RoPE queries over calibration texts."""
+"""Make a model's calibration artefacts: the corpus they are measured on, and the loop over what is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from designspace.errors import CalibrationError
-from designspace.geometry import Geometry
-from designspace.models.calibration import QueryStatistics, model_key
+from designspace.models.calibration import Artefact, model_key
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec, bundled_names
-from designspace.rotary import as_bands, unrotate
 
-MAX_TOKENS = 32768  # of one text, as in the released calibration [triattention2026]
-
-
-class CalibrationPass:
-    """Plain causal attention that sums each query head's pre-RoPE bands and their moduli over positions."""
-
-    def __init__(self, geometry: Geometry) -> None:
-        self.geometry = geometry
-        shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
-        self.total = torch.zeros(shape, dtype=torch.complex128)
-        self.modulus = torch.zeros(shape, dtype=torch.float64)
-        self.n_tokens = 0
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """Take in the layer's queries [1,H_q,T,D] at positions 0 … T-1 and attend."""
-        positions = torch.arange(query.shape[2], device=query.device)
-        bands = unrotate(as_bands(query[0].float()), positions, self.geometry)  # [H_q,T,D/2]
-        self.total[layer] += bands.sum(dim=1).to(torch.complex128).cpu()
-        self.modulus[layer] += bands.abs().sum(dim=1).double().cpu()
-        mask = None
-        if window is not None:
-            distance = positions[:, None] - positions[None]
-            mask = (distance >= 0) & (distance < window)
-        output = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-        )
-        return output.transpose(1, 2)
+MAX_TOKENS = 32768  # of one text, as in TriAttention's released calibration
 
 
-@torch.inference_mode()
-def query_statistics(
-    loaded: LoadedModel, texts: Iterable[tuple[int, ...]], *, made_for: str, source: str
-) -> QueryStatistics:
-    """Return centre and mean modulus of every query head over token sequences.
+class Corpus(NamedTuple):
+    """What to measure on: token ids of whole texts, and of the prompts they begin with (empty for plain text)."""
 
-    Raises:
-        CalibrationError: no text, or a model that rotates only part of its head dimension.
-    """
-    geometry = loaded.geometry
-    if geometry.inv_freq.numel() * 2 != geometry.head_dim:
-        raise CalibrationError(
-            f"query statistics need rotary embeddings over the whole head dimension of {geometry.head_dim}, "
-            f"this model rotates {geometry.inv_freq.numel() * 2}"
-        )
-    calibration = CalibrationPass(geometry)
-    for ids in texts:
-        tokens = torch.tensor([ids[:MAX_TOKENS]], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=calibration)
-        calibration.n_tokens += tokens.shape[1]
-    if calibration.n_tokens == 0:
-        raise CalibrationError("calibration needs at least one text")
-    mean = (calibration.total / calibration.n_tokens).to(torch.complex64)
-    modulus = (calibration.modulus / calibration.n_tokens).float()
-    return QueryStatistics(mean, modulus, made_for, calibration.n_tokens, source, sha256="")
+    texts: tuple[tuple[int, ...], ...]
+    prompts: tuple[tuple[int, ...], ...]
+    source: str
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all texts together."""
+        return sum(len(text) for text in self.texts)
 
 
 def calibrate(
-    spec: ModelSpec, *, n_problems: int = 64, text_path: str | None = None, device: str = "cpu"
-) -> QueryStatistics:
-    """Return the statistics of a model over a plain text file, or for a bundled model over calibration problems.
+    spec: ModelSpec, names: Sequence[str], *, n_problems: int = 64, text_path: str | None = None, device: str = "cpu"
+) -> Iterator[Artefact]:
+    """Yield the named artefacts of a model, measured on a plain text file or, if bundled, on calibration problems.
 
     Raises:
-        CalibrationError: no text file for a model that is not bundled, or an unreadable one.
+        CalibrationError: no text for a model that is not bundled, an unreadable one, or a model that an artefact cannot
+            be measured on.
     """
+    from designspace.registry import calibration
+
+    measures = {name: calibration(name) for name in names}
     loaded = load_model(spec, device)
-    if text_path is not None:
-        file = Path(text_path).expanduser()
-        if not file.is_file():
-            raise CalibrationError(f"calibration text not found: {text_path}")
-        texts = [tuple(loaded.tokenizer(file.read_text(encoding="utf-8"))["input_ids"])]
-        return query_statistics(loaded, texts, made_for=model_key(spec), source=file.name)
+    corpus = _text_corpus(loaded, text_path) if text_path is not None else _problem_corpus(loaded, spec, n_problems)
+    if corpus.n_tokens == 0:
+        raise CalibrationError("calibration needs at least one text")
+    for name, measure in measures.items():
+        with torch.inference_mode():
+            tensors = measure(loaded, corpus)
+        yield Artefact(name, tensors, model_key(spec), corpus.n_tokens, corpus.source)
+
+
+def _text_corpus(loaded: LoadedModel, text_path: str) -> Corpus:
+    file = Path(text_path).expanduser()
+    if not file.is_file():
+        raise CalibrationError(f"calibration text not found: {text_path}")
+    ids = tuple(loaded.tokenizer(file.read_text(encoding="utf-8"))["input_ids"])
+    return Corpus((ids[:MAX_TOKENS],), (), file.name)
+
+
+def _problem_corpus(loaded: LoadedModel, spec: ModelSpec, n_problems: int) -> Corpus:
     if spec.name not in bundled_names():
         raise CalibrationError(f"model {spec.name!r} is not bundled, so it needs a text to calibrate on: --text FILE")
     from designspace.tasks.chain_arithmetic import chain_arithmetic
 
     problems = chain_arithmetic("calibration", n_problems)
-    texts = [loaded.encode(f"{problem.prompt} {problem.solution}") for problem in problems]
-    return query_statistics(
-        loaded, texts, made_for=model_key(spec), source=f"chain-arithmetic/calibration[{n_problems}]"
+    return Corpus(
+        tuple(loaded.encode(f"{problem.prompt} {problem.solution}") for problem in problems),
+        tuple(loaded.encode(problem.prompt) for problem in problems),
+        f"chain-arithmetic/calibration[{n_problems}]",
     )

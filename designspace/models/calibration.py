@@ -1,15 +1,15 @@
-"""Calibration artefacts: statistics of a model's queries, tied by content to the model they were made for."""
+"""Calibration artefacts: named tensors measured on a model, tied by content to the model they were made for."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from designspace.errors import CalibrationError
@@ -22,18 +22,19 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class QueryStatistics:
-    """Centre and mean modulus of each query head's pre-RoPE bands [triattention2026].
+class Artefact:
+    """What one calibration measured. `made_for` is the model's identity, `sha256` the file's content."""
 
-    mean: [L,H_q,D/2] complex64. modulus: [L,H_q,D/2] float32. `made_for` is the model's identity, `sha256` the artefact's.
-    """
+    name: str
+    tensors: Mapping[str, Tensor]
+    made_for: str = ""
+    n_tokens: int = 0
+    source: str = ""
+    sha256: str = ""
 
-    mean: Tensor
-    modulus: Tensor
-    made_for: str
-    n_tokens: int
-    source: str
-    sha256: str
+    def __getitem__(self, tensor: str) -> Tensor:
+        """Return one tensor by name."""
+        return self.tensors[tensor]
 
 
 def model_key(spec: ModelSpec) -> str:
@@ -58,57 +59,58 @@ def artefact_hash(spec: ModelSpec, name: str = Q_STATISTICS) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def save_statistics(path: Path, statistics: QueryStatistics) -> None:
-    """Write the artefact atomically."""
+def remedy(model: str, name: str) -> str:
+    """Return the words that tell how to make an artefact."""
+    return f"make it with: designspace calibrate {model} {name}"
+
+
+def save_artefact(path: Path, artefact: Artefact) -> None:
+    """Write an artefact atomically."""
     from safetensors.torch import save
 
-    metadata = {
-        "designspace": json.dumps(
-            {
-                "format": FORMAT,
-                "artefact": Q_STATISTICS,
-                "made_for": statistics.made_for,
-                "n_tokens": statistics.n_tokens,
-                "source": statistics.source,
-            },
-            sort_keys=True,
-        )
+    about = {
+        "format": FORMAT,
+        "artefact": artefact.name,
+        "made_for": artefact.made_for,
+        "n_tokens": artefact.n_tokens,
+        "source": artefact.source,
     }
-    tensors = {
-        "q_mean_real": statistics.mean.real.contiguous(),
-        "q_mean_imag": statistics.mean.imag.contiguous(),
-        "q_abs_mean": statistics.modulus.contiguous(),
-    }
+    tensors = {name: tensor.contiguous() for name, tensor in artefact.tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(save(tensors, metadata))
+    temporary.write_bytes(save(tensors, {"designspace": json.dumps(about, sort_keys=True)}))
     os.replace(temporary, path)
 
 
-def load_statistics(spec: ModelSpec) -> QueryStatistics:
-    """Return a model's query statistics.
+def load_artefact(spec: ModelSpec, name: str = Q_STATISTICS) -> Artefact:
+    """Return one of a model's artefacts.
 
     Raises:
-        CalibrationError: missing, unreadable, or made for another model; the message names the command that makes it.
+        CalibrationError: missing, unreadable, of another name, or made for another model; the message names the command
+            that makes it.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = artefact_path(spec)
-    remedy = f"make it with: designspace calibrate {spec.name}"
+    path = artefact_path(spec, name)
     if not path.is_file():
-        raise CalibrationError(f"model {spec.name!r} has no calibration artefact {Q_STATISTICS!r} at {path}; {remedy}")
+        raise CalibrationError(
+            f"model {spec.name!r} has no calibration artefact {name!r} at {path}; {remedy(spec.name, name)}"
+        )
     try:
         with safe_open(path, "pt") as file:
-            metadata = json.loads(file.metadata()["designspace"])
-            real, imag, modulus = (file.get_tensor(k) for k in ("q_mean_real", "q_mean_imag", "q_abs_mean"))
+            about = json.loads(file.metadata()["designspace"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safetensors handle, not a dict
+        found = Artefact(
+            about["artefact"], tensors, about["made_for"], about["n_tokens"], about["source"],
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CalibrationError(f"{path} is no calibration artefact ({error}); {remedy}") from error
-    if metadata["made_for"] != model_key(spec):
+        raise CalibrationError(f"{path} is no calibration artefact ({error}); {remedy(spec.name, name)}") from error
+    if found.name != name:
+        raise CalibrationError(f"{path} holds artefact {found.name!r}, not {name!r}; {remedy(spec.name, name)}")
+    if found.made_for != model_key(spec):
         raise CalibrationError(
-            f"{path} was made for another model ({metadata['made_for'][:16]}…), "
-            f"model {spec.name!r} is {model_key(spec)[:16]}…; {remedy}"
+            f"{path} was made for another model ({found.made_for[:16]}…), "
+            f"model {spec.name!r} is {model_key(spec)[:16]}…; {remedy(spec.name, name)}"
         )
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return QueryStatistics(
-        torch.complex(real, imag), modulus, metadata["made_for"], metadata["n_tokens"], metadata["source"], sha256
-    )
+    return found

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from designspace import attention
 from designspace.errors import ModelError
@@ -51,6 +53,33 @@ class LoadedModel:
         """Return the text of generated tokens."""
         text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def token_ids(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a piece of text, without any special token added.
+
+        Raises:
+            ModelError: the tokenizer has no tokens for it.
+        """
+        ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not ids or self.tokenizer.unk_token_id in ids:
+            raise ModelError(f"the model's tokenizer has no tokens for {text!r}")
+        return ids
+
+    def ids_with(self, text: str) -> frozenset[int]:
+        """Return the tokens whose own text contains `text`."""
+        return _ids_with(self.tokenizer, text)
+
+    def output_projection(self) -> Tensor:
+        """Return the weights that turn head outputs into the residual stream, [L,H_q,D,hidden]."""
+        geometry = self.geometry
+        weights = [layer.self_attn.o_proj.weight.detach().T for layer in self.model.model.layers]
+        return torch.stack(weights).unflatten(1, (geometry.n_query_heads, geometry.head_dim))
+
+
+@cache
+def _ids_with(tokenizer: Any, text: str) -> frozenset[int]:
+    vocabulary = range(len(tokenizer))
+    return frozenset(i for i in vocabulary if text in tokenizer.decode([i], clean_up_tokenization_spaces=False))
 
 
 def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:

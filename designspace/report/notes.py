@@ -35,13 +35,13 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
 def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
     unmatched = [arm for arm in arms if arm.comparison == "unmatched"]
     if unmatched:
-        reference = unmatched[0].reference_cache_tokens or 0.0
-        held = ", ".join(f"{arm.mechanism} ({arm.mean_cache_tokens:.1f}, {_off(arm):+.1%})" for arm in unmatched)
+        reference, unit = unmatched[0].reference_held or 0.0, "bytes" if unmatched[0].budget_of == "bytes" else "tokens"
+        held = ", ".join(f"{arm.mechanism} ({arm.held:.1f}, {_off(arm):+.1%})" for arm in unmatched)
         yield (
-            f"unmatched, so not to be compared with the others: {held}; the group's median is {reference:.1f} tokens, "
+            f"unmatched, so not to be compared with the others: {held}; the group's median is {reference:.1f} {unit}, "
             f"the tolerance {tolerance:.1%}"
         )
-    means = [arm.mean_cache_tokens for arm in arms if arm.comparison == "matched"]
+    means = [arm.held for arm in arms if arm.comparison == "matched"]
     if len(means) > 1 and min(means) > 0 and (spread := max(means) / min(means) - 1) > tolerance:
         yield f"the matched arms lie up to {spread:.1%} apart, each within {tolerance:.1%} of their median"
     accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None]
@@ -50,8 +50,8 @@ def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
 
 
 def _off(arm: ArmSummary) -> float:
-    reference = arm.reference_cache_tokens or 0.0
-    return (arm.mean_cache_tokens - reference) / reference if reference else 0.0
+    reference = arm.reference_held or 0.0
+    return (arm.held - reference) / reference if reference else 0.0
 
 
 def _arm_notes(arm: ArmSummary) -> Iterable[str]:

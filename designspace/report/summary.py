@@ -80,8 +80,8 @@ class ArmSummary:
         mean_cache_tokens: tokens attended per (layer, KV head), over all decode steps of all generations; so the bytes.
         steady_mean_cache_tokens: the same after the first event of each generation that had one.
         tokens_per_s: new tokens of all shards over the seconds that these shards took.
-        comparison: `reference` for an arm without a budget; otherwise whether its realised mean agrees with
-            `reference_cache_tokens`, the median of the group, within the tolerance.
+        comparison: `reference` for an arm without a budget; otherwise whether its realised mean (`held`) agrees with
+            `reference_held`, the median of the group, within the tolerance.
         is_off_target: whether the steady mean misses a budget that is declared as a mean by more than the tolerance.
         n_cells_per_replicate: more than 1 when one label stands for several configurations.
     """
@@ -113,7 +113,7 @@ class ArmSummary:
     mean_new_tokens: float
     tokens_per_s: float | None
     comparison: Comparison
-    reference_cache_tokens: float | None
+    reference_held: float | None
     is_off_target: bool
     kinds: tuple[KindAccuracy, ...]
     grader_ids: tuple[str, ...]
@@ -123,6 +123,11 @@ class ArmSummary:
     def group(self) -> GroupKey:
         """What this arm shares with those it is compared with."""
         return GroupKey(self.model, self.task, self.split, self.budget)
+
+    @property
+    def held(self) -> float:
+        """What arms of this budget must agree in: the realised mean in tokens, or in bytes where the budget is in bytes."""
+        return self.mean_cache_bytes if self.budget_of == "bytes" else self.mean_cache_tokens
 
 
 def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]:
@@ -196,7 +201,7 @@ def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
         mean_new_tokens=sum(row["n_new_tokens"] for row in rows) / len(rows),
         tokens_per_s=sum(row["n_new_tokens"] for row in rows) / wall_s if wall_s > 0 else None,
         comparison="reference",
-        reference_cache_tokens=None,
+        reference_held=None,
         is_off_target=_is_off_target(first["budget_tokens"], first["budget_of"], steady, tolerance),
         kinds=_kinds(graded),
         grader_ids=tuple(sorted({row["grader_id"] for row in graded})),
@@ -208,16 +213,16 @@ def _with_comparison(arms: list[ArmSummary], tolerance: float) -> list[ArmSummar
     means: dict[GroupKey, list[float]] = {}
     for arm in arms:
         if arm.budget_tokens is not None:
-            means.setdefault(arm.group, []).append(arm.mean_cache_tokens)
+            means.setdefault(arm.group, []).append(arm.held)
     judged = []
     for arm in arms:
         if arm.budget_tokens is None:
             judged.append(arm)
             continue
         reference = median(means[arm.group])
-        agrees = abs(arm.mean_cache_tokens - reference) <= tolerance * reference
+        agrees = abs(arm.held - reference) <= tolerance * reference
         comparison: Comparison = "matched" if agrees else "unmatched"
-        judged.append(replace(arm, comparison=comparison, reference_cache_tokens=reference))
+        judged.append(replace(arm, comparison=comparison, reference_held=reference))
     return judged
 
 

@@ -65,6 +65,7 @@ SAMPLES_SCHEMA = pa.schema(
         _required("started_at", pa.timestamp("us", tz="UTC")),
         _required("code_id", _LABEL),
         _required("engine_version", _LABEL),
+        pa.field("n_extra_tokens", pa.int64()),
     ]
 )
 

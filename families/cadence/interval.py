@@ -20,6 +20,19 @@ def check_interval(name: str, value: int | Literal["auto"], longest: int) -> Non
         raise DeclarationError(f"longest must be at least 1, got longest={longest}")
 
 
+def check_horizon(horizon: int, interval: int | Literal["auto"]) -> None:
+    """Check the number of decode steps over which sizes change: two intervals at least.
+
+    Raises:
+        DeclarationError: shorter.
+    """
+    shortest = 2 if interval == "auto" else 2 * interval
+    if horizon < shortest:
+        raise DeclarationError(
+            f"horizon must be at least {shortest} decode steps (two intervals), got horizon={horizon}, k={interval}"
+        )
+
+
 def resolve_interval(value: int | Literal["auto"], longest: int, budget: Budget) -> int:
     """Return the interval: as given, or for `auto` the largest power of two within half the budget and `longest`.
 

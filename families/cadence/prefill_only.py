@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from designspace.axes import Cadence
-from designspace.errors import InfeasibleBudget
+from designspace.errors import DeclarationError, InfeasibleBudget
 from designspace.schedule import Budget, IntOrTensor, Schedule
+from families.cadence.interval import after_event_size
 
 
 class PrefillOnlySchedule(Schedule):
-    """Due right after a prompt that is above the budget."""
+    """Due right after a prompt that is above the after-event size."""
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
         """Return whether this is the prompt and it is too long."""
@@ -24,24 +25,44 @@ class PrefillOnlySchedule(Schedule):
 
 @dataclass(frozen=True)
 class PrefillOnly(Cadence):
-    """Cut the prompt to the budget, then let the cache grow: SnapKV's native form.
+    """Cut the prompt to c, then let the cache grow: SnapKV's native form.
 
-    It has no steady mean for an unknown length, so only a nominal budget is accepted, and reports call it unmatched.
+    A nominal budget is c. Mean and peak depend on the length T of the text: they are c + (T+1)/2 and c + T, so they are
+    accepted for a known length only, given as `horizon`. There is one event, so a half token cannot alternate: c is
+    rounded down, and the mean is at most half a token below the budget. Texts of another length have another mean.
+
+    The cache grows with the text whatever the horizon, so there is no steady mean and no steady peak, and reports
+    compare what was measured. A horizon taken from finished texts is information that a running system does not have.
+
+    Attributes:
+        horizon: decode steps for which a mean or a peak holds; None where the length is not known.
     """
 
     kind: ClassVar[str] = "prefill-only"
     citation: ClassVar[str | None] = "li2024snapkv"
     bounded: ClassVar[bool] = False
 
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the horizon."""
+        if self.horizon is not None and self.horizon < 1:
+            raise DeclarationError(f"horizon must be at least 1 decode step or None, got horizon={self.horizon}")
+
     def schedule(self, budget: Budget) -> Schedule:
-        """Return the schedule for a nominal budget.
+        """Return the schedule.
 
         Raises:
-            InfeasibleBudget: for a mean or a peak, which depend on a length that is not known.
+            InfeasibleBudget: for a mean or a peak without a horizon, or with one that leaves no token of the prompt;
+                the message names the largest feasible horizon.
         """
-        if budget.of != "nominal":
+        if budget.of == "nominal":
+            size = budget.tokens
+        elif self.horizon is None:
             raise InfeasibleBudget(
                 f"cadence 'prefill-only' has no steady mean or peak for an unknown length, got a {budget.of} of "
                 f"{budget.tokens} tokens; use {{tokens: {budget.tokens}, of: nominal}}"
             )
-        return PrefillOnlySchedule(low=budget.tokens, high=budget.tokens, slack=0, steady_mean=None)
+        else:
+            size = int(after_event_size(self.kind, "horizon", self.horizon, budget))
+        return PrefillOnlySchedule(low=size, high=size, slack=0, steady_mean=None)

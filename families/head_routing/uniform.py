@@ -17,6 +17,7 @@ class Uniform(HeadRouting):
     """The target, everywhere."""
 
     kind: ClassVar[str] = "uniform"
+    works_without_events: ClassVar[bool] = True
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return the target for all heads, [L,E,H_kv]."""

@@ -9,33 +9,33 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Representation
-from designspace.geometry import Geometry
-from designspace.slot_store import SlotStore
+from designspace.slot_store import Held, Room, SlotStore
 
 
 class FullStore(SlotStore):
     """keys, values: [L,B,H_kv,C,D] in the model's type."""
 
-    def __init__(self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (geometry.n_layers, rows, geometry.n_kv_heads, capacity, geometry.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+    def __init__(self, room: Room) -> None:
+        geometry = room.geometry
+        shape = (geometry.n_layers, room.rows, geometry.n_kv_heads, room.capacity, geometry.head_dim)
+        self.keys = torch.zeros(shape, dtype=room.dtype, device=room.device)
+        self.values = torch.zeros(shape, dtype=room.dtype, device=room.device)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Put one token per (row, head) into its slot."""
         index = slot[:, :, None, None].expand(-1, -1, 1, keys.shape[-1])
         self.keys[layer].scatter_(2, index, keys[:, :, None])
         self.values[layer].scatter_(2, index, values[:, :, None])
 
-    def read(self, layer: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
         """Return views of one layer, no copy."""
         return self.keys[layer], self.values[layer]
 
-    def read_rows(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
         """Return copies of some rows of all layers."""
         return self.keys[:, rows], self.values[:, rows]
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, counts: Tensor) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Replace rows."""
         self.keys[:, rows] = keys
         self.values[:, rows] = values
@@ -56,8 +56,6 @@ class FullPrecision(Representation):
 
     kind: ClassVar[str] = "full"
 
-    def allocate(
-        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> SlotStore:
+    def allocate(self, room: Room) -> SlotStore:
         """Return an empty full-precision store."""
-        return FullStore(geometry, rows, capacity, dtype, device)
+        return FullStore(room)

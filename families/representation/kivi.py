@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from designspace.axes import Representation
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
-from designspace.slot_store import SlotStore
+from designspace.slot_store import Held, Room, SlotStore
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 
 
@@ -23,7 +23,7 @@ class Kivi(Representation):
     newest `residual` do. An event re-encodes what it keeps from the dequantised values, never from hidden originals.
 
     Attributes:
-        bits: code width. group: elements that share a scale and a minimum; it must divide `residual` and the head
+        bits: code width, of values too unless `value_bits` gives them their own. group: elements that share a scale and a minimum; it must divide `residual` and the head
             dimension. residual: exact recent tokens; the original uses 128.
     """
 
@@ -33,6 +33,7 @@ class Kivi(Representation):
     bits: Literal[1, 2, 4, 8] = 2
     group: int = 32
     residual: int = 128
+    value_bits: Literal[1, 2, 4, 8] | None = None
 
     def __post_init__(self) -> None:
         """Check group and residual."""
@@ -45,42 +46,51 @@ class Kivi(Representation):
 
     def refusal(self, geometry: Geometry) -> str | None:
         """Refuse head dimensions that the groups or the bytes do not divide."""
-        if geometry.head_dim % self.group or geometry.head_dim * self.bits % 8:
+        if geometry.head_dim % self.group or any(geometry.head_dim * bits % 8 for bits in self.widths):
             return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
         return None
 
-    def allocate(
-        self, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> SlotStore:
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters; an absent `value_bits` stays out, as from the time before there was one."""
+        return {name: x for name, x in super().identity().items() if name != "value_bits" or x is not None}
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Code widths of keys and values."""
+        return self.bits, self.bits if self.value_bits is None else self.value_bits
+
+    def allocate(self, room: Room) -> SlotStore:
         """Return an empty store of packed codes and residual windows."""
-        return KiviStore(self, geometry, rows, capacity, dtype, device)
+        return KiviStore(self, room)
 
 
 class KiviStore(SlotStore):
     """Codes for C slots, and R exact tokens in a ring addressed by slot mod R.
 
-    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, C' = C rounded up to whole residual blocks. key_scale, key_minimum:
+    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, of their own bits, C' = C rounded up to whole residual blocks. key_scale, key_minimum:
     [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys, recent_values: [L,B,H,R,D].
     Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
     """
 
-    def __init__(
-        self, config: Kivi, geometry: Geometry, rows: int, capacity: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.config, self.capacity, self.dim = config, capacity, geometry.head_dim
-        heads = (geometry.n_layers, rows, geometry.n_kv_heads)
-        n_slots = -(-capacity // config.residual) * config.residual
-        code_bytes, n_groups = self.dim * config.bits // 8, self.dim // config.group
+    def __init__(self, config: Kivi, room: Room) -> None:
+        geometry, dtype, device = room.geometry, room.dtype, room.device
+        self.config, self.capacity, self.dim = config, room.capacity, geometry.head_dim
+        heads = (geometry.n_layers, room.rows, geometry.n_kv_heads)
+        n_slots = -(-room.capacity // config.residual) * config.residual
+        n_groups = self.dim // config.group
+        self.key_bits, self.value_bits = config.widths
 
         def zeros(*shape: int, kind: torch.dtype = dtype) -> Tensor:
             return torch.zeros(*heads, *shape, dtype=kind, device=device)
 
-        self.key_codes, self.value_codes = (zeros(n_slots, code_bytes, kind=torch.uint8) for _ in range(2))
+        self.key_codes, self.value_codes = (
+            zeros(n_slots, self.dim * bits // 8, kind=torch.uint8) for bits in config.widths
+        )
         self.key_scale, self.key_minimum = (zeros(n_slots // config.group, self.dim) for _ in range(2))
         self.value_scale, self.value_minimum = (zeros(n_slots, n_groups) for _ in range(2))
         self.recent_keys, self.recent_values = (zeros(config.residual, self.dim) for _ in range(2))
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Append one token: the oldest exact value goes into codes, and a full block of exact keys is flushed."""
         residual = self.config.residual
         ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
@@ -97,8 +107,8 @@ class KiviStore(SlotStore):
         if not leaving[0].numel():
             return
         where = (torch.full_like(leaving[0], layer), *leaving, slot[leaving] - self.config.residual)
-        coded = quantise(oldest[leaving].unflatten(-1, (-1, self.config.group)), self.config.bits)
-        self.value_codes[where] = pack(coded.codes.flatten(-2), self.config.bits)
+        coded = quantise(oldest[leaving].unflatten(-1, (-1, self.config.group)), self.value_bits)
+        self.value_codes[where] = pack(coded.codes.flatten(-2), self.value_bits)
         self.value_scale[where], self.value_minimum[where] = coded.scale[..., 0], coded.minimum[..., 0]
 
     def _flush_keys(self, layer: int, full: tuple[Tensor, ...], start: Tensor) -> None:
@@ -115,28 +125,28 @@ class KiviStore(SlotStore):
     def _encode_keys(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return packed codes [...,N,D*bits/8], scale and minimum [...,N/g,D] of keys [...,N,D], N a multiple of g."""
         by_channel = keys.unflatten(-2, (-1, self.config.group)).transpose(-1, -2)  # [...,N/g,D,g]
-        coded = quantise(by_channel, self.config.bits)
+        coded = quantise(by_channel, self.key_bits)
         codes = coded.codes.transpose(-1, -2).flatten(-3, -2)
-        return pack(codes, self.config.bits), coded.scale[..., 0], coded.minimum[..., 0]
+        return pack(codes, self.key_bits), coded.scale[..., 0], coded.minimum[..., 0]
 
-    def read(self, layer: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
         """Return one layer's dequantised keys and values with the exact tokens in place."""
         only = slice(layer, layer + 1)
-        keys, values = self._decode(only, slice(None), counts[None])
+        keys, values = self._decode(only, slice(None), held.counts[None])
         return keys[0], values[0]
 
-    def read_rows(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
-        return self._decode(slice(None), rows, counts)
+        return self._decode(slice(None), rows, held.counts)
 
     def _decode(self, layers: slice, rows: slice | Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        bits, group, residual = self.config.bits, self.config.group, self.config.residual
+        group, residual = self.config.group, self.config.residual
         at = (layers, rows)
-        key_codes = unpack(self.key_codes[at], bits).unflatten(-2, (-1, group))
+        key_codes = unpack(self.key_codes[at], self.key_bits).unflatten(-2, (-1, group))
         keys = dequantise(key_codes, self.key_scale[at][..., None, :], self.key_minimum[at][..., None, :]).flatten(
             -3, -2
         )
-        value_codes = unpack(self.value_codes[at], bits).unflatten(-1, (-1, group))
+        value_codes = unpack(self.value_codes[at], self.value_bits).unflatten(-1, (-1, group))
         values = dequantise(value_codes, self.value_scale[at][..., None], self.value_minimum[at][..., None]).flatten(-2)
         slot = torch.arange(self.capacity, device=counts.device)
         n_tokens = counts.long()[..., None]
@@ -148,20 +158,22 @@ class KiviStore(SlotStore):
             torch.where(exact_value, self.recent_values[at][..., ring, :], values[..., : self.capacity, :]),
         )
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, counts: Tensor) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Encode whole rows anew, keys and values [L,E,H,C,D]."""
-        bits, group, residual = self.config.bits, self.config.group, self.config.residual
+        group, residual = self.config.group, self.config.residual
         n_slots = self.key_codes.shape[3]
         padded = torch.nn.functional.pad(keys, (0, 0, 0, n_slots - keys.shape[3]))
         self.key_codes[:, rows], self.key_scale[:, rows], self.key_minimum[:, rows] = self._encode_keys(padded)
         padded = torch.nn.functional.pad(values, (0, 0, 0, n_slots - values.shape[3]))
-        coded = quantise(padded.unflatten(-1, (-1, group)), bits)
-        self.value_codes[:, rows] = pack(coded.codes.flatten(-2), bits)
+        coded = quantise(padded.unflatten(-1, (-1, group)), self.value_bits)
+        self.value_codes[:, rows] = pack(coded.codes.flatten(-2), self.value_bits)
         self.value_scale[:, rows], self.value_minimum[:, rows] = coded.scale[..., 0], coded.minimum[..., 0]
         # Ring place r of n tokens holds the newest token whose slot is r modulo R.
         place = torch.arange(residual, device=keys.device)
-        newest = counts.long()[..., None] - 1
-        slot = (newest - (newest - place) % residual).clamp(min=0)[..., None].expand(*counts.shape, residual, self.dim)
+        newest = held.counts.long()[..., None] - 1
+        slot = (
+            (newest - (newest - place) % residual).clamp(min=0)[..., None].expand(*keys.shape[:3], residual, self.dim)
+        )
         self.recent_keys[:, rows] = keys.gather(3, slot)
         self.recent_values[:, rows] = values.gather(3, slot)
 
@@ -171,9 +183,10 @@ class KiviStore(SlotStore):
         n_tokens = counts.long()
         coded_keys = n_tokens - n_tokens % self.config.residual
         coded_values = (n_tokens - self.config.residual).clamp(min=0)
-        coded = self.dim * self.config.bits // 8 + 2 * itemsize * self.dim // self.config.group
-        exact = self.dim * itemsize
-        per_head = (coded_keys + coded_values) * coded + (2 * n_tokens - coded_keys - coded_values) * exact
+        scales, exact = 2 * itemsize * self.dim // self.config.group, self.dim * itemsize
+        per_head = (2 * n_tokens - coded_keys - coded_values) * exact
+        for n_coded, bits in ((coded_keys, self.key_bits), (coded_values, self.value_bits)):
+            per_head = per_head + n_coded * (self.dim * bits // 8 + scales)
         return per_head.sum(dim=(0, 2))
 
     def allocated_bytes(self) -> int:

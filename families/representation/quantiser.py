@@ -34,14 +34,25 @@ def dequantise(codes: Tensor, scale: Tensor, minimum: Tensor) -> Tensor:
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack codes [..., n] of `bits` 1, 2, 4 or 8 into bytes [..., n * bits / 8], first code in the low bits."""
+    """Pack codes [..., n] of `bits` 1 … 8 into bytes [..., n * bits / 8], first code in the low bits.
+
+    Widths that do not divide 8 need n to be a multiple of 8: eight codes lie in `bits` bytes.
+    """
+    if 8 % bits:
+        words = (codes.unflatten(-1, (-1, 8)).long() << _shifts(8, bits, codes)).sum(dim=-1)
+        return ((words[..., None] >> _shifts(bits, 8, codes)) & 255).flatten(-2).to(torch.uint8)
     per_byte = 8 // bits
-    shifts = torch.arange(per_byte, device=codes.device) * bits
-    return (codes.unflatten(-1, (-1, per_byte)).int() << shifts).sum(dim=-1).to(torch.uint8)
+    return (codes.unflatten(-1, (-1, per_byte)).int() << _shifts(per_byte, bits, codes)).sum(dim=-1).to(torch.uint8)
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
     """Undo `pack`."""
-    per_byte = 8 // bits
-    shifts = torch.arange(per_byte, device=packed.device) * bits
+    if 8 % bits:
+        words = (packed.unflatten(-1, (-1, bits)).long() << _shifts(bits, 8, packed)).sum(dim=-1)
+        return ((words[..., None] >> _shifts(8, bits, packed)) & (2**bits - 1)).flatten(-2).to(torch.uint8)
+    shifts = _shifts(8 // bits, bits, packed)
     return ((packed[..., None].int() >> shifts) & (2**bits - 1)).flatten(-2).to(torch.uint8)
+
+
+def _shifts(n: int, step: int, like: Tensor) -> Tensor:
+    return torch.arange(n, device=like.device) * step

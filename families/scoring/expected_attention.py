@@ -11,7 +11,7 @@ from torch import Tensor
 from designspace.axes import Needs, Scoring, Selector
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
-from designspace.rotary import as_bands, unrotate
+from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
 from designspace.view import View, masked_softmax
 from families.scoring.selectors.top_k import TopK
 
@@ -53,6 +53,10 @@ class ExpectedAttention(Scoring):
     def needs(self) -> Needs:
         """Return the queries of the window."""
         return Needs(queries=self.window)
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse models that rotate only a part of their heads."""
+        return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
 
     def score(self, view: View) -> Tensor:
         """Return the expected contribution of each held token, [L,E,H_kv,C]."""

@@ -21,6 +21,11 @@ class Full(Scoring):
 
     selector: Selector = field(default=TopK())
 
+    @property
+    def one_ranking(self) -> bool:
+        """Nothing is ever cut."""
+        return True
+
     def score(self, view: View) -> Tensor:
         """Return equal scores; no event ever asks for them."""
         return view.positions.float() * 0.0

@@ -85,6 +85,8 @@ def window_attention(view: View) -> Tensor:
     """Return the window queries' causal attention over the held tokens, mean over queries and group. [L,E,H_kv,C]."""
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
     logits = logits / view.geometry.head_dim**0.5
+    if (log_mass := view.log_mass()) is not None:
+        logits = logits + log_mass[:, :, :, None, None]
     seen = view.query_positions >= 0  # [E,w]
     visible = view.valid[:, :, :, None, :] & (
         view.positions[:, :, :, None, :] <= view.query_positions[None, :, None, :, None]

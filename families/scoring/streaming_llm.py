@@ -28,6 +28,11 @@ class StreamingLLM(Scoring):
     selector: Selector = field(default=TopK())
     sinks: int = field(default=4, kw_only=True)
 
+    @property
+    def one_ranking(self) -> bool:
+        """Positions rank alike everywhere."""
+        return True
+
     def score(self, view: View) -> Tensor:
         """Return the position: the newest tokens win."""
         return view.positions.float()

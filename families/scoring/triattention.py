@@ -11,8 +11,10 @@ from torch import Tensor
 from designspace.axes import Needs, Scoring, Selector
 from designspace.by_position import gather_heads
 from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
 from designspace.models.calibration import Q_STATISTICS
-from designspace.rotary import as_bands
+from designspace.models.query_statistics import centres
+from designspace.rotary import as_bands, refuse_partial_rotary
 from designspace.sampling import hash_uniform
 from designspace.view import View
 from families.scoring.selectors.top_k import TopK
@@ -41,6 +43,7 @@ class TriAttention(Scoring):
 
     kind: ClassVar[str] = "triattention"
     citation: ClassVar[str | None] = "triattention2026"
+    statistics: ClassVar[str] = Q_STATISTICS
 
     selector: Selector = field(default=TopK())
     scope: Literal["global", "kv-head", "layer-head"] = "global"
@@ -65,7 +68,12 @@ class TriAttention(Scoring):
 
     def needs(self) -> Needs:
         """Return the calibration of the query centres."""
-        return Needs(calibration=Q_STATISTICS)
+        return Needs(calibrations=(self.statistics,))
+
+    @property
+    def one_ranking(self) -> bool:
+        """The global scope gives one ranking for all layers and heads."""
+        return self.scope == "global"
 
     def score(self, view: View) -> Tensor:
         """Return the reduced score, [L,E,H_kv,C]."""
@@ -76,22 +84,27 @@ class TriAttention(Scoring):
             z = z + self.noise * _head_noise(view, z)
         return self.reduce(view, z)
 
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse models that rotate only a part of their heads."""
+        return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
+
     def offsets(self) -> Tensor:
         """Return the sampled distances to future queries, float64."""
         return 2.0 ** torch.arange(self.offset_max.bit_length(), dtype=torch.float64)
 
     def head_scores(self, view: View) -> Tensor:
         """Return S for every query head, [L,E,H_kv,G,C] float32, from the rotated keys: no RoPE inversion is needed."""
-        geometry, stats = view.geometry, view.statistics
+        geometry = view.geometry
+        mean, modulus = (geometry.held(x) for x in centres(view.artefact(self.statistics)))
         scale = geometry.attention_scaling  # a held key was rotated by a cos, a sin, so it carries one a of a^2 already
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
         bands = as_bands(view.keys.float())  # [L,E,H,C,F] complex
-        centre = stats.mean.to(bands.device).view(shape)  # [L,1,H,G,F] complex
+        centre = mean.to(bands.device).view(shape)  # [L,1,H,G,F] complex
         total = torch.zeros((), device=bands.device)
         if self.trig:
             total = total + self._trigonometric(view, centre * scale, bands)
         if self.norm:
-            excess = stats.modulus.to(bands.device).view(shape)
+            excess = modulus.to(bands.device).view(shape)
             excess = excess - centre.abs() if self.concentration else excess
             total = total + torch.einsum("lehgf,lehcf->lehgc", scale * excess, bands.abs())
         return total

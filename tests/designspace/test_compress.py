@@ -59,8 +59,8 @@ class Oldest(Selector):
 
 
 def view() -> View:
-    """Two layers, one row, two heads, ten tokens, the newest two protected."""
-    return view_of(torch.randn(2, 1, 2, 10, 4, generator=torch.Generator().manual_seed(0)), recent=2)
+    """Two layers, one row, two heads, ten tokens, the newest two protected, to be cut to five."""
+    return view_of(torch.randn(2, 1, 2, 10, 4, generator=torch.Generator().manual_seed(0)), recent=2, target=5)
 
 
 def nan_scores(shown: View) -> Tensor:
@@ -74,7 +74,7 @@ def nan_scores(shown: View) -> Tensor:
     ("axes", "message"),
     [
         ({"scoring": Broken(give=nan_scores)}, "returned NaN for a held token"),
-        ({"scoring": Broken(give=lambda v: v.keys)}, r"must return float32 \(2, 1, 2, 10\)"),
+        ({"scoring": Broken(give=lambda v: v.keys)}, r"must return float32 scores \(2, 1, 2, 10\)"),
         ({"scoring": Broken(give=lambda v: v.positions)}, "got torch.int64"),
         ({"head_routing": Greedy()}, r"must conserve the total, got \[21\] tokens per row instead of \[20\]"),
         ({"scoring": KNorm(selector=Oldest())}, "dropped a protected token"),
@@ -85,7 +85,7 @@ def nan_scores(shown: View) -> Tensor:
 def test_broken_strategies_raise(axes: dict[str, Any], message: str) -> None:
     """NaN, wrong shapes and types, wrong totals, lost protection, undeclared needs."""
     with pytest.raises(InvariantViolation, match=message):
-        compress(mechanism("knorm").override("broken", **axes), view(), torch.tensor([5]))
+        compress(mechanism("knorm").override("broken", **axes), view())
 
 
 @settings(max_examples=50, deadline=None)
@@ -93,8 +93,8 @@ def test_broken_strategies_raise(axes: dict[str, Any], message: str) -> None:
 def test_kept_slots_are_packed_in_position_order(seed: int, target: int, n: int, sinks: int) -> None:
     """Sorted positions, exact counts, protected tokens inside, identity where everything fits."""
     keys = torch.randn(2, 2, 2, n, 4, generator=torch.Generator().manual_seed(seed))
-    shown = view_of(keys, sinks=sinks, recent=1)
-    kept = compress(mechanism("knorm"), shown, torch.tensor([target, target]))
+    shown = view_of(keys, sinks=sinks, recent=1, target=target)
+    kept = compress(mechanism("knorm"), shown)
     k = min(target, n)
 
     assert bool((kept.counts == k).all())

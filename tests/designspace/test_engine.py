@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import fields
 
 import pytest
 import torch
@@ -48,8 +49,10 @@ def compose(scoring: object, cadence: object, **axes: object) -> Mechanism:
 def small(kind: str) -> object:
     """Return a scoring with protection small enough for toy budgets."""
     chosen = strategy("scoring", kind)
-    extra = {"sinks": 1} if kind == "streaming-llm" else {"recent": 3}
-    return chosen(**extra) if kind != "triattention" else chosen(offset_max=64)  # type: ignore[call-arg]
+    if "scoring" in {field.name for field in fields(chosen)}:  # a scoring around another one protects what that one does
+        return chosen(scoring=small("triattention" if kind == "variant-b" else "snapkv"), sinks=0, recent=0)
+    extra = {"streaming-llm": {"sinks": 1}, "triattention": {"offset_max": 64}}.get(kind, {"recent": 3})
+    return chosen(**extra)
 
 
 def budget_for(cadence: object) -> Budget:
@@ -72,7 +75,7 @@ def generate(
     """Run and index by problem."""
     engine = Engine(
         loaded, mechanism, budget, rows=rows, max_new_tokens=N_NEW, max_prompt_tokens=max(LENGTHS),
-        calibration=toy_statistics(loaded),
+        artefacts=toy_statistics(loaded),
     )  # fmt: skip
     return {g.problem_id: g for g in engine.generate(todo)}
 
@@ -245,7 +248,7 @@ def test_slot_order_is_irrelevant(toy_llama: LoadedModel) -> None:
                 )
                 for tensor in (cache.store.keys, cache.store.values, cache.positions):
                     tensor.copy_(tensor[:, :, :, order])
-            outcomes.append(engine._forward())
+            outcomes.append(engine._forward()[1])
 
     assert (outcomes[0] - outcomes[1]).abs().max() < 1e-5
 

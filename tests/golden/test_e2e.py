@@ -20,8 +20,8 @@ from designspace.engine import Engine, Generation, Request
 from designspace.models.loading import LoadedModel, prepare
 from designspace.registry import mechanism
 from designspace.schedule import Budget
-from designspace.slots import Protection, SlotCache
-from designspace.view import View
+from designspace.slots import Prompt, SlotCache
+from designspace.view import Setting, View
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.decoding.greedy import Greedy
@@ -125,7 +125,7 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
     with torch.inference_mode():
         logits = loaded.model(input_ids=prompt[None], use_cache=False, slots=prefill).logits[:, -1]
         seen = prefill.prompt()
-        cache.load(0, seen, cut(seen.positions, tensors, meta["parameters"]), 0)
+        cache.load(0, seen, cut(seen, tensors, meta["parameters"]), 0)
         tokens, sizes = [int(logits.argmax())], []
         for _ in range(n_new - 1):
             cache.begin_step()
@@ -135,8 +135,8 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
             ).logits[:, -1]  # fmt: skip
             cache.end_step()
             sizes.append(cache.counts[:, 0].clone())
-            view = cache.view(row, Protection(0, 0), None, comparable=False)
-            cache.compact(row, view, cut(view.positions, tensors, meta["parameters"]))
+            view = cache.view(row, Setting(loaded.geometry, cache.width), torch.zeros(1))
+            cache.compact(row, view, cut(view, tensors, meta["parameters"]))
             tokens.append(int(logits.argmax()))
 
     assert tokens == tensors["tokens"].tolist()
@@ -148,8 +148,9 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
     assert resident == [set(x.nonzero()[:, 0].tolist()) for x in tensors["final_resident"].flatten(0, 1)]
 
 
-def cut(positions: Tensor, tensors: dict[str, Tensor], parameters: dict[str, Any]) -> Kept:
+def cut(held_now: View | Prompt, tensors: dict[str, Tensor], parameters: dict[str, Any]) -> Kept:
     """Apply the golden cut rule per (layer, head), in plain loops."""
+    positions = held_now.positions
     order = torch.arange(positions.shape[-1]).expand(positions.shape).clone()
     counts = (positions >= 0).sum(dim=-1)
     for layer, head in torch.cartesian_prod(torch.arange(positions.shape[0]), torch.arange(positions.shape[2])):
@@ -166,7 +167,7 @@ def cut(positions: Tensor, tensors: dict[str, Tensor], parameters: dict[str, Any
         slots = [slot for _, slot in held]
         order[layer, 0, head, : len(slots)] = torch.tensor(slots)
         counts[layer, 0, head] = len(slots)
-    return Kept(order, counts)
+    return Kept(order, counts, held_now.keys, held_now.values)
 
 
 def test_a_row_does_not_change_the_model(toy_llama: LoadedModel) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from designspace.compress import largest_remainder
-from designspace.models.calibration import QueryStatistics
+from designspace.models.calibration import Q_STATISTICS
 from designspace.selection import rank_descending
+from designspace.slot_store import Held, Room
 from designspace.testing.views import view_of
 from designspace.view import View
 from families.head_routing.ada_kv import AdaKV
@@ -32,6 +33,7 @@ from families.scoring.snapkv import SnapKV, window_attention
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
 from families.scoring.triattention import TriAttention, z_normalise
+from tests.conftest import statistics_artefact
 from tests.golden.cases import golden_files, kept_slots, read
 
 
@@ -234,16 +236,14 @@ def test_triattention(file: Path) -> None:
     tensors, meta = read(file)
     p = meta["parameters"]
     start, t = p["candidate_start"], p["absolute_counter_t"]
-    statistics = QueryStatistics(
-        torch.complex(tensors["q_mean_real"], tensors["q_mean_imag"]), tensors["q_abs_mean"], "golden", 0, "golden", ""
-    )
+    mean = torch.complex(tensors["q_mean_real"], tensors["q_mean_imag"])
     positions = tensors["positions"][:, None]
     view = view_of(
         tensors["keys_rotated"][:, None],
         positions=positions,
         next_position=t,
         n_query_heads=p["query_heads"],
-        calibration=statistics,
+        artefacts={Q_STATISTICS: statistics_artefact(mean, tensors["q_abs_mean"])},
         inv_freq=tensors["inv_freq"],
         attention_scaling=p["attention_scaling"],
         sinks=int(positions[..., start - 1].max()) + 1 if start else 0,
@@ -382,10 +382,15 @@ def test_kivi_layout(file: Path) -> None:
     p = meta["parameters"]
     view = view_of(tensors["keys"][None])
     config = Kivi(bits=p["bits"], group=p["group"], residual=p["residual"])
-    store = config.allocate(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"))
+    store = config.allocate(Room(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
     assert isinstance(store, KiviStore)
-    store.load(torch.tensor([0]), tensors["keys"][None], tensors["values"][None], view.counts)
-    keys, values = store.read(0, view.counts[0])
+    store.load(
+        torch.tensor([0]),
+        tensors["keys"][None],
+        tensors["values"][None],
+        Held(view.counts, view.positions, view.observed),
+    )
+    keys, values = store.read(0, Held(view.counts[0], view.positions[0], view.observed))
 
     assert torch.allclose(keys, tensors["keys_dequant"], atol=2e-5, rtol=0)
     assert torch.allclose(values, tensors["values_dequant"], atol=2e-5, rtol=0)
@@ -398,10 +403,13 @@ def test_kivi_written_token_by_token_equals_loaded(file: Path) -> None:
     p = meta["parameters"]
     view = view_of(tensors["keys"][None])
     config = Kivi(bits=p["bits"], group=p["group"], residual=p["residual"])
-    store = config.allocate(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"))
+    store = config.allocate(Room(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
     for slot in range(p["n"]):
-        store.write(0, torch.full((1, p["kv_heads"]), slot), tensors["keys"][:, :, slot], tensors["values"][:, :, slot])
-    keys, values = store.read(0, view.counts[0])
+        held = Held(torch.full((1, p["kv_heads"]), slot), view.positions[0], view.observed)
+        store.write(
+            0, torch.full((1, p["kv_heads"]), slot), tensors["keys"][:, :, slot], tensors["values"][:, :, slot], held
+        )
+    keys, values = store.read(0, Held(view.counts[0], view.positions[0], view.observed))
 
     assert torch.allclose(keys, tensors["keys_dequant"], atol=2e-5, rtol=0)
     assert torch.allclose(values, tensors["values_dequant"], atol=2e-5, rtol=0)

@@ -18,7 +18,7 @@ from designspace.selection import keep_protected
 from designspace.view import View
 
 Space = Literal["values", "keys"]
-Scope = Literal["global", "layer-head"]
+Scope = Literal["global", "layer", "layer-head"]
 
 
 class Objective(Protocol):
@@ -36,15 +36,20 @@ def pick(objective: Objective, candidates: Tensor, n_picks: Tensor) -> Tensor:
 
     Returns the picks in order, [...,K] int64 with K the largest number, -1 where a head has had its share.
     """
-    last, left, picks = candidates.shape[-1] - 1, candidates.clone(), []
-    for step in range(int(n_picks.max())):
-        gain = objective.gain()
-        gain = gain.clamp(min=torch.finfo(gain.dtype).min).masked_fill(~left, -torch.inf)
-        best = last - gain.flip(-1).argmax(dim=-1, keepdim=True)
-        left.scatter_(-1, best, False)
+    # What a slot may gain at most: -inf once it is taken, or no candidate.
+    ceiling = torch.where(candidates, torch.inf, -torch.inf)
+    slot, picks = torch.arange(candidates.shape[-1], dtype=ceiling.dtype, device=candidates.device), []
+    for _ in range(int(n_picks.max())):
+        gain = torch.minimum(objective.gain().nan_to_num(nan=torch.inf, posinf=torch.inf), ceiling)
+        # The last of the largest, by comparison: masked fills and argmax are several times slower on a CPU.
+        best = gain.eq_(gain.amax(dim=-1, keepdim=True)).mul_(slot).amax(dim=-1, keepdim=True).long()
+        ceiling.scatter_(-1, best, -torch.inf)
         objective.add(best)
-        picks.append(best.masked_fill((n_picks <= step)[..., None], -1))
-    return torch.cat(picks, dim=-1) if picks else candidates.new_zeros((*n_picks.shape, 0), dtype=torch.int64)
+        picks.append(best)
+    if not picks:
+        return candidates.new_zeros((*n_picks.shape, 0), dtype=torch.int64)
+    step = torch.arange(len(picks), device=candidates.device)
+    return torch.cat(picks, dim=-1).masked_fill(step >= n_picks[..., None], -1)
 
 
 def mask_of(picks: Tensor, n_slots: int) -> Tensor:
@@ -56,11 +61,13 @@ def mask_of(picks: Tensor, n_slots: int) -> Tensor:
 def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
     """Return unit vectors to compare tokens by, [L,E,H_kv,C,D] float32; free slots and zero vectors stay zero.
 
-    "global" averages a token's vectors over all layers and heads that hold it, "layer-head" takes each head's own.
+    "global" averages a token's vectors over all layers and heads that hold it, "layer" over the heads of the layer that
+    hold it, "layer-head" takes each head's own.
     """
     vectors = (view.values if space == "values" else view.keys).float().masked_fill(~view.valid[..., None], 0.0)
-    if scope == "global":
-        vectors = gather_heads(vectors, view.positions, view.valid, view.width, over="both", how="mean")
+    if scope != "layer-head":
+        over: Literal["heads", "both"] = "both" if scope == "global" else "heads"
+        vectors = gather_heads(vectors, view.positions, view.valid, view.width, over=over, how="mean")
     return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
 
 
@@ -89,9 +96,10 @@ class GreedySelector(Selector):
         protected = keep_protected(view, shares)
         seeds = protected if self.seed_with_protected else torch.zeros_like(protected)
         n_picks = shares - protected.sum(dim=-1)
-        inputs = [unit_features(view, self.space, self.scope), scores, view.candidates, seeds, n_picks]
-        # One ranking for all heads (a score and features of global scope): the loop runs once per row and is shared.
-        if all(bool((x == x[:1, :, :1]).all()) for x in (*inputs, view.positions)):
+        features = unit_features(view, self.space, self.scope)
+        inputs = [features, scores, view.candidates, seeds, n_picks]
+        # One ranking for all heads: the loop runs once per row and is shared. Global features differ only with positions.
+        if self.scope == "global" and all(bool((x == x[:1, :, :1]).all()) for x in (view.positions, *inputs[1:])):
             inputs = [x[:1, :, :1] for x in inputs]
         features, scores, candidates, seeds, n_picks = inputs
         picks = pick(self.objective(features, scores, candidates, seeds), candidates, n_picks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from designspace.errors import CalibrationError, ModelError
-from designspace.models.calibrate import query_statistics
-from designspace.models.calibration import artefact_hash, artefact_path, load_statistics, model_key, save_statistics
+from designspace.models.calibrate import Corpus
+from designspace.models.calibration import (
+    Artefact,
+    artefact_hash,
+    artefact_path,
+    load_artefact,
+    model_key,
+    save_artefact,
+)
 from designspace.models.loading import LoadedModel, load_model
+from designspace.models.query_statistics import centres, measure
 from designspace.models.spec import ModelSpec, bundled_names, folder_fingerprint
 from designspace.tasks.chain_arithmetic import chain_arithmetic
 from tests.conftest import toy_model
@@ -41,11 +50,12 @@ def test_two_pocket_models_ship_within_their_size() -> None:
 def test_bundled_models_are_calibrated(name: str) -> None:
     """The shipped statistics were made for the shipped weights."""
     spec = ModelSpec.bundled(name)
-    statistics = load_statistics(spec)
+    statistics = load_artefact(spec)
 
     assert statistics.made_for == model_key(spec)
     assert statistics.n_tokens > 1000
-    concentration = statistics.mean.abs() / statistics.modulus
+    mean, modulus = centres(statistics)
+    concentration = mean.abs() / modulus
     assert bool((concentration <= 1 + 1e-5).all())
 
 
@@ -82,6 +92,11 @@ def test_contradictory_sources_are_refused() -> None:
         ModelSpec("m", path="c", revision="main")
 
 
+def corpus(ids: list[int]) -> Corpus:
+    """One text."""
+    return Corpus((tuple(ids),), (), "test")
+
+
 def naive_statistics(loaded: LoadedModel, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and mean modulus of the first layer's pre-RoPE query bands, straight from the projection."""
     layer = loaded.model.model.layers[0]
@@ -95,38 +110,41 @@ def naive_statistics(loaded: LoadedModel, ids: list[int]) -> tuple[torch.Tensor,
 def test_query_statistics_are_those_of_the_projection(toy_llama: LoadedModel) -> None:
     """Un-rotated post-RoPE queries have the mean of the projected queries."""
     ids = list(range(2, 60))
-    statistics = query_statistics(toy_llama, [tuple(ids)], made_for="toy", source="test")
+    found_mean, found_modulus = centres(Artefact("q-stats", measure(toy_llama, corpus(ids))))
     mean, modulus = naive_statistics(toy_llama, ids)
 
-    assert (statistics.mean[0] - mean).abs().max() < 1e-5
-    assert (statistics.modulus[0] - modulus).abs().max() < 1e-5
+    assert (found_mean[0] - mean).abs().max() < 1e-5
+    assert (found_modulus[0] - modulus).abs().max() < 1e-5
 
 
 def test_artefacts_are_tied_to_their_model(saved: ModelSpec, toy_llama: LoadedModel) -> None:
     """Round trip; missing and foreign artefacts are refused with the command that makes the right one."""
-    remedy = "make it with: designspace calibrate toy"
+    remedy = "make it with: designspace calibrate toy q-stats"
     assert artefact_hash(saved) is None
     with pytest.raises(CalibrationError, match=remedy):
-        load_statistics(saved)
+        load_artefact(saved)
 
-    made = query_statistics(toy_llama, [(2, 3, 4)], made_for=model_key(saved), source="test")
-    save_statistics(artefact_path(saved), made)
-    assert torch.equal(load_statistics(saved).mean, made.mean)
-    assert load_statistics(saved).sha256 == artefact_hash(saved)
+    made = Artefact("q-stats", measure(toy_llama, corpus([2, 3, 4])), made_for=model_key(saved))
+    save_artefact(artefact_path(saved), made)
+    assert torch.equal(load_artefact(saved)["q_abs_mean"], made["q_abs_mean"])
+    assert load_artefact(saved).sha256 == artefact_hash(saved)
+    artefact_path(saved).rename(artefact_path(saved, "other"))
+    with pytest.raises(CalibrationError, match="holds artefact 'q-stats', not 'other'"):
+        load_artefact(saved, "other")
 
-    save_statistics(artefact_path(saved), query_statistics(toy_llama, [(2, 3)], made_for="f" * 64, source="test"))
+    save_artefact(artefact_path(saved), replace(made, made_for="f" * 64))
     with pytest.raises(CalibrationError, match=f"was made for another model .* {remedy}"):
-        load_statistics(saved)
+        load_artefact(saved)
     artefact_path(saved).write_bytes(b"garbage")
     with pytest.raises(CalibrationError, match="is no calibration artefact"):
-        load_statistics(saved)
+        load_artefact(saved)
 
 
 def test_partial_rotary_is_refused() -> None:
     """Query statistics pair the whole head dimension."""
     loaded = toy_model("phi3", partial_rotary_factor=0.5)
     with pytest.raises(CalibrationError, match="rotates 8"):
-        query_statistics(loaded, [(2, 3)], made_for="", source="")
+        measure(loaded, corpus([2, 3]))
 
 
 @pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2"])

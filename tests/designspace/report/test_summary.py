@@ -77,8 +77,8 @@ def test_matched_unmatched_and_reference(small):
         "r-kv": "matched",
         "greedy": "unmatched",
     }
-    assert arms["h2o"].reference_cache_tokens == 48.0
-    assert arms["full"].reference_cache_tokens is None
+    assert arms["h2o"].reference_held == 48.0
+    assert arms["full"].reference_held is None
     assert by_mechanism(summarise(small, tolerance=0.25))["greedy"].comparison == "matched"
 
 

@@ -53,6 +53,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "started_at": datetime(2026, 11, 22, 3, 4, 5, 678901, tzinfo=UTC),
         "code_id": "c0de",
         "engine_version": "1",
+        "n_extra_tokens": 0,
     }
     return {**row, **changes}
 

@@ -95,6 +95,14 @@ def test_prefill_only_refuses_a_mean() -> None:
         PrefillOnly().schedule(Budget(64))
 
 
+@pytest.mark.parametrize("n_prompt", [1, 40, 64, 65, 500])
+def test_prefill_only_cuts_long_prompts_once(n_prompt: int) -> None:
+    """A prompt above the budget is cut, a shorter one is left alone, and nothing is cut afterwards."""
+    sizes = PrefillOnly().schedule(Budget(64, "nominal")).simulate(n_prompt, 50)
+
+    assert sizes == [min(n_prompt, 64) + t for t in range(1, 51)]
+
+
 def test_never_makes_no_event() -> None:
     """The cache is the text."""
     assert Never().schedule(Budget(1, "nominal")).simulate(5, 4) == [6, 7, 8, 9]

@@ -48,6 +48,6 @@ def test_kivi_bytes_q1() -> None:
     """N=1000, R=128, g=32, 2 bits, D=128 in fp16: 144,256 bytes, 3.549 times less than full."""
     geometry = toy_model("llama").geometry
     geometry = type(geometry)(1, 1, 1, 128, geometry.inv_freq)
-    store = Kivi().allocate(geometry, 1, 1000, torch.float16, torch.device("cpu"))
+    store = Kivi().allocate(Room(geometry, 1, 1000, torch.float16, torch.device("cpu"), {}))
 
     assert store.held_bytes(torch.tensor([[[1000]]])).tolist() == [144_256]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from designspace.errors import DeclarationError
 from designspace.testing.views import view_of
 from designspace.view import View
 from families.scoring.selectors.diversity import Diversity
@@ -76,6 +77,94 @@ def test_greedy_equals_the_naive_reference(seed: int, n: int, k: int, weight: fl
     kept = pick(view, shared.expand(3, 1, 2, n).contiguous(), k, Diversity(weight=weight))
 
     assert kept == naive(shared.tolist(), naive_signatures(values[:, 0]), k, weight)
+
+
+Vector = list[float]
+
+
+def averaged(values: Tensor, scope: str, layer: int, head: int) -> list[Vector]:
+    """Unit signatures of the tokens of [L,H,N,D] values: of one head, of a layer's heads together, or of all together."""
+    if scope == "layer-head":
+        values = values[layer : layer + 1, head : head + 1]
+    elif scope == "layer":
+        values = values[layer : layer + 1]
+    return naive_signatures(values)
+
+
+def naive_reduced(
+    scores: Vector, signatures: list[Vector], k: int, weight: float, reducer: str, *, floor: bool, seeds: list[int]
+) -> list[int]:
+    """O(n k^2): every gain anew from all similarities to the chosen set, each clipped at zero where there is a floor."""
+    chosen = list(seeds)
+    while len(chosen) < min(k, len(scores)):
+        gains = []
+        for i, score in enumerate(scores):
+            similar = [sum(a * b for a, b in zip(signatures[i], signatures[j], strict=True)) for j in chosen]
+            similar = [max(0.0, s) for s in similar] if floor else similar
+            penalty = {"max": max, "sum": sum, "mean": lambda x: sum(x) / len(x)}[reducer](similar) if similar else 0.0
+            gains.append(float("-inf") if i in chosen else score - weight * penalty)
+        chosen.append(max(range(len(gains)), key=lambda i: (gains[i], i)))
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("seeded", [False, True], ids=["unseeded", "seeded"])
+@pytest.mark.parametrize("floor", [True, False], ids=["floor", "no-floor"])
+@pytest.mark.parametrize("scope", ["global", "layer", "layer-head"])
+@pytest.mark.parametrize("reducer", ["max", "sum", "mean"])
+def test_every_reducer_and_scope_against_the_naive_loop(reducer: str, scope: str, *, floor: bool, seeded: bool) -> None:
+    """Every head of several layers and rows, scores of their own, heads with shares of their own."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(2, 2, 3, 14, 5, generator=generator)
+    scores = torch.randn(2, 2, 3, 14, generator=generator)
+    shares = torch.randint(1, 15, (2, 2, 3), generator=generator)
+    sinks = int(seeded)
+    view = view_of(torch.zeros_like(values), values, sinks=sinks)
+    selector = Diversity(
+        weight=0.4 if reducer == "sum" else 0.9, reducer=reducer, scope=scope, floor=floor, seed_with_protected=seeded
+    )  # type: ignore[arg-type]
+    keep = selector.select(view, scores, shares)
+
+    for layer, row, head in [(a, b, c) for a in range(2) for b in range(2) for c in range(3)]:
+        signatures = averaged(values[:, row], scope, layer, head)
+        at = (layer, row, head)
+        expected = naive_reduced(
+            scores[at].tolist(), signatures, int(shares[at]), selector.weight, reducer,
+            floor=floor, seeds=list(range(sinks)),
+        )  # fmt: skip
+        assert keep[at].nonzero()[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "expected"),
+    [
+        (0.3, {"max": [0, 1, 2], "sum": [0, 1, 3], "mean": [0, 1, 3]}),
+        (0.8, {"max": [0, 1, 2], "sum": [0, 1, 3], "mean": [0, 1, 2]}),
+    ],
+)
+def test_reducers_choose_different_sets(diagonal: float, expected: dict[str, list[int]]) -> None:
+    """With x and y chosen, the diagonal has similarities .71 and .71, the copy of x has 1 and 0."""
+    half = 0.5**0.5
+    view = one_head(torch.tensor([[1.0, 0.0], [0.0, 1.0], [half, half], [1.0, 0.0]]))
+    scores = torch.tensor([3.0, 2.9, diagonal, 0.5]).view(1, 1, 1, 4)
+
+    for reducer, kept in expected.items():
+        assert pick(view, scores, 3, Diversity(weight=1.0, reducer=reducer)) == kept  # type: ignore[arg-type]
+
+
+def test_a_floor_applies_to_each_similarity() -> None:
+    """In a sum an opposite does not make up for a copy; without the floor it does."""
+    view = one_head(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.6, 0.8]]))
+    scores = torch.tensor([3.0, 2.9, 0.5, 0.2]).view(1, 1, 1, 4)
+
+    # The copy has 1 and -1, the other .6 and -.6.
+    assert pick(view, scores, 3, Diversity(weight=1.0, reducer="sum")) == [0, 1, 3]
+    assert pick(view, scores, 3, Diversity(weight=1.0, reducer="sum", floor=False)) == [0, 1, 2]
+
+
+def test_reducer_must_be_known() -> None:
+    """One sentence."""
+    with pytest.raises(DeclarationError, match="reducer must be 'max', 'sum' or 'mean', got reducer='min'"):
+        Diversity(reducer="min")  # type: ignore[arg-type]
 
 
 def test_duplicates_compete_with_a_handicap_of_the_weight() -> None:
@@ -156,3 +245,16 @@ def test_signatures_follow_tokens_not_slots() -> None:
     assert torch.allclose(signature[0, 0, 0, 2], expected)
     assert torch.allclose(signature[0, 0, 1, 1], expected)
     assert torch.allclose(signature[0, 0, 0, 1], torch.tensor([0.0, 1.0]))
+
+
+def test_layer_signatures_average_a_layers_holders_only() -> None:
+    """The heads of one layer that hold the token, whatever other layers hold."""
+    positions = torch.tensor([[[0, 1, 2], [0, 2, 3]], [[0, 1, 2], [1, 2, 3]]]).view(2, 1, 2, 3)
+    values = torch.randn(2, 1, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    signature = unit_features(view_of(torch.zeros_like(values), values, positions=positions), "values", "layer")
+
+    token_two = (values[0, 0, 0, 2] + values[0, 0, 1, 1]) / 2
+    assert torch.allclose(signature[0, 0, 0, 2], token_two / token_two.norm())
+    assert torch.allclose(signature[0, 0, 1, 1], token_two / token_two.norm())
+    lone = values[1, 0, 0, 0]
+    assert torch.allclose(signature[1, 0, 0, 0], lone / lone.norm())

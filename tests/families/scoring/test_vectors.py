@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.models.calibration import QueryStatistics
+from designspace.models.calibration import Q_STATISTICS
 from designspace.rotary import as_bands, unrotate
 from designspace.testing.views import view_of
 from designspace.view import View
@@ -23,6 +23,7 @@ from families.scoring.snapkv import pool_slots
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
 from families.scoring.triattention import TriAttention
+from tests.conftest import statistics_artefact
 
 
 def kept(view: View, scores: Tensor, budget: int) -> list[int]:
@@ -114,7 +115,7 @@ def test_random_priorities_stay_with_their_token_s14() -> None:
     assert 0 <= float(first.min()) and float(first.max()) < 1
 
 
-def triattention_grid(view: View, stats: QueryStatistics, t: int, offsets: list[int]) -> Tensor:
+def triattention_grid(view: View, mean: Tensor, modulus: Tensor, t: int, offsets: list[int]) -> Tensor:
     """The score from its definition: invert RoPE at each key's position, then the grid over offsets and bands. float64."""
     n_layers, _, n_kv, n_slots, _ = view.keys.shape
     group = view.geometry.group
@@ -126,7 +127,7 @@ def triattention_grid(view: View, stats: QueryStatistics, t: int, offsets: list[
                 p = int(view.positions[layer, 0, head // group, slot])
                 rotated = as_bands(view.keys[layer, 0, head // group, slot]).to(torch.complex128)
                 k = rotated * torch.polar(torch.ones_like(omega), -omega * p)
-                m, n = stats.mean[layer, head].to(torch.complex128), stats.modulus[layer, head].double()
+                m, n = mean[layer, head].to(torch.complex128), modulus[layer, head].double()
                 phi = (m * k.conj()).angle()
                 series = [(m.abs() * k.abs() * torch.cos(omega * (t - p + d) + phi)).sum() for d in offsets]
                 out[layer, head // group, head % group, slot] = (
@@ -140,15 +141,15 @@ def test_triattention_fast_form_equals_the_grid() -> None:
     generator = torch.Generator().manual_seed(1)
     shape = (2, 4, 4)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
-    stats = QueryStatistics(mean, mean.abs() * 1.3, "", 0, "", "")
+    modulus = mean.abs() * 1.3
     positions = torch.tensor([0, 3, 4, 9, 40, 41, 77]).expand(2, 1, 2, 7)
     view = view_of(
         torch.randn(2, 1, 2, 7, 8, generator=generator), positions=positions, next_position=80, n_query_heads=4,
-        calibration=stats, inv_freq=torch.tensor([1.0, 0.1, 0.01, 0.001]),
+        artefacts={Q_STATISTICS: statistics_artefact(mean, modulus)}, inv_freq=torch.tensor([1.0, 0.1, 0.01, 0.001]),
     )  # fmt: skip
     scoring = TriAttention(offset_max=65536)
 
-    expected = triattention_grid(view, stats, 80, [2**i for i in range(17)])
+    expected = triattention_grid(view, mean, modulus, 80, [2**i for i in range(17)])
     assert torch.allclose(scoring.head_scores(view)[:, 0].double(), expected, atol=1e-4)
 
 

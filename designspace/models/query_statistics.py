@@ -1,0 +1,79 @@
+"""The artefact "q-stats": centre and mean modulus of each query head's pre-RoPE bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from designspace.errors import CalibrationError
+from designspace.geometry import Geometry
+from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Artefact
+from designspace.models.loading import LoadedModel
+from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
+
+
+class QueryPass:
+    """Plain causal attention that sums each query head's pre-RoPE bands and their moduli over positions."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
+        self.total = torch.zeros(shape, dtype=torch.complex128)
+        self.modulus = torch.zeros(shape, dtype=torch.float64)
+        self.n_tokens = 0
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Take in the layer's queries [1,H_q,T,D] at positions 0 … T-1 and attend."""
+        positions = torch.arange(query.shape[2], device=query.device)
+        bands = unrotate(as_bands(query[0].float()), positions, self.geometry)  # [H_q,T,D/2]
+        self.total[layer] += bands.sum(dim=1).to(torch.complex128).cpu()
+        self.modulus[layer] += bands.abs().sum(dim=1).double().cpu()
+        return causal_attention(query, key, value, scaling, window)
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+    """Return full causal attention over one text [1,T,H_q,D], as a pass of transformers' layers wants it."""
+    mask = None
+    if window is not None:
+        positions = torch.arange(query.shape[2], device=query.device)
+        distance = positions[:, None] - positions[None]
+        mask = (distance >= 0) & (distance < window)
+    output = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+    )
+    return output.transpose(1, 2)
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return q_mean_real, q_mean_imag and q_abs_mean, each [L,H_q,D/2] float32 [triattention2026].
+
+    Raises:
+        CalibrationError: a model that rotates only part of its head dimension.
+    """
+    return statistics_of(loaded, corpus.texts)
+
+
+def statistics_of(loaded: LoadedModel, texts: Iterable[tuple[int, ...]]) -> dict[str, Tensor]:
+    """Return the statistics over token sequences."""
+    geometry = loaded.geometry
+    if reason := refuse_partial_rotary("the artefact of query statistics", geometry):
+        raise CalibrationError(reason)
+    seen = QueryPass(geometry)
+    for ids in texts:
+        tokens = torch.tensor([ids], device=loaded.device)
+        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        seen.n_tokens += tokens.shape[1]
+    mean = (seen.total / seen.n_tokens).to(torch.complex64)
+    modulus = (seen.modulus / seen.n_tokens).float()
+    return {"q_mean_real": mean.real.contiguous(), "q_mean_imag": mean.imag.contiguous(), "q_abs_mean": modulus}
+
+
+def centres(statistics: Artefact) -> tuple[Tensor, Tensor]:
+    """Return the mean bands [L,H_q,D/2] complex64 and the mean moduli [L,H_q,D/2] float32 of an artefact."""
+    return torch.complex(statistics["q_mean_real"], statistics["q_mean_imag"]), statistics["q_abs_mean"]

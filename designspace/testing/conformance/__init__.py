@@ -1,0 +1,16 @@
+"""What every strategy and every mechanism must satisfy, as plain functions that raise `AssertionError`.
+
+    from designspace.testing.conformance import check_strategy
+
+    def test_key_age() -> None:
+        check_strategy(KeyAge())
+
+`check_strategy` runs the checks of the strategy's axis on random events of many shapes; `checks(axis)` names them.
+`check_mechanism` runs a composition through the real engine on a model. `cases` gives the events, for tests of one's own.
+"""
+
+from designspace.testing.conformance.cases import SHAPES, Case, Shape, cases
+from designspace.testing.conformance.dispatch import check_strategy, checks
+from designspace.testing.conformance.mechanism import check_mechanism
+
+__all__ = ["SHAPES", "Case", "Shape", "cases", "check_mechanism", "check_strategy", "checks"]

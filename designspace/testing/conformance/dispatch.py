@@ -1,0 +1,99 @@
+"""Which checks apply to which axis, and how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from designspace.axes import Mechanism, Strategy
+from designspace.errors import UnknownName
+from designspace.registry import REGISTRY_AXES
+from designspace.testing.conformance import (
+    cadence,
+    declaration,
+    decoding,
+    head_routing,
+    representation,
+    scoring,
+    selector,
+)
+from designspace.testing.conformance.cases import SHAPES, ArtefactMaker, Shape
+from designspace.testing.conformance.probes import Company
+from designspace.testing.conformance.verdict import named
+
+_BY_AXIS: Mapping[str, Any] = {
+    "scoring": scoring,
+    "selector": selector,
+    "head_routing": head_routing,
+    "cadence": cadence,
+    "representation": representation,
+    "decoding": decoding,
+}
+
+
+def checks(axis: str) -> tuple[str, ...]:
+    """Return the names of all checks of an axis, in the order they run.
+
+    Raises:
+        UnknownName: no such axis.
+    """
+    if axis not in _BY_AXIS:
+        raise UnknownName("axis", axis, REGISTRY_AXES)
+    return (*declaration.CHECKS, *_BY_AXIS[axis].CHECKS)
+
+
+def check_strategy(
+    strategy: Strategy,
+    *,
+    exempt: Collection[str] = (),
+    only: Collection[str] = (),
+    within: Mechanism | None = None,
+    artefacts: ArtefactMaker | None = None,
+    shapes: tuple[Shape, ...] = SHAPES,
+) -> None:
+    """Check that a strategy keeps the contract of its axis.
+
+    Args:
+        strategy: of any axis, a selector too.
+        exempt: checks that do not apply, by name (`checks(axis)` lists them). A strategy whose outcome depends by design
+            on a head's number or on the row's random stream, such as random retention, is exempt from "head permutation".
+        only: run these alone.
+        within: a mechanism to try it in, for a strategy that objects to plain company on the other axes.
+        artefacts: makes the calibrations it needs for a geometry, other than query statistics. Where the second dimension
+            of a tensor is as long as there are query heads or KV heads, it is taken to be them.
+        shapes: shapes of events to try it on; fewer are quicker.
+
+    Raises:
+        AssertionError: it breaks a rule; the message says which, on what input, and what was got.
+        UnknownName: no check of that name.
+    """
+    if strategy.axis not in _BY_AXIS:
+        raise AssertionError(f"axis must be one of {', '.join(_BY_AXIS)}, got {strategy.axis!r}")
+    known = checks(strategy.axis)
+    for name in (*exempt, *only):
+        if name not in known:
+            raise UnknownName(f"check of {strategy.axis}", name, known)
+    wanted = [name for name in known if name not in exempt and (not only or name in only)]
+    for name in wanted:
+        if name in declaration.CHECKS:
+            _run(name, strategy, declaration.CHECKS[name], strategy)
+    module = _BY_AXIS[strategy.axis]
+    own = [name for name in wanted if name not in declaration.CHECKS]
+    if own:
+        trial: list[Any] = []
+        _run(own[0], strategy, lambda s: trial.append(module.trial(s, Company(within, artefacts, shapes))), strategy)
+        for name in own:
+            _run(name, strategy, module.CHECKS[name], trial[0])
+
+
+def _run(name: str, strategy: Strategy, check: Callable[[Any], object], subject: Any) -> None:
+    """Run one check; whatever else a strategy raises on legal input is a failure too."""
+    try:
+        check(subject)
+    except AssertionError as error:
+        error.add_note(f"conformance check {name!r} of {strategy!r}")
+        raise
+    except Exception as error:
+        raise AssertionError(
+            f"{named(strategy)} stopped with {type(error).__name__} in conformance check {name!r}: {error}"
+        ) from error

@@ -1,0 +1,162 @@
+"""What holds for every mechanism on every model: the real engine, watched at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Mechanism
+from designspace.engine import Engine, Generation, Request
+from designspace.models.calibration import Artefact
+from designspace.models.loading import LoadedModel
+from designspace.sampling import stream_key
+from designspace.schedule import Budget
+from designspace.testing.conformance.cases import artefacts_for
+from designspace.testing.conformance.probes import Likeliest
+from designspace.testing.conformance.verdict import expect
+
+PROMPTS = (5, 70, 24, 44)
+_ROWS, _N_NEW = 2, 10
+
+
+class WatchedEngine(Engine):
+    """The engine, with its cache checked after every prompt and every step.
+
+    said: what the cadence's signal said at each step, by problem, where it has one.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.said: dict[str, list[float]] = {}
+        shape = self.cache.counts.shape
+        # Could every protected token be afforded at every cut so far? False from the first one where it could not.
+        self._afforded = torch.ones(shape, dtype=torch.bool)
+
+    def _start(self, row: int, request: Request) -> None:
+        super()._start(row, request)
+        self._afforded[:, row] = True
+        self._check_row(row)
+
+    def _signals(self, tokens: Tensor, logits: Tensor) -> list[float] | None:
+        signals = super()._signals(tokens, logits)
+        for row, state in self._in_flight.items():
+            if signals is not None:
+                self.said.setdefault(state.request.problem_id, []).append(signals[row])
+        return signals
+
+    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
+        super()._compress_due(tokens, logits)
+        for row in self._in_flight:
+            self._check_row(row)
+
+    def _check_row(self, row: int) -> None:
+        """Check one row: filled slots first and in order, free ones empty, protected tokens held."""
+        cache, who = self.cache, f"mechanism {self.mechanism.name!r}, row {row}"
+        positions, counts = cache.positions[:, row].long().cpu(), cache.counts[:, row].long().cpu()
+        filled = torch.arange(positions.shape[-1]) < counts[..., None]
+        expect(
+            bool(((positions >= 0) == filled).all()), f"{who}: filled slots must come first, free ones have no position"
+        )
+        rising = (positions.diff(dim=-1) > 0) | ~filled[..., 1:]
+        expect(bool(rising.all()), f"{who}: positions must rise from slot to slot")
+        length = int(cache.next_position[row])
+        expect(bool((positions < length).all()), f"{who}: a position is not yet reached")
+        scoring = self.mechanism.scoring
+        token = torch.arange(length)
+        protected = (token < scoring.sinks) | (token >= length - scoring.recent)
+        held = torch.zeros(*counts.shape, length + 1, dtype=torch.bool)
+        held.scatter_(-1, positions.masked_fill(~filled, length), True)
+        n_protected = int(protected.sum())
+        self._afforded[:, row] &= counts >= n_protected
+        lost = (protected & ~held[..., :length]).any(dim=-1) & self._afforded[:, row]
+        expect(not bool(lost.any()), f"{who}: a protected token is gone after {length} tokens")
+
+
+def check_mechanism(
+    mechanism: Mechanism,
+    loaded: LoadedModel,
+    budget: Budget | None,
+    *,
+    artefacts: Mapping[str, Artefact] | None = None,
+) -> None:
+    """Run a mechanism on a model, on a few short prompts of random tokens, with every invariant on.
+
+    Checked: the ledger equals the cadence's simulator at every step (where no controller steers the text); a row is
+    bit-identical whatever its batch-mates and their order; protected tokens stay; nothing is left after the run.
+    artefacts: calibrations; query statistics are made up if missing.
+
+    Raises:
+        AssertionError: one of these does not hold.
+    """
+    if mechanism.decoding is None:
+        mechanism = mechanism.override(mechanism.name, decoding=Likeliest())
+    made = {**artefacts_for(loaded.geometry, mechanism.needs(), None), **(artefacts or {})}
+    engine = WatchedEngine(
+        loaded,
+        mechanism,
+        budget,
+        rows=_ROWS,
+        max_new_tokens=_N_NEW,
+        max_prompt_tokens=max(PROMPTS),
+        artefacts=made,
+    )
+    todo = _requests(loaded)
+    straight = _run(engine, todo)
+    expect(
+        len(straight) == len(todo), f"mechanism {mechanism.name!r}: {len(straight)} of {len(todo)} requests came back"
+    )
+    _check_ledger(engine, straight)
+    for order in ((3, 1, 0, 2), (1,)):
+        _check_same(mechanism, straight, _run(engine, [todo[i] for i in order]), order)
+
+
+def _requests(loaded: LoadedModel) -> list[Request]:
+    n_tokens = int(loaded.model.get_input_embeddings().weight.shape[0])
+    usable = torch.tensor([i for i in range(n_tokens) if i not in loaded.eos_ids])
+    requests = []
+    for i, length in enumerate(PROMPTS):
+        order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(100 + i))
+        ids = usable[order[torch.arange(length) % len(order)]].tolist()
+        requests.append(Request(f"prompt {i}", tuple(ids), stream_key(7, f"prompt {i}", 0)))
+    return requests
+
+
+def _run(engine: WatchedEngine, todo: list[Request]) -> dict[str, Generation]:
+    """Run, check that nothing is left, and return generations by problem."""
+    engine.said.clear()
+    found = {generation.problem_id: generation for generation in engine.generate(todo)}
+    cache, who = engine.cache, f"mechanism {engine.mechanism.name!r}: after the run"
+    expect(int(cache.counts.sum()) == 0 and bool((cache.positions == -1).all()), f"{who} slots are still filled")
+    expect(not bool(cache.active.any() or cache.pinned.any()), f"{who} rows are still active or pinned")
+    expect(not engine.ledger.accounts, f"{who} accounts are still open: {sorted(engine.ledger.accounts)}")
+    return found
+
+
+def _check_ledger(engine: WatchedEngine, found: dict[str, Generation]) -> None:
+    if engine.decoding.controller(engine.loaded) is not None:
+        return
+    for name, generation in found.items():
+        expected = engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, engine.said.get(name))
+        seen = list(generation.cache_tokens_per_step)
+        at = next((i for i, (a, b) in enumerate(zip(seen, expected, strict=True)) if a != b), None)
+        expect(
+            at is None,
+            f"mechanism {engine.mechanism.name!r}, {name}: at step {(at or 0) + 1} the ledger says {seen[at or 0]} tokens, "
+            f"the cadence's simulator {expected[at or 0]}",
+        )
+
+
+def _check_same(
+    mechanism: Mechanism, straight: dict[str, Generation], other: dict[str, Generation], order: tuple[int, ...]
+) -> None:
+    for name, generation in other.items():
+        for f in fields(Generation):
+            a, b = getattr(straight[name], f.name), getattr(generation, f.name)
+            expect(
+                f.name == "wall_s" or a == b,
+                f"mechanism {mechanism.name!r}, {name}: with prompts in the order {order} {f.name} differs: {a} and {b}",
+            )

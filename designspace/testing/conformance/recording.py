@@ -1,0 +1,103 @@
+"""Views that note what a strategy reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any, Generic, TypeVar
+
+from designspace.axes import Needs, Strategy
+from designspace.testing.conformance.cases import Case
+from designspace.testing.conformance.layout import showing
+from designspace.testing.conformance.verdict import expect, named
+from designspace.view import Observed, Setting, View
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+# What reading each declared need looks like; trackers and calibrations are recorded by their own keys.
+_READ_AS = {
+    "queries": ("queries", "query_positions"),
+    "accumulated": ("accumulated",),
+    "last": ("last",),
+    "output_projection": ("output_projection",),
+    "layer_cosine": ("layer_cosine",),
+}
+
+
+class NotedMapping(Mapping[Key, Value], Generic[Key, Value]):
+    """A mapping that notes which keys are asked for."""
+
+    def __init__(self, held: Mapping[Key, Value], reads: set[Any]) -> None:
+        self.held, self.reads = held, reads
+
+    def __getitem__(self, key: Key) -> Value:
+        self.reads.add(key)
+        return self.held[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
+class _NotedObserved(Observed):
+    def __getattribute__(self, name: str) -> Any:
+        vars_of = object.__getattribute__(self, "__dict__")
+        vars_of.setdefault("_reads", set()).add(name)
+        return object.__getattribute__(self, name)
+
+
+class _NotedSetting(Setting):
+    def __getattribute__(self, name: str) -> Any:
+        vars_of = object.__getattribute__(self, "__dict__")
+        vars_of.setdefault("_reads", set()).add(name)
+        return object.__getattribute__(self, name)
+
+
+def noted_observed(seen: Observed, reads: set[Any]) -> Observed:
+    """Return the same observations, noting in `reads` what is read of them from now on: names and trackers."""
+    observed = _NotedObserved(**{f.name: getattr(seen, f.name) for f in fields(Observed)})
+    observed.tracked = NotedMapping(seen.tracked, reads)
+    vars(observed)["_reads"] = reads
+    return observed
+
+
+def reads_of(view: View, use: Callable[[View], object]) -> set[Any]:
+    """Return what `use` reads of a view's observations: names, trackers, and names of artefacts."""
+    reads: set[Any] = set()
+    kept = {f.name: getattr(view.setting, f.name) for f in fields(Setting)}
+    setting = _NotedSetting(**{**kept, "artefacts": NotedMapping(view.setting.artefacts, reads)})
+    vars(setting)["_reads"] = reads
+    shown = replace(view, observed=noted_observed(view.observed, reads), setting=setting)
+    reads.clear()  # what construction itself has read does not count
+    use(shown)
+    return reads
+
+
+def check_needs(strategy: Strategy, tried: list[Case], use: Callable[[Case, View], object]) -> None:
+    """Check that a strategy works on what it declares alone, and reads all of that in at least one case.
+
+    Reading anything undeclared raises in `View`.
+    """
+    reads: set[Any] = set()
+    for case in tried:
+        reads |= reads_of(showing(case.view, strategy.needs()), lambda view, case=case: use(case, view))  # type: ignore[misc]
+    check_reads(strategy, reads)
+
+
+def check_reads(strategy: Strategy, reads: set[Any]) -> None:
+    """Check that everything a strategy declares is among what it has read."""
+    for need in _declared(strategy.needs()):
+        wanted = _READ_AS.get(need, (need,)) if isinstance(need, str) else (need,)
+        expect(
+            bool(reads & set(wanted)),
+            f"{named(strategy)} declares {need} in needs() but never reads it: it would be collected and paid for in vain",
+        )
+
+
+def _declared(needs: Needs) -> list[Any]:
+    """Return what is declared: names of plain needs, trackers, names of artefacts."""
+    plain = {f.name: getattr(needs, f.name) for f in fields(Needs)}
+    keyed = [*plain.pop("trackers"), *plain.pop("calibrations")]
+    return [*(name for name, value in plain.items() if value), *keyed]

@@ -1,0 +1,291 @@
+"""What holds for every representation: its store, driven as the slot cache drives it, and what it makes of an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Folded, Mechanism, Representation
+from designspace.compress import compress
+from designspace.testing.conformance.cases import ArtefactMaker, Case, Shape, cases, geometry_of
+from designspace.testing.conformance.layout import cloned, of_rows, showing, with_garbage
+from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.purity import check_pure
+from designspace.testing.conformance.recording import check_reads, reads_of
+from designspace.testing.conformance.scoring import check_outcome, kept_mask
+from designspace.testing.conformance.store import HeldBytes, StoreDriver
+from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
+from designspace.view import View
+
+HEAD_DIMS = (32, 64, 128)
+DTYPES = (torch.float32, torch.bfloat16)
+_SHAPE = Shape("store", 2, 3, 2, 2, "ragged")
+_SMALL = Shape("small store", 2, 1, 1, 2, "ragged")
+_LEAST_COSINE = 0.25  # of what is read to what was written, for random vectors: a slot mix-up gives 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A representation, a model geometry that it accepts, and events to fold."""
+
+    strategy: Representation
+    mechanism: Mechanism
+    shape: Shape
+    head_dim: int
+    artefacts: ArtefactMaker | None
+    tried: list[Case]
+
+    @property
+    def who(self) -> str:
+        """How a message begins."""
+        return named(self.strategy)
+
+    def driver(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> StoreDriver:
+        """Return a store of three rows with ragged heads, some loaded and some appended tokens."""
+        driver = StoreDriver(self.strategy, geometry_of(self.shape, self.head_dim), 3, dtype, self.artefacts, seed)
+        driver.load([0, 1, 2])
+        for _ in range(5):
+            driver.append()
+        return driver
+
+    def event(self, case: Case) -> tuple[Tensor, Folded]:
+        """Return which slots an event keeps and what they then hold, in the order before packing."""
+        kept = compress(self.mechanism, showing(case.view, self.mechanism.needs()))
+        return kept_mask(kept), Folded(kept_mask(kept), kept.keys, kept.values, kept.mass, kept.memory)
+
+
+def trial(strategy: Representation, company: Company) -> Trial:
+    """Return what the checks of a representation need.
+
+    Raises:
+        AssertionError: it refuses every head dimension of the kit.
+    """
+    mechanism = composed(strategy, company.within)
+    refusals = {dim: strategy.refusal(geometry_of(_SHAPE, dim)) for dim in HEAD_DIMS}
+    accepted = [dim for dim, refusal in refusals.items() if refusal is None]
+    expect(bool(accepted), f"{named(strategy)} refuses every head dimension of {HEAD_DIMS}: {refusals[HEAD_DIMS[0]]}")
+    made = cases(
+        mechanism.needs(), sinks=2, recent=3, artefacts=company.artefacts, shapes=company.shapes, head_dim=accepted[0]
+    )
+    tried = [_remembering(strategy, case) for case in made if strategy.evicts]
+    left = [case for case in tried if strategy.refusal(case.view.geometry) is None]
+    return Trial(strategy, mechanism, _SHAPE, accepted[0], company.artefacts, left)
+
+
+def _remembering(strategy: Representation, case: Case) -> Case:
+    """Return a case with the masses and the memory that the representation would have."""
+    view, size = case.view, strategy.memory_size
+    mass = torch.ones_like(view.positions) if view.mass is None else view.mass
+    memory = torch.zeros(*view.counts.shape, size) if size else None
+    return replace(case, view=replace(view, mass=mass if strategy.carries_mass else None, memory=memory))
+
+
+def check_declared_needs(t: Trial) -> None:
+    """Check that folding and the store work from what is declared alone, and read all of it."""
+    reads: set[Any] = set()
+    for case in t.tried:
+        reads |= reads_of(showing(case.view, t.strategy.needs()), lambda view, case=case: _fold(t, case, view))  # type: ignore[misc]
+    driver = t.driver()
+    driver.reload([1])
+    driver.read(0)
+    check_reads(t.strategy, reads | driver.reads)
+
+
+def _fold(t: Trial, case: Case, view: View) -> Folded:
+    """Fold with a selection made from the case's scores."""
+    shares = torch.minimum(view.target[None, :, None].expand_as(view.counts), view.counts)
+    keep = t.mechanism.scoring.selector.select(view, case.scores, shares)
+    return t.strategy.fold(view, case.scores, shares, keep)
+
+
+def check_reading(t: Trial) -> None:
+    """Check what is read: shape and type, finite numbers in every slot, one layer the same as some rows of all."""
+    for dtype in DTYPES:
+        driver, who = t.driver(dtype), f"{t.who} in {dtype}"
+        rows_keys, rows_values = driver.read_rows([2, 0])
+        for layer in range(t.shape.layers):
+            for name, x, of_two in zip(("keys", "values"), driver.read(layer), (rows_keys, rows_values), strict=True):
+                shape = (3, t.shape.heads, driver.capacity, t.head_dim)
+                expect(
+                    x.dtype == dtype and tuple(x.shape) == shape,
+                    f"{who}: read must return {name} {shape} in the model's type, got {x.dtype} {tuple(x.shape)}",
+                )
+                expect(bool(torch.isfinite(x).all()), f"{who}: {name} must be finite in free slots too")
+                held = driver.filled[layer][[2, 0]][..., None]
+                expect_equal(
+                    x[[2, 0]].masked_fill(~held, 0), of_two[layer].masked_fill(~held, 0),
+                    f"{who}: read and read_rows must give the same {name}",
+                )  # fmt: skip
+
+
+def check_content(t: Trial) -> None:
+    """Check that each slot gives back, however coarsely, the token that was put there."""
+    driver = t.driver()
+    for name, read, written in zip(("keys", "values"), driver.read_rows([0, 1, 2]), driver.written, strict=True):
+        cosine = torch.cosine_similarity(read.float(), written.float(), dim=-1)[driver.filled].mean()
+        expect(
+            bool(cosine >= _LEAST_COSINE),
+            f"{t.who}: {name} that are read have a mean cosine of {float(cosine):.2f} to those written: "
+            "slots, heads or rows are mixed up",
+        )
+
+
+def check_round_trip(t: Trial) -> None:
+    """Check that what is read can be loaded again, as an event does, and that a snapshot brings a row back."""
+    driver = t.driver()
+    before = driver.read_rows([1])
+    driver.reload([1])
+    for a, b in zip(before, driver.read_rows([1]), strict=True):
+        expect(a.shape == b.shape and a.dtype == b.dtype, f"{t.who}: loading what was read changes its shape")
+        expect(bool(torch.isfinite(b).all()), f"{t.who}: loading what was read gives numbers that are not finite")
+    held = driver.held_state()
+    before, snapshot = driver.read_rows([1]), driver.store.snapshot(1)
+    driver.append()
+    driver.load([1], seed=5)
+    driver.restore_state(held)
+    driver.store.restore(1, snapshot)
+    for a, b in zip(before, driver.read_rows([1]), strict=True):
+        expect_equal(a, b, f"{t.who}: a snapshot does not bring back what was read")
+
+
+def check_row_independence(t: Trial) -> None:
+    """Check that loading or writing one row leaves every other row's memory bit-identical."""
+    one, other = t.driver(), t.driver()
+    before = one.store.snapshot(2)
+    one.load([0], seed=5)
+    _expect_same_row(one.store.snapshot(2), before, f"{t.who}: loading row 0 changes row 2")
+    one = t.driver()
+    one.append(seed=9, except_rows=[0])
+    other.append(seed=9)
+    for row in (1, 2):
+        mine, theirs = one.store.snapshot(row), other.store.snapshot(row)
+        _expect_same_row(mine, theirs, f"{t.who}: what is written to row 0 changes row {row}")
+
+
+def _expect_same_row(a: dict[str, Tensor], b: dict[str, Tensor], message: str) -> None:
+    for name, x in a.items():
+        expect_equal(x, b[name], f"{message} ({name})")
+
+
+def check_layout(t: Trial) -> None:
+    """Check that every tensor of the store has the rows in its second dimension: snapshots rely on it."""
+    store = t.driver().store
+    for name, x in vars(store).items():
+        if isinstance(x, Tensor):
+            expect(
+                x.dim() >= 2 and x.shape[1] == 3, f"{t.who}: {name} must be [L,rows,…], got {tuple(x.shape)} for 3 rows"
+            )
+
+
+def check_bytes(t: Trial) -> None:
+    """Check the byte account: nothing for nothing, never less for more, a row's own business, within what is allocated."""
+    driver = t.driver()
+    shape = (t.shape.layers, 3, t.shape.heads)
+    if not t.strategy.bytes_depend_on_data:
+        previous = driver.store.held_bytes(torch.zeros(shape, dtype=torch.int32))
+        expect(previous.tolist() == [0, 0, 0], f"{t.who}: empty rows must hold 0 bytes, got {previous.tolist()}")
+        for n in range(1, driver.capacity + 1):
+            now = driver.store.held_bytes(torch.full(shape, n, dtype=torch.int32))
+            grown = f"{n - 1} tokens per head take {previous.tolist()} bytes, {n} take {now.tolist()}"
+            expect(bool((now >= previous).all()), f"{t.who}: more tokens must not take less, but {grown}")
+            previous = now
+        counts = driver.counts.clone()
+        held = driver.store.held_bytes(counts)
+        counts[:, 0] = 1
+        expect_equal(
+            driver.store.held_bytes(counts)[1:], held[1:], f"{t.who}: held bytes of a row depend on another row"
+        )
+    held, read = driver.store.held_bytes(driver.counts), driver.store.read_bytes(driver.counts)
+    for name, x in (("held_bytes", held), ("read_bytes", read)):
+        expect(x.dtype == torch.int64 and tuple(x.shape) == (3,), f"{t.who}: {name} must be int64 [3], got {x}")
+    reserved = sum(x.nbytes for x in vars(driver.store).values() if isinstance(x, Tensor))
+    allocated = driver.store.allocated_bytes()
+    expect(allocated >= reserved, f"{t.who}: allocated_bytes says {allocated}, its tensors take {reserved}")
+    expect(int(held.sum()) <= allocated, f"{t.who}: rows hold {held.tolist()} bytes of {allocated} allocated")
+
+
+def check_held_bytes_are_real(t: Trial) -> None:
+    """Check that `held_bytes` is the number of bytes that reading the filled slots depends on, found by flipping each."""
+    if t.strategy.bytes_depend_on_data:
+        return
+    probe = HeldBytes(t.strategy, geometry_of(_SMALL, t.head_dim), t.artefacts)
+    found, said = probe.measured(), probe.said()
+    expect(
+        found == said,
+        f"{t.who}: held_bytes says {said}, but reading depends on {found} bytes of the store's tensors",
+    )
+
+
+def check_fold(t: Trial) -> None:
+    """Check an event: totals and protection, contents changed at kept slots only, masses conserved, nothing not finite."""
+    for case in t.tried:
+        view = showing(case.view, t.mechanism.needs())
+        who = f"{t.who}, {case.name}"
+        kept = compress(t.mechanism, view)
+        check_outcome(who, view, kept)
+        keep = kept_mask(kept)
+        for name, x, before in (("keys", kept.keys, view.keys), ("values", kept.values, view.values)):
+            expect(x.dtype == before.dtype and x.shape == before.shape, f"{who}: {name} change shape or type")
+            expect(bool(torch.isfinite(x[keep]).all()), f"{who}: {name} of kept slots must be finite")
+        if kept.mass is not None and view.mass is not None:
+            expect(bool((kept.mass[keep] >= 1).all()), f"{who}: a kept slot stands for at least one token")
+            before, after = ((m * mask).sum(dim=-1) for m, mask in ((view.mass, view.valid), (kept.mass, keep)))
+            expect(bool((after <= before).all()), f"{who}: slots stand for more tokens than there were")
+        size = t.strategy.memory_size
+        if kept.memory is not None:
+            shape = (*view.counts.shape, size)
+            expect(tuple(kept.memory.shape) == shape, f"{who}: memory must be {shape}, got {tuple(kept.memory.shape)}")
+            expect(bool(torch.isfinite(kept.memory).all()), f"{who}: memory must be finite")
+
+
+def check_fold_independence(t: Trial) -> None:
+    """Check that folding a row depends on no other row, and on no free slot."""
+    for case in t.tried:
+        keep, folded = t.event(case)
+        row, who = keep.shape[1] - 1, f"{t.who}, {case.name}"
+        if row:
+            alone, own = t.event(of_rows(case, [row]))
+            expect_equal(keep[:, [row]], alone, f"{who}: row {row} by itself keeps other slots")
+            _expect_same_content(_row(folded, row), own, alone, f"{who}: row {row} by itself holds something else")
+        other, changed = t.event(with_garbage(case, case.view, seed=77, scale=500.0))
+        expect_equal(keep, other, f"{who}: free slots with other numbers change what is kept")
+        _expect_same_content(folded, changed, keep, f"{who}: free slots with other numbers change what is held")
+
+
+def _row(folded: Folded, row: int) -> Folded:
+    return Folded(*(None if x is None else x[:, [row]] for x in folded))  # type: ignore[arg-type]
+
+
+def _expect_same_content(a: Folded, b: Folded, keep: Tensor, message: str) -> None:
+    expect_close(a.keys[keep], b.keys[keep], f"{message} (keys)")
+    expect_close(a.values[keep], b.values[keep], f"{message} (values)")
+    if a.mass is not None and b.mass is not None:
+        expect_equal(a.mass[keep], b.mass[keep], f"{message} (mass)")
+    if a.memory is not None and b.memory is not None:
+        expect_close(a.memory, b.memory, f"{message} (memory)")
+
+
+def check_purity(t: Trial) -> None:
+    """Check determinism of events and stores, that inputs stay as they are, and that global generators do."""
+    given = [cloned(case) for case in t.tried]
+    check_pure(t.who, lambda: [list(_fold(t, case, case.view)) for case in given], given)
+    check_pure(t.who, lambda: list(t.driver().read_rows([0, 1, 2])), [])
+
+
+CHECKS: dict[str, Callable[[Trial], None]] = {
+    "needs": check_declared_needs,
+    "layout": check_layout,
+    "reading": check_reading,
+    "content": check_content,
+    "round trip": check_round_trip,
+    "row independence": check_row_independence,
+    "bytes": check_bytes,
+    "held bytes are real": check_held_bytes_are_real,
+    "fold": check_fold,
+    "fold independence": check_fold_independence,
+    "purity": check_purity,
+}

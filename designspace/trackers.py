@@ -1,0 +1,41 @@
+"""Trackers: per-slot numbers that a strategy keeps up to date from every row of attention.
+
+A strategy asks for one in `Needs.trackers`; the cache allocates its state, feeds it each query's attention row, moves it
+with the slots, forgets it with the sample, and counts its bytes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tracker(ABC):
+    """What to remember of each slot. A frozen dataclass, so that two strategies asking for the same share it.
+
+    Class attributes: `channels` numbers of type `dtype` per slot; they start at zero when a token arrives.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float32
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Numbers kept per slot."""
+
+    @abstractmethod
+    def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
+        """Return the state after one more query per row.
+
+        state: [B,H_kv,C,channels]. weights: [B,H_q,C] float32, attention of the query at position `now` [B], zero at
+        slots it does not see. positions: [B,H_kv,C], -1 = free slot; slots beyond `now` take no part.
+        """
+
+    def settle(self, state: Tensor) -> Tensor:
+        """Return the state [L,E,H_kv,C,channels] of rows that have just been cut; default: unchanged."""
+        return state

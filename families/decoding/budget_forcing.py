@@ -1,0 +1,98 @@
+"""Budget forcing: make the model think on, or stop it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from designspace.control import Action, Controller, TextCodec
+from designspace.errors import DeclarationError
+from families.decoding.thought_aware import TagMatcher
+from families.decoding.wrapping import Wrapping
+
+
+@dataclass(frozen=True)
+class BudgetForcing(Wrapping):
+    """Withhold the tag that closes the thinking and write "Wait" instead; at the maximum write it in the model's place.
+
+    From [muennighoff2025s1]. Length is the number of tokens generated before the tag, tokens written for the model included;
+    it never exceeds the maximum. Forced tokens are fed and charged like any others. Of a tag of several tokens only the last
+    can be withheld; the ones before it stay in the text, but their slots are freed. A model that ends its text without
+    closing is not held back, unless `tag` names that token.
+
+    Attributes:
+        waits: how often the tag is withheld; 0: never.
+        min_thinking: it is withheld below this length only; None: at any length, as in the original.
+        max_thinking: at this length the tag and `answer_cue` are written; None: no maximum.
+        tag: what closes the thinking. wait: written in its place. answer_cue: written after a forced tag; may be empty.
+    """
+
+    kind: ClassVar[str] = "budget-forcing"
+    citation: ClassVar[str | None] = "muennighoff2025s1"
+
+    waits: int = 1
+    min_thinking: int | None = None
+    max_thinking: int | None = 32000
+    tag: str = "</think>"
+    wait: str = "Wait"
+    answer_cue: str = "\n\nFinal Answer:"
+
+    def __post_init__(self) -> None:
+        """Check lengths and texts."""
+        super().__post_init__()
+        for name in ("waits", "min_thinking", "max_thinking"):
+            number = getattr(self, name)
+            if number is not None and number < 0:
+                raise DeclarationError(f"{name} must be at least 0, got {name}={number}")
+        if self.min_thinking is not None and self.max_thinking is not None and self.min_thinking > self.max_thinking:
+            raise DeclarationError(
+                f"min_thinking must be at most max_thinking, got min_thinking={self.min_thinking}, "
+                f"max_thinking={self.max_thinking}"
+            )
+        for name in ("tag", "wait"):
+            if not getattr(self, name):
+                raise DeclarationError(f"{name} must not be empty, got {name}=''")
+
+    def controller(self, text: TextCodec) -> Controller | None:
+        """Return a watch over the thinking, or None where nothing is forced."""
+        return None if self.waits == 0 and self.max_thinking is None else _Forcing(self, text)
+
+
+class _Forcing(Controller):
+    def __init__(self, rule: BudgetForcing, text: TextCodec) -> None:
+        self.rule, self.text = rule, TagMatcher(text.token_ids(rule.tag))
+        self.wait = text.token_ids(rule.wait) if rule.waits else ()
+        self.answer_cue = text.token_ids(rule.answer_cue) if rule.answer_cue else ()
+        self.n_waits, self.has_closed = 0, False
+
+    def on_token(self, token: int, probability: float) -> Action:
+        """Let the token stand, unless it closes too early or comes too late."""
+        if self.has_closed:
+            return Action((token,))
+        if self.text.completes(token):
+            return self._on_tag(token)
+        if self.rule.max_thinking is not None and self.text.n_tokens >= self.rule.max_thinking:
+            self.has_closed = True
+            return Action((*self.text.tag[self.text.n_begun() :], *self.answer_cue))
+        return self._write((token,))
+
+    def _on_tag(self, token: int) -> Action:
+        """Withhold the tag or let it close the thinking."""
+        begun = self.text.n_tokens - (len(self.text.tag) - 1)  # where the tag began: the length of the thinking so far
+        if not self._waits_at(begun):
+            self.has_closed = True
+            return Action((token,))
+        self.n_waits += 1
+        drop = (begun, self.text.n_tokens) if begun < self.text.n_tokens else None
+        return self._write(self.wait, drop)
+
+    def _waits_at(self, length: int) -> bool:
+        rule = self.rule
+        is_short = rule.min_thinking is None or length < rule.min_thinking
+        has_room = rule.max_thinking is None or self.text.n_tokens + len(self.wait) <= rule.max_thinking
+        return self.n_waits < rule.waits and is_short and has_room
+
+    def _write(self, tokens: tuple[int, ...], drop: tuple[int, int] | None = None) -> Action:
+        for token in tokens:
+            self.text.add(token)
+        return Action(tokens, drop=drop)

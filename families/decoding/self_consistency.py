@@ -1,0 +1,58 @@
+"""Self-consistency: several samples of each problem, of which the commonest answer is returned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from designspace.errors import DeclarationError, InfeasibleBudget
+from designspace.schedule import Budget
+from designspace.voting import Matched
+from families.decoding.wrapping import Wrapping, is_greedy
+
+
+@dataclass(frozen=True)
+class SelfConsistency(Wrapping):
+    """Sample each problem `samples` times and take a majority over the answers [wang2023selfconsistency].
+
+    `designspace.voting` says how votes are counted and what they cost. Every sample has a cache of its own, the prompt's
+    included: none is shared.
+
+    Attributes:
+        samples: how many; 1 is the chooser alone.
+        matched: `peak`: all run at the same time and share the budget, each having the whole tokens of its part; `integral`:
+            one after the other, each at the full budget, at `samples` times the cost.
+    """
+
+    kind: ClassVar[str] = "self-consistency"
+    citation: ClassVar[str | None] = "wang2023selfconsistency"
+
+    samples: int = 8
+    matched: Matched = "peak"
+
+    def __post_init__(self) -> None:
+        """Check the number of samples.
+
+        Raises:
+            DeclarationError: below 1, or a greedy chooser, of which all samples would be the same.
+        """
+        super().__post_init__()
+        if self.samples < 1:
+            raise DeclarationError(f"samples must be at least 1, got samples={self.samples}")
+        if self.samples > 1 and is_greedy(self.decoding):
+            raise DeclarationError(
+                "decoding inside 'self-consistency' must draw random numbers, or all samples are the same, "
+                "got decoding='greedy'"
+            )
+
+    def sample_budget(self, budget: Budget) -> Budget:
+        """Return what one sample may hold.
+
+        Raises:
+            InfeasibleBudget: less than a token.
+        """
+        if self.matched == "integral":
+            return budget
+        if budget.tokens < self.samples:
+            raise InfeasibleBudget(f"{self.samples} samples cannot share a budget of {budget} tokens")
+        return replace(budget, tokens=budget.tokens // self.samples)

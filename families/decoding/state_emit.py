@@ -1,0 +1,82 @@
+"""State lines: ask the model to write down where it stands, and never cut those lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from designspace.control import Action, Controller, TextCodec
+from designspace.errors import DeclarationError
+from families.decoding.wrapping import Wrapping
+
+
+@dataclass(frozen=True)
+class StateEmit(Wrapping):
+    """Ask for compact lines that begin with a marker, and pin each of them when it ends [sun2026minimal].
+
+    The paper gives neither the wording nor the rule for pinning; both are ours. A line is pinned whole, marker and end
+    included, if it still fits under `most`. Pins are for good and count in the budget, like the protected window. Tokens that
+    were cut before their line ended are not brought back, so a `recent` window as long as a line helps.
+
+    Attributes:
+        instruction: put after the prompt as it is; empty: nothing is asked for.
+        marker: what such a line begins with. end: text that ends a line.
+        most: pinned tokens at most; 0: none.
+    """
+
+    kind: ClassVar[str] = "state-emit"
+    citation: ClassVar[str | None] = "sun2026minimal"
+
+    instruction: str = (
+        '\n\nAfter every few steps write a line that begins with "State:" and names, in as few words as possible, '
+        "the values that are still needed."
+    )
+    marker: str = "State:"
+    end: str = "\n"
+    most: int = 32
+
+    def __post_init__(self) -> None:
+        """Check texts and the cap."""
+        super().__post_init__()
+        if self.most < 0:
+            raise DeclarationError(f"most must be at least 0, got most={self.most}")
+        for name in ("marker", "end"):
+            if not getattr(self, name):
+                raise DeclarationError(f"{name} must not be empty, got {name}=''")
+
+    def cue(self, prompt: str) -> str:
+        """Return the prompt with the instruction."""
+        return super().cue(prompt) + self.instruction
+
+    def controller(self, text: TextCodec) -> Controller | None:
+        """Return a reader of lines, or None where nothing may be pinned.
+
+        Raises:
+            DeclarationError: the model has no token with the end of a line in it.
+        """
+        if self.most == 0:
+            return None
+        ends = text.ids_with(self.end)
+        if not ends:
+            raise DeclarationError(f"end must be part of a token of the model, got end={self.end!r}")
+        return _Reader(text.token_ids(self.marker), ends, self.most)
+
+
+class _Reader(Controller):
+    def __init__(self, marker: tuple[int, ...], ends: frozenset[int], most: int) -> None:
+        self.marker, self.ends, self.n_left = marker, ends, most
+        self.n_tokens = 0
+        self.line: list[int] = []
+
+    def on_token(self, token: int, probability: float) -> Action:
+        """Pin the line that this token ends, if it is one to pin."""
+        self.line.append(token)
+        self.n_tokens += 1
+        if token not in self.ends:
+            return Action((token,))
+        n_line, is_state = len(self.line), tuple(self.line[: len(self.marker)]) == self.marker
+        self.line.clear()
+        if not is_state or n_line > self.n_left:
+            return Action((token,))
+        self.n_left -= n_line
+        return Action((token,), pin=(self.n_tokens - n_line, self.n_tokens))

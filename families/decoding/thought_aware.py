@@ -1,0 +1,88 @@
+"""Thought-aware cache: what happens to the cache when the model has finished thinking."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from designspace.control import Action, Controller, TextCodec
+from designspace.errors import DeclarationError
+from families.decoding.wrapping import Wrapping
+
+
+@dataclass(frozen=True)
+class ThoughtAware(Wrapping):
+    """Act once, at the tag that closes the thinking: stop cutting [cai2025rkv], or drop the thought.
+
+    The tag is found as a sequence of tokens in the text as it stands, however many tokens it has.
+
+    Attributes:
+        mode: `compress-think-only` cuts no more after the tag, so the cache grows with the answer; `drop-thought` frees what
+            is held of the thought but its newest tokens, and keeps prompt and tag; `off` is the chooser alone.
+        last: `drop-thought` keeps that many tokens before the tag (what the cadence has left of them).
+        tag: what closes the thinking. Everything generated before it is the thought, an opening tag included.
+    """
+
+    kind: ClassVar[str] = "thought-aware"
+    citation: ClassVar[str | None] = "cai2025rkv"
+
+    mode: Literal["compress-think-only", "drop-thought", "off"] = "compress-think-only"
+    last: int = 64
+    tag: str = "</think>"
+
+    def __post_init__(self) -> None:
+        """Check tag and count."""
+        super().__post_init__()
+        if self.last < 0:
+            raise DeclarationError(f"last must be at least 0, got last={self.last}")
+        if not self.tag:
+            raise DeclarationError("tag must not be empty, got tag=''")
+
+    @property
+    def grows(self) -> bool:
+        """Whether cuts are suspended at some point."""
+        return self.mode == "compress-think-only"
+
+    def controller(self, text: TextCodec) -> Controller | None:
+        """Return a watch for the tag."""
+        return None if self.mode == "off" else _Watch(self, text.token_ids(self.tag))
+
+
+class TagMatcher:
+    """Follows a text token by token and knows how much of a tag stands at its end."""
+
+    def __init__(self, tag: tuple[int, ...]) -> None:
+        self.tag = tag
+        self.n_tokens = 0
+        self._tail: deque[int] = deque(maxlen=len(tag))
+
+    def add(self, token: int) -> bool:
+        """Take in one token; return whether it completes the tag."""
+        self.n_tokens += 1
+        self._tail.append(token)
+        return tuple(self._tail) == self.tag
+
+    def completes(self, token: int) -> bool:
+        """Return whether the text would end in the tag with this token."""
+        return (*self._tail, token)[-len(self.tag) :] == self.tag
+
+    def n_begun(self) -> int:
+        """Return how many tokens of an unfinished tag stand at the end of the text."""
+        tail = tuple(self._tail)
+        return max(n for n in range(len(self.tag)) if tail[len(tail) - n :] == self.tag[:n])
+
+
+class _Watch(Controller):
+    def __init__(self, rule: ThoughtAware, tag: tuple[int, ...]) -> None:
+        self.rule, self.text, self.has_closed = rule, TagMatcher(tag), False
+
+    def on_token(self, token: int, probability: float) -> Action:
+        """Act when the tag is complete for the first time."""
+        if not self.text.add(token) or self.has_closed:
+            return Action((token,))
+        self.has_closed = True
+        if self.rule.mode == "compress-think-only":
+            return Action((token,), hold=True)
+        stop = self.text.n_tokens - len(self.text.tag) - self.rule.last
+        return Action((token,), drop=(0, stop) if stop > 0 else None)

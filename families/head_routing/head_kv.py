@@ -1,0 +1,79 @@
+"""A fixed share per head, by how much the head is worth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from designspace.axes import HeadRouting, Needs
+from designspace.compress import largest_remainder
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.view import View
+
+ARTEFACT = "head-importance"
+
+
+def head_budgets(budget: float, importance: Tensor, beta: float) -> Tensor:
+    """Return real-valued budgets [L,H] float64 whose mean is `budget`, protected tokens not included.
+
+    importance: [L,H], sums to 1. Each head gets budget (1 - 1/beta) for itself; the pool of budget/beta times L H is shared
+    out by importance.
+    """
+    importance = importance.double()
+    return budget * (1 - 1 / beta) + budget / beta * importance.numel() * importance
+
+
+@dataclass(frozen=True)
+class HeadKV(HeadRouting):
+    """HeadKV [fu2024headkv]: a base for every head, and a pool shared out by a measured importance of heads.
+
+    Budgets are those of query heads, averaged over the group of a KV head, protected tokens on top, rounded by largest
+    remainder (the released code rounds down the pool per head). The published importance probes heads with retrieval and
+    reasoning questions; ours is measured on plain text, see the calibration "head-importance".
+
+    Attributes:
+        beta: the pool is 1/beta of the budget: 1 shares out everything by importance, a large beta is uniform.
+        temperature: importance is raised to this power and normalised again; 0 is uniform.
+    """
+
+    kind: ClassVar[str] = "headkv"
+    citation: ClassVar[str | None] = "fu2024headkv"
+
+    beta: float = 1.01
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check pool and temperature."""
+        if not (self.beta >= 1 and math.isfinite(self.beta)):
+            raise DeclarationError(f"beta must be finite and at least 1, got beta={self.beta}")
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise DeclarationError(f"temperature must be finite and at least 0, got temperature={self.temperature}")
+
+    def needs(self) -> Needs:
+        """Return the calibration of the heads' importance."""
+        return Needs(calibrations=(ARTEFACT,))
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return integer shares [L,E,H_kv], the same at every event of one target."""
+        geometry = view.geometry
+        free = (target.long() - view.n_protected).clamp(min=0)
+        relative = head_budgets(1.0, self.importance(view), self.beta).to(target.device).flatten()
+        real = free[:, None] * relative + (target.long() - free)[:, None]  # [E, L*H]
+        shares = largest_remainder(real, target.long() * geometry.n_heads_total)
+        return shares.view(-1, geometry.n_layers, geometry.n_kv_heads).permute(1, 0, 2)
+
+    def importance(self, view: View) -> Tensor:
+        """Return each KV head's part of the pool, [L,H_kv] float64, sums to 1."""
+        measured = view.geometry.held(view.artefact(ARTEFACT)["importance"]).double()  # [L,H_q]
+        sharpened = (measured / measured.amax()) ** self.temperature
+        return (sharpened / sharpened.sum()).unflatten(1, (view.geometry.n_kv_heads, -1)).sum(dim=-1)
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the share of a head that is given the whole pool; what was measured is not known here."""
+        free = max(target - protected, 0)
+        pool = free / self.beta
+        return target - free + math.ceil(free - pool + pool * geometry.n_heads_total)

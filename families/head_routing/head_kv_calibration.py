@@ -1,0 +1,74 @@
+"""How much each head reads from afar: the importance that HeadKV shares out slots by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from designspace.errors import CalibrationError
+from designspace.geometry import Geometry
+from designspace.models.calibrate import Corpus
+from designspace.models.loading import LoadedModel
+from designspace.models.query_statistics import causal_attention
+
+SINKS = 4  # attention on the first tokens says nothing about retrieval
+RECENT = 16  # nor does attention on the newest, which every arm keeps anyway
+_BLOCK = 64  # queries per block, to bound the memory of explicit attention
+
+
+def attention_rows(
+    query: Tensor, key: Tensor, scaling: float, window: int | None, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield full causal attention in blocks of queries: their positions [n] and their weights [H_q,n,T] float32.
+
+    query: [1,H_q,T,D]; key: [1,H_kv,T,D]. first: the first query to yield.
+    """
+    length = query.shape[2]
+    keys = key[0].float().repeat_interleave(query.shape[1] // key.shape[1], 0)
+    column = torch.arange(length, device=query.device)
+    for start in range(first, length, _BLOCK):
+        rows = torch.arange(start, min(start + _BLOCK, length), device=query.device)
+        distance = rows[:, None] - column
+        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        logits = query[0, :, rows].float() @ keys.mT * scaling
+        yield rows, torch.softmax(logits.masked_fill(hidden, -torch.inf), dim=-1)
+
+
+class FarMassPass:
+    """Plain causal attention that sums each query head's mass on tokens that are neither among the first nor the newest."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.mass = torch.zeros(geometry.n_layers, geometry.n_query_heads, dtype=torch.float64)
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Take in one layer of a text [1,H_q,T,D] at positions 0 … T-1 and attend."""
+        column = torch.arange(query.shape[2], device=query.device)
+        for rows, weights in attention_rows(query, key, scaling, window, first=SINKS + RECENT):
+            far = (column >= SINKS) & (column <= rows[:, None] - RECENT)
+            self.mass[layer] += (weights * far).sum(dim=(1, 2)).double().cpu()
+        return causal_attention(query, key, value, scaling, window)
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return "importance" [L,H_q] float32, sums to 1: each query head's share of all heads' attention from afar.
+
+    A head's number is the attention mass, summed over the queries of all texts run with the full cache, that it puts on
+    tokens at least RECENT back and not among the first SINKS. The published scores [fu2024headkv, wu2024retrievalhead] count
+    how often a head's attention lands on the answer of a probing question; they need questions with known evidence, this
+    needs any text.
+
+    Raises:
+        CalibrationError: no text is long enough for anything to be far.
+    """
+    seen = FarMassPass(loaded.geometry)
+    for ids in corpus.texts:
+        tokens = torch.tensor([ids], device=loaded.device)
+        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+    total = float(seen.mass.sum())
+    if total == 0:
+        raise CalibrationError(f"head importance needs a text of more than {SINKS + RECENT} tokens")
+    return {"importance": (seen.mass / total).float()}

@@ -1,0 +1,85 @@
+"""Some layers have no cache and read an earlier layer's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from designspace.axes import HeadRouting, Needs
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.models.calibration import Artefact
+from designspace.view import View
+
+ARTEFACT = "kv-sharer"
+
+
+@dataclass(frozen=True)
+class KVSharer(HeadRouting):
+    """KVSharer [yang2024kvsharer]: `n_shared` layers attend, with their own queries, to the keys and values of another.
+
+    The calibration "kv-sharer" lists replacements in the order in which they were accepted; the first `n_shared` are made.
+    Shares are uniform over the caches that remain, whose bytes are (L - n_shared) / L of all. It needs no events.
+
+    Attributes:
+        n_shared: layers without a cache; less than the model has. The published demonstration shares 4 of 32.
+    """
+
+    kind: ClassVar[str] = "kv-sharer"
+    citation: ClassVar[str | None] = "yang2024kvsharer"
+    works_without_events: ClassVar[bool] = True
+
+    n_shared: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the number of layers."""
+        if self.n_shared < 1:
+            raise DeclarationError(f"n_shared must be at least 1, got n_shared={self.n_shared}")
+
+    def needs(self) -> Needs:
+        """Return the calibration of the replacements."""
+        return Needs(calibrations=(ARTEFACT,))
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse models with too few layers."""
+        if self.n_shared < geometry.n_layers:
+            return None
+        return f"n_shared must be smaller than the number of layers, got n_shared={self.n_shared}, layers={geometry.n_layers}"
+
+    def owners(self, geometry: Geometry, artefacts: Mapping[str, Artefact]) -> tuple[int, ...]:
+        """Return for each layer the layer whose cache it reads.
+
+        Raises:
+            DeclarationError: the calibration accepted fewer replacements.
+        """
+        pairs = artefacts[ARTEFACT]["pairs"].tolist()
+        if len(pairs) < self.n_shared:
+            raise DeclarationError(
+                f"n_shared must be at most the {len(pairs)} replacements that the calibration accepted, "
+                f"got n_shared={self.n_shared}"
+            )
+        return owners_of(pairs[: self.n_shared], geometry.n_layers)
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return the target for all heads that own a cache, [L,E,H_kv]."""
+        return target.long()[None, :, None].expand_as(view.counts)
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the target."""
+        return target
+
+
+def owners_of(pairs: Iterable[tuple[int, int]], n_layers: int) -> tuple[int, ...]:
+    """Return each layer's owner when of each pair (later, earlier) the later layer reads the earlier one's cache.
+
+    Where the earlier layer is itself replaced, both read what it reads: an owner is never replaced.
+    """
+    owners = list(range(n_layers))
+    for later, earlier in pairs:
+        owners[later] = earlier
+    for layer in range(n_layers):  # upwards, so that the earlier layer's own owner is final
+        owners[layer] = owners[owners[layer]]
+    return tuple(owners)

@@ -1,0 +1,88 @@
+"""Some heads keep evenly spaced tokens, the others what the scoring says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes import HeadRouting, Needs
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.view import View
+
+ARTEFACT = "route"
+_BITS = 24  # positions below 2^24, whose reversals float32 holds exactly
+
+
+@dataclass(frozen=True)
+class StaticRoute(HeadRouting):
+    """A rule per head, chosen beforehand: uniform spacing over positions, or the scoring's own score [sun2026minimal].
+
+    The calibration "route" says for each head which rule captured more of the attention to come. Shares are uniform. The
+    source names the idea and no criterion; this one, and the spacing of `evenly_spaced`, are ours. With the selector "top-k"
+    a routed head keeps exactly evenly spaced tokens; other selectors add terms of their own.
+
+    Attributes:
+        uniform_share: None: each head as calibrated. A number within [0, 1]: that share of all heads, rounded to whole heads,
+            is on uniform spacing, those where it captured most relative to attention, ties to the lower (layer, head). It is
+            for models where one rule wins in every head, so that the calibrated choice is no choice.
+    """
+
+    kind: ClassVar[str] = "static-route"
+    citation: ClassVar[str | None] = "sun2026minimal"
+
+    uniform_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if self.uniform_share is not None and not 0 <= self.uniform_share <= 1:
+            raise DeclarationError(f"uniform_share must be within [0, 1], got uniform_share={self.uniform_share}")
+
+    def needs(self) -> Needs:
+        """Return the calibration of the heads' rules."""
+        return Needs(calibrations=(ARTEFACT,))
+
+    def adapt(self, view: View, scores: Tensor) -> Tensor:
+        """Return the scores [L,E,H_kv,C], those of heads on uniform spacing replaced by `evenly_spaced`."""
+        uniform = self.on_uniform(view)[:, None, :, None].to(scores.device)
+        return torch.where(uniform, evenly_spaced(view.positions), scores)
+
+    def on_uniform(self, view: View) -> Tensor:
+        """Return which heads are on uniform spacing, [L,H_kv] bool."""
+        measured, held = view.artefact(ARTEFACT), view.geometry.held
+        if self.uniform_share is None:
+            return held(measured["uniform"])
+        advantage = held(measured["uniform_mass"]) / held(measured["attention_mass"])
+        order = torch.argsort(advantage.flatten(), descending=True, stable=True)
+        chosen = torch.zeros_like(advantage, dtype=torch.bool).flatten()
+        chosen[order[: math.floor(self.uniform_share * chosen.numel() + 0.5)]] = True
+        return chosen.view_as(advantage)
+
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return the target for all heads, [L,E,H_kv]."""
+        return target.long()[None, :, None].expand_as(view.counts)
+
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the target."""
+        return target
+
+
+def evenly_spaced(positions: Tensor) -> Tensor:
+    """Return a score of positions alone, within (-1, 0], whose best k are evenly spaced over any stretch, for every k.
+
+    The score is minus the bit-reversed position (van der Corput's sequence): 0 comes first, then the middle of the range,
+    then the quarters, and so on. The best k of the first n positions lie two neighbouring powers of two apart. For a larger n
+    they are, as far as they lie among the first ones, some of the k before: cutting a growing text again and again leaves what
+    cutting it once would have.
+
+    positions: int64 below 2^24; negative (free) ones score 0. Returns the same shape, float32.
+    """
+    left, reversed_bits = positions.clamp(min=0), torch.zeros_like(positions)
+    for _ in range(_BITS):
+        reversed_bits = (reversed_bits << 1) | (left & 1)
+        left = left >> 1
+    return -reversed_bits.float() * 2.0**-_BITS

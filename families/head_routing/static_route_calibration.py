@@ -1,0 +1,77 @@
+"""Which of two rules captures more of the attention to come, head by head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from designspace.errors import CalibrationError
+from designspace.geometry import Geometry
+from designspace.models.calibrate import Corpus
+from designspace.models.loading import LoadedModel
+from designspace.models.query_statistics import causal_attention
+from designspace.selection import rank_descending
+from families.head_routing.head_kv_calibration import attention_rows
+from families.head_routing.static_route import evenly_spaced
+
+WINDOW = 8  # newest queries whose attention is the score; both rules keep these tokens
+SHORTEST = 4 * (WINDOW + 1)  # a quarter of a text must hold more than the window
+
+
+class RoutePass:
+    """Plain causal attention that cuts the first half of each text by both rules and asks what the second half reads of it."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+        self.uniform = torch.zeros(geometry.n_layers, geometry.n_kv_heads, dtype=torch.float64)
+        self.attention = torch.zeros_like(self.uniform)
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Take in one layer of a text [1,H_q,T,D] and attend."""
+        prefix = query.shape[2] // 2
+        seen = torch.zeros(
+            self.geometry.n_query_heads, prefix, device=query.device
+        )  # what the newest queries attend to
+        future = torch.zeros_like(seen)
+        for rows, weights in attention_rows(query, key, scaling, window, first=prefix - WINDOW):
+            seen += weights[:, rows < prefix, :prefix].sum(dim=1)
+            future += weights[:, rows >= prefix, :prefix].sum(dim=1)
+        seen, future = (x.unflatten(0, (-1, self.geometry.group)).mean(dim=1) for x in (seen, future))
+        position = torch.arange(prefix, device=query.device)
+        for captured, scores in ((self.uniform, evenly_spaced(position).expand_as(seen)), (self.attention, seen)):
+            captured[layer] += (future * _kept(scores)).double().sum(dim=-1).cpu()
+        return causal_attention(query, key, value, scaling, window)
+
+
+def _kept(scores: Tensor) -> Tensor:
+    """Return the mask of the better half of a prefix [H_kv,n], the newest `WINDOW` tokens in any case."""
+    n = scores.shape[-1]
+    old = (torch.arange(n, device=scores.device) < n - WINDOW).expand_as(scores)
+    return ~old | (old & (rank_descending(scores, old) < n // 2 - WINDOW))
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return "uniform" [L,H_kv] bool: the heads that uniform spacing serves better; and both rules' captured masses.
+
+    The first half of each text is cut to half its tokens: the newest 8, and of the others either evenly spaced ones or those
+    that the newest 8 queries attend to most. A rule's mass, "uniform_mass" and "attention_mass" [L,H_kv] float32, is the
+    attention that the second half, run with the full cache, puts on what the rule keeps, summed over all texts. Ties go to
+    attention. Texts of fewer than 36 tokens take no part.
+
+    Raises:
+        CalibrationError: no text is long enough.
+    """
+    seen = RoutePass(loaded.geometry)
+    texts = [ids for ids in corpus.texts if len(ids) >= SHORTEST]
+    if not texts:
+        raise CalibrationError(f"routes need a text of at least {SHORTEST} tokens")
+    for ids in texts:
+        tokens = torch.tensor([ids], device=loaded.device)
+        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+    return {
+        "uniform": seen.uniform > seen.attention,
+        "uniform_mass": seen.uniform.float(),
+        "attention_mass": seen.attention.float(),
+    }

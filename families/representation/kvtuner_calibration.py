@@ -1,0 +1,67 @@
+"""The artefact "kv-tuner": how much each layer's attention output suffers from each pair of code widths."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from designspace.geometry import Geometry
+from designspace.models.calibrate import Corpus
+from designspace.models.loading import LoadedModel
+from designspace.models.query_statistics import causal_attention
+from families.representation.kvtuner import WIDTHS
+from families.representation.quantiser import dequantise, quantise
+
+PAIRS = tuple(itertools.product(WIDTHS, WIDTHS))
+_GROUP = 32
+
+
+class SensitivityPass:
+    """Plain causal attention that is done over with quantised keys and values, once for each pair."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.group = math.gcd(_GROUP, geometry.head_dim)
+        self.off = torch.zeros(geometry.n_layers, len(PAIRS), dtype=torch.float64)
+        self.size = torch.zeros(geometry.n_layers, dtype=torch.float64)
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Take in one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D], and attend."""
+        q, k, v = query.float(), key.float(), value.float()
+        exact = causal_attention(q, k, v, scaling, window)
+        keys = {bits: coded_keys(k, bits, self.group) for bits in WIDTHS}
+        values = {bits: coded_values(v, bits, self.group) for bits in WIDTHS}
+        for index, (key_bits, value_bits) in enumerate(PAIRS):
+            rough = causal_attention(q, keys[key_bits], values[value_bits], scaling, window)
+            self.off[layer, index] += (rough - exact).double().square().sum().cpu()
+        self.size[layer] += exact.double().square().sum().cpu()
+        return causal_attention(query, key, value, scaling, window)
+
+
+def coded_keys(keys: Tensor, bits: int, group: int) -> Tensor:
+    """Return keys [1,H,T,D] after coding per channel over `group` tokens; the T mod group newest stay exact."""
+    n_coded = keys.shape[2] - keys.shape[2] % group
+    blocks = keys[:, :, :n_coded].unflatten(2, (-1, group)).transpose(-1, -2)  # [1,H,T/g,D,g]
+    return torch.cat([dequantise(*quantise(blocks, bits)).transpose(-1, -2).flatten(2, 3), keys[:, :, n_coded:]], dim=2)
+
+
+def coded_values(values: Tensor, bits: int, group: int) -> Tensor:
+    """Return values [1,H,T,D] after coding per token over `group` channels."""
+    return dequantise(*quantise(values.unflatten(-1, (-1, group)), bits)).flatten(-2)
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return "error" [L,9] float32, |o' - o| / |o| over all heads and tokens of the texts, and "pairs" [9,2] int64.
+
+    o is a layer's attention output before the output projection, o' the same with coded keys and values, all else exact: an
+    error does not travel on to later layers. Groups of 32 (or what of it divides the head dimension), no exact window.
+    """
+    seen = SensitivityPass(loaded.geometry)
+    for ids in corpus.texts:
+        tokens = torch.tensor([ids], device=loaded.device)
+        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+    return {"error": (seen.off / seen.size[:, None]).sqrt().float(), "pairs": torch.tensor(PAIRS)}

@@ -1,0 +1,75 @@
+"""Nearest-neighbour merging: an evicted token's value goes into the kept token whose key resembles its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from designspace.axes import Folded
+from designspace.errors import DeclarationError
+from designspace.view import View
+from families.representation.merging import Merging, Nearest, averaged, counts_at, nearest_kept
+
+
+@dataclass(frozen=True)
+class NearestMerge(Merging):
+    """v_j <- (v_j + sum u_e v_e) / (1 + sum u_e) over the evicted tokens e whose nearest kept key is j [wang2024kvmerger].
+
+    This is the nearest-neighbour form; the original clusters consecutive similar tokens and weights by a Gaussian kernel.
+    Any kept token may be a target, protected ones too. Keys stay as they are by default, since they carry a position.
+
+    Attributes:
+        weighting: "cosine": u = (cos + 1) / 2; "norm": u = max(cos, 0) |v_e| / (|v_e| + |v_j|), as in kvpress.
+        merge: "values", or "both": keys are averaged with the same weights, after rotation.
+        threshold: evicted tokens whose largest cosine is below it are dropped; -1 merges all.
+    """
+
+    kind: ClassVar[str] = "nearest-merge"
+    citation: ClassVar[str | None] = "wang2024kvmerger"
+
+    weighting: Literal["cosine", "norm"] = "cosine"
+    merge: Literal["values", "both"] = "values"
+    threshold: float = -1.0
+
+    def __post_init__(self) -> None:
+        """Check weighting, what is merged, and the threshold."""
+        if self.weighting not in ("cosine", "norm"):
+            raise DeclarationError(f"weighting must be 'cosine' or 'norm', got weighting={self.weighting!r}")
+        if self.merge not in ("values", "both"):
+            raise DeclarationError(f"merge must be 'values' or 'both', got merge={self.merge!r}")
+        if not -1 <= self.threshold <= 1:
+            raise DeclarationError(f"threshold must be within [-1, 1], got threshold={self.threshold}")
+
+    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+        """Return the selector's choice with values (and keys) averaged; masses, where they are carried, go along."""
+        near = nearest_kept(view, keep)
+        target = near.target.where(near.cosine >= self.threshold, -1)
+        weights = self._weights(view, near)
+        own = weights.new_ones(weights.shape) if view.mass is None else view.mass.float()
+        values = averaged(view.values, own, weights * own, target)
+        keys = averaged(view.keys, own, weights * own, target) if self.merge == "both" else view.keys
+        mass = None if view.mass is None else view.mass + counts_at(view.mass, target)
+        return Folded(keep, keys, values, mass)
+
+    def _weights(self, view: View, near: Nearest) -> Tensor:
+        """Return u [L,E,H_kv,C] of each evicted token."""
+        if self.weighting == "cosine":
+            return (near.cosine + 1) / 2
+        norms = view.values.float().norm(dim=-1)
+        both = norms + norms.gather(-1, near.target.clamp(min=0))
+        return near.cosine.clamp(min=0) * norms / both.clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class CountedMerge(NearestMerge):
+    """The same, and a slot remembers how many tokens it stands for: log n is added to its logit [bolya2023tome].
+
+    So a slot keeps the softmax mass of what was merged into it, and identical tokens merge without any loss. A slot's own
+    vector, and what moves on, weigh as many times as they are tokens. Costs four bytes per slot.
+    """
+
+    kind: ClassVar[str] = "counted-merge"
+    citation: ClassVar[str | None] = "bolya2023tome"
+    carries_mass: ClassVar[bool] = True

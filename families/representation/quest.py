@@ -1,0 +1,139 @@
+"""Quest: everything is kept, and each query reads the pages that may matter to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from designspace.axes import Representation
+from designspace.errors import DeclarationError
+from designspace.selection import rank_descending
+from designspace.slot_store import Held, Room, SlotStore
+from families.representation.full import FullStore
+
+
+@dataclass(frozen=True)
+class Quest(Representation):
+    """Pages of `page` tokens, read by an upper bound on their logits [tang2024quest].
+
+    A page remembers each channel's smallest and largest key; sum_d max(q_d min_d, q_d max_d) is at least the logit of every
+    key in it. Each query head attends exactly to the max(`least_pages`, attended // page) pages of the highest bound, the
+    last one always among them while it is partly filled, which the released code leaves to its bound. A head that holds at
+    most `attended` tokens attends to all of them. The prompt is attended in full.
+
+    Quest saves traffic, not memory: it holds more than the full cache by its page bounds. Plot it over bytes read, never
+    over bytes held. A KV head reads the union of its query heads' pages. It goes with cadence "never"; under one that
+    evicts a page is `page` neighbouring slots, and its bounds are formed anew at every event.
+
+    Attributes:
+        page: tokens per page. attended: tokens that a query attends to.
+        dense_layers: first layers that attend to everything; where layers share caches, of those that own one.
+        least_pages: pages read however small `attended` is.
+    """
+
+    kind: ClassVar[str] = "quest"
+    citation: ClassVar[str | None] = "tang2024quest"
+
+    page: int = 16
+    attended: int = 1024
+    dense_layers: int = 2
+    least_pages: int = 3
+
+    def __post_init__(self) -> None:
+        """Check page and sizes."""
+        for name, least in (("page", 1), ("attended", 1), ("dense_layers", 0), ("least_pages", 1)):
+            if getattr(self, name) < least:
+                raise DeclarationError(f"{name} must be at least {least}, got {name}={getattr(self, name)}")
+
+    def allocate(self, room: Room) -> SlotStore:
+        """Return an empty full-precision store with page bounds."""
+        return QuestStore(self, room)
+
+
+class QuestStore(FullStore):
+    """Beside keys and values: lowest, highest [L,B,H_kv,P,D] in the model's type, P = C / page rounded up.
+
+    was_read: [L,B,H_kv,P] bool, the pages that any query head read since the layer's last token was written.
+    """
+
+    def __init__(self, config: Quest, room: Room) -> None:
+        super().__init__(room)
+        self.config, self.capacity = config, room.capacity
+        geometry = room.geometry
+        pages = (geometry.n_layers, room.rows, geometry.n_kv_heads, -(-room.capacity // config.page))
+        self.lowest, self.highest = (
+            torch.zeros(*pages, geometry.head_dim, dtype=room.dtype, device=room.device) for _ in range(2)
+        )
+        self.was_read = torch.zeros(pages, dtype=torch.bool, device=room.device)
+
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Put one token per (row, head) into its slot and widen its page's bounds."""
+        super().write(layer, slot, keys, values, held)
+        index = (slot // self.config.page)[..., None, None].expand(*slot.shape, 1, keys.shape[-1])
+        first = (slot % self.config.page == 0)[..., None]
+        for bounds, wider in ((self.lowest[layer], torch.minimum), (self.highest[layer], torch.maximum)):
+            bound = bounds.gather(2, index)[:, :, 0]
+            bounds.scatter_(2, index, torch.where(first, keys, wider(bound, keys))[:, :, None])
+        self.was_read[layer] = False
+
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Replace rows and form their pages' bounds."""
+        super().load(rows, keys, values, held)
+        page, missing = self.config.page, self.was_read.shape[-1] * self.config.page - self.capacity
+        slot = torch.arange(self.capacity, device=keys.device)
+        free = pad(slot >= held.counts[..., None], (0, missing), value=True).unflatten(-1, (-1, page))
+        paged = pad(keys, (0, 0, 0, missing)).unflatten(-2, (-1, page))  # [L,E,H,P,page,D]
+        empty = free.all(dim=-1)[..., None]
+        lowest = paged.masked_fill(free[..., None], torch.inf).amin(dim=-2)
+        highest = paged.masked_fill(free[..., None], -torch.inf).amax(dim=-2)
+        self.lowest[:, rows], self.highest[:, rows] = lowest.masked_fill(empty, 0.0), highest.masked_fill(empty, 0.0)
+
+    def visible(self, layer: int, query: Tensor, held: Held) -> Tensor | None:
+        """Return the slots of the chosen pages, None in dense layers."""
+        if layer < self.config.dense_layers:
+            return None
+        chosen = self._chosen(layer, query, held.counts)
+        self.was_read[layer] |= chosen.any(dim=2)
+        return chosen.repeat_interleave(self.config.page, dim=-1)[..., : self.capacity]
+
+    def _chosen(self, layer: int, query: Tensor, counts: Tensor) -> Tensor:
+        """Return which pages [B,H_kv,G,P] each query head reads; counts: [B,H_kv]."""
+        n_filled = self._filled(counts)[:, :, None]  # [B,H,1,P]
+        page, attended = self.config.page, self.config.attended
+        bound = self.bounds(layer, query).masked_fill((n_filled > 0) & (n_filled < page), torch.inf)
+        filled = (n_filled > 0).expand_as(bound)
+        best = rank_descending(bound, filled) < max(self.config.least_pages, attended // page)
+        return filled & (best | (counts <= attended)[:, :, None, None])
+
+    def bounds(self, layer: int, query: Tensor) -> Tensor:
+        """Return the upper bounds [B,H_kv,G,P] float32 of queries [B,H_q,D] on the logits in each page, unscaled."""
+        grouped = query.float().unflatten(1, (self.lowest.shape[2], -1))  # [B,H,G,D]
+        lowest, highest = self.lowest[layer].float(), self.highest[layer].float()
+        return grouped.clamp(min=0) @ highest.mT + grouped.clamp(max=0) @ lowest.mT
+
+    def _filled(self, counts: Tensor) -> Tensor:
+        """Return how many slots of each page are filled [...,P]; counts: [...]."""
+        start = torch.arange(self.was_read.shape[-1], device=counts.device) * self.config.page
+        return (counts.long()[..., None] - start).clamp(0, self.config.page)
+
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return 2 D itemsize bytes per token, and as much per page."""
+        return super().held_bytes(counts) + super().held_bytes(self._n_pages(counts))
+
+    def read_bytes(self, counts: Tensor) -> Tensor:
+        """Return the bytes of the pages that the last step read, and of the page bounds; dense layers need no bounds."""
+        dense = torch.arange(counts.shape[0], device=counts.device)[:, None, None] < self.config.dense_layers
+        paged = (self._filled(counts) * self.was_read).sum(dim=-1)
+        n_pages = self._n_pages(counts).masked_fill(dense, 0)
+        return super().held_bytes(torch.where(dense, counts.long(), paged)) + super().held_bytes(n_pages)
+
+    def _n_pages(self, counts: Tensor) -> Tensor:
+        return -(-counts.long() // self.config.page)
+
+    def allocated_bytes(self) -> int:
+        """Return the size of all tensors."""
+        return sum(tensor.nbytes for tensor in vars(self).values() if isinstance(tensor, Tensor))

@@ -1,0 +1,143 @@
+"""Span means: part of the slots hold the mean of a span of tokens and stand for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Folded
+from designspace.errors import DeclarationError
+from designspace.geometry import Geometry
+from designspace.rotary import as_bands, refuse_partial_rotary
+from designspace.selection import rank_descending, scaled
+from designspace.view import View
+from families.representation.merging import Merging, averaged, counts_at
+
+_FINE = 2**24  # scores are summed as integers, so that the sum does not depend on the order
+
+
+@dataclass(frozen=True)
+class SpanMean(Merging):
+    """Some of a head's slots stay exact; all other tokens share the rest, as means of spans with log n on the logit.
+
+    Of a head's share the protected tokens, and the best scored of the selector's other choices, keep their slots as they
+    are. All tokens left over, in position order, are cut into as many spans as there are slots left, of nearly equal
+    numbers of tokens: a token, or a slot that stands for several, belongs where its middle lies. A span becomes one
+    synthetic slot, the mean key and value over its tokens, in the place of its newest member, whose position and
+    observations it goes on with. A later event treats it like n tokens, so means of means are means. No token's mass is
+    ever lost, unless protection fills the whole share of a head: then there is no slot to put it.
+
+    Proposed and rejected as a family [sun2026minimal]: all slots synthetic (`synthetic=1.0`), a fixed mixture
+    ("static") and one chosen at each event ("dynamic"). The source leaves open the length of spans, the mixture and
+    whether keys are averaged before or after rotation. Here the length follows from the slots there are; "dynamic" keeps
+    as few exact tokens as hold `mass_share` of the scores of all unprotected ones, scaled to [0, 1] in each head, and at
+    least one slot is synthetic.
+
+    Attributes:
+        mode: "static" or "dynamic".
+        synthetic: static: part of the unprotected slots that are synthetic, rounded up.
+        mass_share: dynamic: part of the scaled scores that exact tokens must hold.
+        keys: "rotated": keys are averaged as attention sees them; "unrotated": after turning each to the position of the
+            slot, which is to average before rotation and rotate the mean there.
+    """
+
+    kind: ClassVar[str] = "span-mean"
+    citation: ClassVar[str | None] = "sun2026minimal"
+    carries_mass: ClassVar[bool] = True
+
+    mode: Literal["static", "dynamic"] = "static"
+    synthetic: float = 0.5
+    mass_share: float = 0.5
+    keys: Literal["rotated", "unrotated"] = "rotated"
+
+    def __post_init__(self) -> None:
+        """Check modes and parts."""
+        if self.mode not in ("static", "dynamic"):
+            raise DeclarationError(f"mode must be 'static' or 'dynamic', got mode={self.mode!r}")
+        if not 0 < self.synthetic <= 1:
+            raise DeclarationError(f"synthetic must be above 0 and at most 1, got synthetic={self.synthetic}")
+        if not 0 < self.mass_share < 1:
+            raise DeclarationError(f"mass_share must be between 0 and 1, got mass_share={self.mass_share}")
+        if self.keys not in ("rotated", "unrotated"):
+            raise DeclarationError(f"keys must be 'rotated' or 'unrotated', got keys={self.keys!r}")
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse to un-rotate keys of which only a part is rotated."""
+        return None if self.keys == "rotated" else refuse_partial_rotary("span-mean with unrotated keys", geometry)
+
+    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+        """Return exact slots, and synthetic ones in the places of their spans' newest members."""
+        mass = torch.ones_like(view.positions) if view.mass is None else view.mass
+        exact = self._exact(view, scores, shares, keep)
+        rest = view.valid & ~exact
+        carrier = carriers(rest, mass, shares - exact.sum(dim=-1))
+        slot = torch.arange(carrier.shape[-1], device=carrier.device)
+        carries = carrier == slot
+        target = carrier.masked_fill(carries, -1)  # a carrier is there already
+        moved = view.keys if self.keys == "rotated" else turned(view, carrier)
+        weights = mass.float()
+        return Folded(
+            keep=exact | carries,
+            keys=torch.where(carries[..., None], averaged(moved, weights, weights, target), view.keys),
+            values=averaged(view.values, weights, weights, target),
+            mass=mass + counts_at(mass, target),
+        )
+
+    def _exact(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Tensor:
+        """Return which slots [L,E,H_kv,C] stay as they are; all, where nothing is evicted."""
+        protected = keep & view.protected
+        chosen = keep & ~view.protected
+        free = chosen.sum(dim=-1)
+        n_exact = free - self._n_synthetic(view, scores, chosen, free)
+        best = chosen & (rank_descending(scores, chosen) < n_exact[..., None])
+        return torch.where((shares >= view.counts)[..., None], view.valid, protected | best)
+
+    def _n_synthetic(self, view: View, scores: Tensor, chosen: Tensor, free: Tensor) -> Tensor:
+        """Return how many of the `free` [L,E,H_kv] slots are synthetic."""
+        if self.mode == "static":
+            return (self.synthetic * free.double() - 1e-9).ceil().long()
+        fine = (scaled(scores, view.candidates) * _FINE).round().long()
+        best_first = fine.masked_fill(~chosen, 0).sort(dim=-1, descending=True).values
+        wanted = self.mass_share * fine.masked_fill(~view.candidates, 0).sum(dim=-1, keepdim=True).double()
+        n_exact = 1 + (best_first.cumsum(dim=-1).double() < wanted).sum(dim=-1)
+        return (free - n_exact).clamp(min=1).minimum(free)
+
+
+def carriers(rest: Tensor, mass: Tensor, n_spans: Tensor) -> Tensor:
+    """Cut the tokens `rest` [L,E,H_kv,C] of each head into n_spans [L,E,H_kv] spans of nearly equal mass [L,E,H_kv,C].
+
+    n_spans is at most the number of slots in `rest`, and every span has a slot at least. Returns for each slot the last
+    slot of its span, -1 outside, [L,E,H_kv,C] int64.
+    """
+    n_slots = rest.shape[-1]
+    n_spans = n_spans[..., None]
+    slot = torch.arange(n_slots, device=rest.device).expand_as(mass)
+    held = mass * rest
+    until = held.cumsum(dim=-1)
+    total = until[..., -1:].clamp(min=1)
+    # Span of a slot's middle, were spans exactly equal; a middle on the border belongs to the older span.
+    ideal = -(-(2 * until - held) * n_spans // (2 * total)) - 1
+    ideal = ideal.clamp(min=0).minimum((n_spans - 1).clamp(min=0))
+    n_ideal = torch.zeros_like(mass).scatter_add_(-1, ideal, rest.long())
+    start = n_ideal.cumsum(dim=-1) - n_ideal  # by span: the rank in `rest` of its first slot
+    # Spans that came out empty take a slot from the next ones, or at the end from those before.
+    spare = (start - slot).cummax(dim=-1).values.minimum(rest.sum(dim=-1, keepdim=True) - n_spans)
+    start = torch.where(slot < n_spans, spare + slot, n_slots)
+    starts_here = mass.new_zeros(*mass.shape[:-1], n_slots + 1).scatter_(-1, start, 1)[..., :n_slots]
+    rank = (rest.cumsum(dim=-1) - 1).clamp(min=0)
+    span = starts_here.cumsum(dim=-1).gather(-1, rank) - 1
+    in_span = rest & (span >= 0)
+    last = torch.full_like(mass, -1).scatter_reduce_(-1, span.clamp(min=0), slot.where(in_span, -1), "amax")
+    return last.gather(-1, span.clamp(min=0)).where(in_span, -1)
+
+
+def turned(view: View, carrier: Tensor) -> Tensor:
+    """Return keys [L,E,H_kv,C,D] as they would be at the position of their carrier [L,E,H_kv,C]; others unchanged."""
+    by = view.positions.gather(-1, carrier.clamp(min=0)) - view.positions
+    angle = by[..., None].double() * view.geometry.inv_freq.double().to(by.device)
+    bands = as_bands(view.keys.float()) * torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+    moved = torch.cat([bands.real, bands.imag], dim=-1).to(view.keys.dtype)
+    return torch.where(((carrier >= 0) & (by != 0))[..., None], moved, view.keys)

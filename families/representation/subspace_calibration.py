@@ -1,0 +1,47 @@
+"""The artefact "v-pca": mean and principal components of each head's values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from designspace.geometry import Geometry
+from designspace.models.calibrate import Corpus
+from designspace.models.loading import LoadedModel
+from designspace.models.query_statistics import causal_attention
+
+
+class ValuePass:
+    """Plain causal attention that sums each head's values and their products over tokens."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        shape = (geometry.n_layers, geometry.n_kv_heads, geometry.head_dim)
+        self.total = torch.zeros(shape, dtype=torch.float64)
+        self.products = torch.zeros(*shape, geometry.head_dim, dtype=torch.float64)
+        self.n_tokens = 0
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Take in the layer's values [1,H_kv,T,D] and attend."""
+        values = value[0].double().cpu()
+        self.total[layer] += values.sum(dim=1)
+        self.products[layer] += values.mT @ values
+        return causal_attention(query, key, value, scaling, window)
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return "mean" [L,H_kv,D] and "basis" [L,H_kv,D,D] float32: components are columns, the largest variance first.
+
+    All tokens of all texts weigh alike. A component's sign is free; its largest entry is made positive.
+    """
+    seen = ValuePass(loaded.geometry)
+    for ids in corpus.texts:
+        tokens = torch.tensor([ids], device=loaded.device)
+        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        seen.n_tokens += tokens.shape[1]
+    mean = seen.total / seen.n_tokens
+    covariance = seen.products / seen.n_tokens - mean[..., :, None] * mean[..., None, :]
+    basis = torch.linalg.eigh(covariance).eigenvectors.flip(-1)  # eigh sorts ascending
+    largest = basis.gather(-2, basis.abs().argmax(dim=-2, keepdim=True))
+    return {"mean": mean.float(), "basis": (basis * largest.sign()).float()}

@@ -1,0 +1,44 @@
+"""Slots that hold one token each: writing one, and telling tokens that an event moved from new ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_FREE = torch.iinfo(torch.int32).max
+
+
+def put(x: Tensor, slot: Tensor, new: Tensor) -> None:
+    """Set one slot per (row, head) of x [B,H,C,...] to new [B,H,...]; slot: [B,H]."""
+    x[(*_heads(slot), slot)] = new.to(x.dtype)
+
+
+def get(x: Tensor, slot: Tensor) -> Tensor:
+    """Return one slot per (row, head) of x [B,H,C,...], [B,H,...]; slot: [B,H]."""
+    return x[(*_heads(slot), slot)]
+
+
+def _heads(slot: Tensor) -> tuple[Tensor, Tensor]:
+    n_rows, n_heads = slot.shape
+    return torch.arange(n_rows, device=slot.device)[:, None], torch.arange(n_heads, device=slot.device)
+
+
+def position_at(positions: Tensor, slot: Tensor) -> Tensor:
+    """Return the positions [B,H] of the tokens in `slot` [B,H]; positions: [B,H,C]."""
+    return positions.gather(-1, slot[..., None])[..., 0]
+
+
+def moved(before: Tensor, after: Tensor, read: Tensor, loaded: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the tokens being loaded that were here already: the same position, and bit for bit what was read of them.
+
+    before, after: positions [L,E,H,C], -1 = free, filled slots first and in position order. read, loaded: [L,E,H,C,D] in
+    the order before and after. Returns the former slot of each token, [L,E,H,C] int64, and where it is one, bool.
+
+    An event hands a store plain keys and values, so this is how a code that cannot be found again from its decoded form
+    (a range that was taken from what is lost, a width that was chosen earlier) is carried along instead.
+    """
+    ordered = torch.where(before < 0, _FREE, before.long())
+    index = torch.searchsorted(ordered, after.long().contiguous()).clamp(max=before.shape[-1] - 1)
+    same = (ordered.gather(-1, index) == after) & (after >= 0)
+    old = read.gather(3, index[..., None].expand_as(loaded))
+    return index, same & (old == loaded).all(dim=-1)

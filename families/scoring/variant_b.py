@@ -1,0 +1,74 @@
+"""Task direction: a bonus for tokens whose value points where the task's values point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Scoring
+from designspace.errors import DeclarationError
+from designspace.view import View
+from families.scoring.selectors.greedy import unit_features
+from families.scoring.triattention import TriAttention
+from families.scoring.wrapping import Wrapper
+
+
+@dataclass(frozen=True)
+class VariantB(Wrapper):
+    """The base's score plus lam * cos(v_i, direction), the mean-value cosine prior [sun2026minimal].
+
+    v_i is the token's value averaged over all layers and heads that hold it, normalised: the signature that the diversity
+    selector uses. The direction is the normalised mean of the signatures of held tokens, each token once however many
+    heads hold it. Without any such token, or where they cancel out, the direction is zero and the base stands.
+
+    The source says neither which tokens give the direction (`over`), nor how strong the term was (`lam`), nor what became
+    of prompt tokens evicted since: here the direction comes from those still held at the event. lam is meaningful only
+    relative to the scale of the base's scores; 0 is the base.
+
+    Attributes:
+        scoring: the base.
+        lam: weight of the cosine.
+        over: "prompt": the direction of the held prompt tokens, or "all": of all held tokens.
+    """
+
+    kind: ClassVar[str] = "variant-b"
+    citation: ClassVar[str | None] = "sun2026minimal"
+
+    scoring: Scoring = field(default=TriAttention(), kw_only=True)
+    lam: float = 0.5
+    over: Literal["prompt", "all"] = "prompt"
+
+    def __post_init__(self) -> None:
+        """Check weight and source of the direction."""
+        super().__post_init__()
+        if self.lam < 0:
+            raise DeclarationError(f"lam must be at least 0, got lam={self.lam}")
+        if self.over not in ("prompt", "all"):
+            raise DeclarationError(f"over must be 'prompt' or 'all', got over={self.over!r}")
+
+    def score(self, view: View) -> Tensor:
+        """Return the base's score with the bonus, [L,E,H_kv,C]."""
+        scores = self.scoring.score(view)
+        return scores + self.lam * self.cosine(view) if self.lam else scores
+
+    def cosine(self, view: View) -> Tensor:
+        """Return each held token's cosine to the direction, [L,E,H_kv,C]."""
+        signatures = unit_features(view, "values", "global")
+        members = view.valid
+        if self.over == "prompt":
+            members = members & (view.positions < view.n_prompt_tokens[None, :, None, None])
+        return torch.einsum("lehcd,ed->lehc", signatures, direction(view, signatures, members))
+
+
+def direction(view: View, signatures: Tensor, members: Tensor) -> Tensor:
+    """Return the unit mean of the signatures [L,E,H,C,D] of the member tokens, each once, [E,D]; zero if there is none."""
+    n_rows, dim = signatures.shape[1], signatures.shape[-1]
+    slot = view.positions.where(members, view.width).transpose(0, 1).reshape(n_rows, -1, 1).expand(-1, -1, dim)
+    by_token = signatures.new_zeros(n_rows, view.width + 1, dim)
+    # All holders of a token carry the same signature, so it does not matter which of them is written last.
+    by_token.scatter_(1, slot, signatures.transpose(0, 1).reshape(n_rows, -1, dim))
+    mean = by_token[:, : view.width].sum(dim=1)
+    return mean / (mean.norm(dim=-1, keepdim=True) + 1e-8)
