@@ -8,7 +8,9 @@ Shapes: B rows, H_q query heads, H_kv KV heads, G = H_q / H_kv, C slots, P padde
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,13 +27,28 @@ IMPLEMENTATION = "designspace"
 _QUERY_BLOCK = 256  # queries per block where prompt attention is formed explicitly, to bound its memory
 
 
-class Pass(Protocol):
+class Pass(ABC):
     """One forward pass over the model's layers."""
 
+    @cached_property
+    def shared(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of the layers seen so far, for models in which later layers were trained to use them."""
+        return {}
+
+    @abstractmethod
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
         """Return the attention output [B,T,H_q,D] of post-RoPE query [B,H_q,T,D], key and value [B,H_kv,T,D]."""
+
+
+def trained_owners(config: Any) -> tuple[int, ...] | None:
+    """Return for each layer the layer whose keys and values it was trained to use, None where each uses its own.
+
+    Cross-layer attention [brandon2024cla] is a property of a checkpoint: its configuration says so as `kv_owners`.
+    """
+    owners = getattr(config, "kv_owners", None)
+    return None if owners is None else tuple(owners)
 
 
 def attention(
@@ -47,7 +64,13 @@ def attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend through the pass given to the model call; transformers' own mask is not used."""
-    return slots.attend(int(module.layer_idx), query, key, value, scaling, sliding_window), None  # type: ignore[arg-type]
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    owners = trained_owners(module.config)
+    if owners is not None:
+        if owners[layer] == layer:
+            slots.shared[layer] = (key, value)
+        key, value = slots.shared[owners[layer]]
+    return slots.attend(layer, query, key, value, scaling, sliding_window), None
 
 
 def register() -> None:
@@ -57,7 +80,7 @@ def register() -> None:
     AttentionInterface.register(IMPLEMENTATION, attention)
 
 
-class DecodePass:
+class DecodePass(Pass):
     """One new token per row against the slot cache."""
 
     def __init__(self, cache: SlotCache) -> None:
@@ -97,7 +120,7 @@ class DecodePass:
         return output.flatten(1, 2).unsqueeze(1)  # [B,1,H_q,D]
 
 
-class PrefillPass:
+class PrefillPass(Pass):
     """Full causal attention over one text, padded on the right to its length bucket."""
 
     def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int, owners: tuple[int, ...] | None = None) -> None:

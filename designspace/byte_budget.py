@@ -27,12 +27,16 @@ def tokens_for_bytes(
     of the whole model: where layers share caches (`owners`), the saving counts.
 
     Raises:
-        InfeasibleBudget: not even one token fits, or a token's bytes are known only once it is there.
+        InfeasibleBudget: not even one token fits, the cadence has no steady mean, or a token's bytes are known only once it is there.
     """
     if mechanism.representation.bytes_depend_on_data:
         raise InfeasibleBudget(
             f"representation {mechanism.representation.kind!r} needs as many bytes as the data asks for, so no number of "
             "tokens can be matched to a budget in bytes beforehand; use tokens"
+        )
+    if not mechanism.cadence.bounded:
+        raise InfeasibleBudget(
+            f"cadence {mechanism.cadence.kind!r} has no steady mean, so it has none in bytes; use {{tokens: …, of: nominal}}"
         )
     held = geometry if owners is None else geometry.owning(owners)
     full_token = 2 * geometry.head_dim * dtype.itemsize * geometry.n_heads_total
@@ -71,9 +75,5 @@ def _mean_bytes(mechanism: Mechanism, budget: Budget, by_size: Tensor) -> float 
         schedule = mechanism.cadence.schedule(budget)
     except InfeasibleBudget:
         return None
-    if schedule.steady_mean is None:
-        raise InfeasibleBudget(
-            f"cadence {mechanism.cadence.kind!r} has no steady mean, so it has none in bytes; use {{tokens: …, of: nominal}}"
-        )
     sizes = schedule.simulate(schedule.high, 8 * max(schedule.slack, 1))
     return float(by_size[torch.tensor(sizes)].double().mean())

@@ -152,7 +152,7 @@ class Engine:
         self.decoding.controller(
             loaded
         )  # says now, not after the first prompt, which of its texts the model cannot write
-        self.owners = mechanism.head_routing.owners(loaded.geometry, self.artefacts)
+        self.owners = self._cache_owners()
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         # Fixed for the run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at
@@ -173,6 +173,17 @@ class Engine:
         )
         self.ledger = Ledger(self.cache)
         self._in_flight: dict[int, _Row] = {}
+
+    def _cache_owners(self) -> tuple[int, ...] | None:
+        """Return which layer's cache each layer reads: as the model was trained, or as the routing has it; None: its own."""
+        trained = self.loaded.kv_owners
+        routed = self.mechanism.head_routing.owners(self.loaded.geometry, self.artefacts)
+        if trained is not None and routed is not None:
+            raise DeclarationError(
+                f"mechanism {self.mechanism.name!r}: head routing {self.mechanism.head_routing.kind!r} shares layers of a "
+                "model whose layers share caches already"
+            )
+        return routed if trained is None else trained
 
     def _needed_capacity(self) -> int:
         """Slots per head: the largest mean size, and what the largest share has above it; at most the longest text."""
@@ -246,7 +257,8 @@ class Engine:
             state.pacer.cut()
         self.cache.load(row, prompt, kept, key_integer(request.stream))
         self._in_flight[row] = state
-        first = self.decoding.choose(logits.float(), torch.tensor([self._draw(state)], device=logits.device))
+        uniform = torch.tensor([self._draw(state)], dtype=torch.float64, device=logits.device)
+        first = self.decoding.choose(logits.float(), uniform)
         state.log_prob += self._log_probs(logits.float(), first)[0]
         self._take(row, state, int(first), logits[0])
 

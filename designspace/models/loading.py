@@ -30,6 +30,11 @@ class LoadedModel:
     spec: ModelSpec | None = None
 
     @property
+    def kv_owners(self) -> tuple[int, ...] | None:
+        """For each layer the layer whose keys and values it was trained to use; None: each its own."""
+        return attention.trained_owners(self.model.config)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         device: torch.device = next(self.model.parameters()).device

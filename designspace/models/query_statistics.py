@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from designspace.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
@@ -16,7 +17,7 @@ from designspace.models.loading import LoadedModel
 from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
 
 
-class QueryPass:
+class QueryPass(Pass):
     """Plain causal attention that sums each query head's pre-RoPE bands and their moduli over positions."""
 
     def __init__(self, geometry: Geometry) -> None:

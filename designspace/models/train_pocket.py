@@ -21,7 +21,17 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from designspace.tasks.chain_arithmetic import (
     BOS,
@@ -77,6 +87,32 @@ class Progress:
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.started_s
+
+
+class SharingAttention:
+    """SDPA in which layer l attends to the keys and values of layer `owners[l]`: cross-layer attention [brandon2024cla]."""
+
+    name = "pocket-sharing"
+
+    def __init__(self, owners: Sequence[int]) -> None:
+        self.owners = tuple(owners)
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    ) -> Any:
+        """Attend; layers run in order, so an owner's keys and values are those of this very forward pass."""
+        owner = self.owners[module.layer_idx]
+        if owner == module.layer_idx:
+            self._held[owner] = (key, value)
+        return sdpa_attention_forward(module, query, *self._held[owner], attention_mask, **options)
+
+    def apply(self, model: Any) -> None:
+        """Make a model share, and note it in the configuration that is saved with it."""
+        AttentionInterface.register(self.name, self)
+        AttentionMaskInterface.register(self.name, sdpa_mask)
+        model.config.kv_owners = list(self.owners)
+        model.set_attn_implementation(self.name)
 
 
 class Batch(NamedTuple):
@@ -300,6 +336,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--evaluate", type=int, default=256, help="number of dev problems")
+    parser.add_argument(
+        "--kv-owners", type=int, nargs="+", help="for each layer the layer whose keys and values it uses, e.g. 0 1 1"
+    )
     parser.add_argument("--start-from", type=Path, help="folder of weights to continue from, at full length")
     return parser.parse_args()
 
@@ -315,6 +354,8 @@ def main() -> None:
     if arguments.start_from is not None:
         model = type(model).from_pretrained(arguments.start_from, attn_implementation="sdpa").train()
         progress.max_steps = MAX_STEPS
+    if arguments.kv_owners is not None:
+        SharingAttention(arguments.kv_owners).apply(model)
     train(model, recipe, progress, arguments.out)
     save(model, arguments.out)
     report = {
