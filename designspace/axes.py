@@ -213,6 +213,11 @@ class Representation(Strategy):
     memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `fold` keeps between events
     bytes_depend_on_data: ClassVar[bool] = False  # is the size of a token known only once it is there?
 
+    @property
+    def merges(self) -> bool:
+        """Whether events change what kept slots hold."""
+        return type(self).fold is not Representation.fold
+
     @abstractmethod
     def allocate(self, room: Room) -> SlotStore:
         """Return an empty store for `room.rows` x `room.capacity` slots in every layer and KV head."""
@@ -285,7 +290,10 @@ class Decoding(Strategy):
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One strategy per axis, under a name. `decoding=None` means: as the sweep's generation settings say."""
+    """One strategy per axis, under a name. `decoding=None` means: as the sweep's generation settings say.
+
+    `choices`: what the published text leaves open or what is done otherwise here, and the parameter that changes it.
+    """
 
     name: str
     scoring: Scoring
@@ -295,6 +303,7 @@ class Mechanism:
     decoding: Decoding | None = None
     citation: str | None = None
     summary: str = ""
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse compositions that would run but mean nothing.
@@ -318,6 +327,10 @@ class Mechanism:
         if not self.cadence.compresses and not self.head_routing.works_without_events:
             reasons.append(
                 f"cadence 'never' makes no event, so head routing {self.head_routing.kind!r} would have no effect"
+            )
+        if not self.cadence.compresses and self.representation.merges:
+            reasons.append(
+                f"cadence 'never' makes no event, so representation {self.representation.kind!r} would merge nothing"
             )
         if self.cadence.compresses and not self.representation.evicts:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")

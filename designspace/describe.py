@@ -54,6 +54,7 @@ def describe_mechanism(mechanism: Mechanism, budgets: Sequence[int] = ()) -> dic
         "name": mechanism.name,
         "summary": mechanism.summary,
         "citation": mechanism.citation,
+        "choices": list(mechanism.choices),
         "axes": {
             axis: {"kind": part.kind, "claim": claim(type(part)), "parameters": _values(part)}
             for axis, part in mechanism.strategies().items()
@@ -164,6 +165,9 @@ def description_text(described: dict[str, Any]) -> str:
         lines += [f"  {axis.replace('_', ' '):<14}  {part['kind']}({parameters})", f"  {'':<14}  {part['claim']}"]
     if "decoding" not in described["axes"]:
         lines.append(f"  {'decoding':<14}  {described['decoding']}")
+    if described["choices"]:
+        lines += ["", "choices taken here, and in parentheses the parameter that changes them"]
+        lines += [f"  - {choice}" for choice in described["choices"]]
     observed = ", ".join(f"{name}={_shown(value)}" for name, value in described["observes"].items()) or "nothing"
     lines += ["", f"observes: {observed}"]
     if not described["budget_applies"]:

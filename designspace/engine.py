@@ -138,6 +138,7 @@ class Engine:
 
         Raises:
             DeclarationError: the mechanism cannot run here (budget, calibration, decoding or the model's geometry).
+            ModelError: the decoding needs text that the model's tokenizer cannot write.
         """
         if mechanism.decoding is None:
             raise DeclarationError(f"mechanism {mechanism.name!r} has no decoding strategy")
@@ -172,6 +173,7 @@ class Engine:
             output_projection=None if projection is None else self.cache.geometry.held(projection),
         )
         self.ledger = Ledger(self.cache)
+        self.decoding.controller(loaded)  # a tag that the tokenizer cannot write is refused now, not at the first problem
         self._in_flight: dict[int, _Row] = {}
 
     def _cache_owners(self) -> tuple[int, ...] | None:
@@ -194,6 +196,7 @@ class Engine:
         if not self.mechanism.budget_applies:
             return peak + 1
         routing, geometry = self.mechanism.head_routing, self.loaded.geometry
+        geometry = geometry if self.owners is None else geometry.owning(self.owners)
         protected = self.mechanism.scoring.sinks + self.mechanism.scoring.recent
         # A steered row may be cut anew at any size; others are cut to the after-event size alone.
         cut_to = peak if type(self.decoding).controller is not Decoding.controller else schedule.high

@@ -12,6 +12,7 @@ from families.cadence.interval import after_event_size, check_horizon, check_int
 from families.cadence.rounds import nearest_half, round_schedule, whole_sizes
 
 _LEEWAY = 1e-3  # relative, so that a floor printed with four digits is accepted when it is typed in again
+_LEFT_AT_THE_END = 0.1  # of c_hi - c_lo, for gamma "auto"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Annealed(Cadence):
     Attributes:
         k: interval in decode steps, or "auto": as in `every-k`, but at most half the horizon.
         horizon: decode steps over which the size falls; whole intervals of it are used.
-        gamma: what is left of c_hi - c_lo from one round to the next, in (0, 1).
+        gamma: what is left of c_hi - c_lo from one round to the next, in (0, 1), or "auto": a tenth is left in the last
+            round, however many there are. A gamma that is small for the number of rounds makes c_hi large, and no row
+            is cut before it has grown above c_hi.
         floor: c_lo as a fraction of the budget, in (0, 1].
         longest: the upper bound for "auto".
         prefill: also cut right after the prompt, when it is above the first size.
@@ -41,7 +44,7 @@ class Annealed(Cadence):
 
     k: int | Literal["auto"] = "auto"
     horizon: int = 256
-    gamma: float = 0.8
+    gamma: float | Literal["auto"] = "auto"
     floor: float = 0.5
     longest: int = 128
     prefill: bool = True
@@ -50,8 +53,8 @@ class Annealed(Cadence):
         """Check the parameters."""
         check_interval("k", self.k, self.longest)
         check_horizon(self.horizon, self.k)
-        if not 0 < self.gamma < 1:
-            raise DeclarationError(f"gamma must be above 0 and below 1, got gamma={self.gamma}")
+        if self.gamma != "auto" and not 0 < self.gamma < 1:
+            raise DeclarationError(f"gamma must be above 0 and below 1 or 'auto', got gamma={self.gamma}")
         if not 0 < self.floor <= 1:
             raise DeclarationError(f"floor must be above 0 and at most 1, got floor={self.floor}")
 
@@ -63,7 +66,8 @@ class Annealed(Cadence):
         """
         k = resolve_interval(self.k, min(self.longest, self.horizon // 2), budget)
         n_rounds = self.horizon // k
-        curve = [self.gamma**j for j in range(n_rounds)]
+        gamma = _LEFT_AT_THE_END ** (1 / (n_rounds - 1)) if self.gamma == "auto" else self.gamma
+        curve = [gamma**j for j in range(n_rounds)]
         share = sum(curve) / n_rounds
         first = size = after_event_size(self.kind, "k", k, budget)
         last = self._lowest(budget, size)

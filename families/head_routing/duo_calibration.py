@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
 from designspace.models.loading import LoadedModel
@@ -14,7 +15,7 @@ from designspace.rotary import as_bands, unrotate
 N_POSITIONS = 500  # as in kvpress
 
 
-class MeanPass:
+class MeanPass(Pass):
     """Plain causal attention that sums each head's pre-RoPE queries and keys over all tokens.
 
     Components beyond the rotated ones, where a model rotates only part of the head dimension, are kept beside the bands.

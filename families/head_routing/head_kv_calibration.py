@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
@@ -36,7 +37,7 @@ def attention_rows(
         yield rows, torch.softmax(logits.masked_fill(hidden, -torch.inf), dim=-1)
 
 
-class FarMassPass:
+class FarMassPass(Pass):
     """Plain causal attention that sums each query head's mass on tokens that are neither among the first nor the newest."""
 
     def __init__(self, geometry: Geometry) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from designspace.attention import PrefillPass
 from designspace.axes import Needs
+from designspace.errors import CalibrationError
 from designspace.models.calibrate import Corpus
 from designspace.models.loading import LoadedModel
 from families.head_routing.kv_sharer import owners_of
@@ -24,7 +25,14 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     original ones. Each layer is replaced at most once, and the first n accepted are the greedy answer for n. The mean is over
     tokens of post-RoPE keys and of values, heads apart; the cosine is per token, mean over all tokens of at most 30 pieces of
     128 tokens. Ties go to the lower layers.
+
+    Raises:
+        CalibrationError: the model was trained with layers that share caches.
     """
+    if loaded.kv_owners is not None:
+        raise CalibrationError(
+            "replacements need a model each of whose layers was trained with its own keys and values"
+        )
     pieces = pieces_of(corpus)
     original = [_run(loaded, piece) for piece in pieces]
     accepted: list[tuple[int, int]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
@@ -18,7 +19,7 @@ WINDOW = 8  # newest queries whose attention is the score; both rules keep these
 SHORTEST = 4 * (WINDOW + 1)  # a quarter of a text must hold more than the window
 
 
-class RoutePass:
+class RoutePass(Pass):
     """Plain causal attention that cuts the first half of each text by both rules and asks what the second half reads of it."""
 
     def __init__(self, geometry: Geometry) -> None:

@@ -13,6 +13,8 @@ from designspace.errors import DeclarationError
 from designspace.view import View
 from families.representation.merging import Merging, Nearest, nearest_kept, sums_at
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class D2O(Merging):
@@ -46,7 +48,8 @@ class D2O(Merging):
         """Return the selector's choice with keys and values merged, and the thresholds for the next event."""
         near = nearest_kept(view, keep)
         memory = self._thresholds(view, near)
-        target = near.target.where(near.cosine >= memory[..., :1], -1)
+        # Equal cosines have their own value as mean, but for rounding.
+        target = near.target.where(near.cosine >= memory[..., :1] - _ROUNDING, -1)
         return Folded(keep, _mean(view.keys, near, target), _mean(view.values, near, target), memory=memory)
 
     def _thresholds(self, view: View, near: Nearest) -> Tensor:

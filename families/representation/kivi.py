@@ -23,8 +23,9 @@ class Kivi(Representation):
     newest `residual` do. An event re-encodes what it keeps from the dequantised values, never from hidden originals.
 
     Attributes:
-        bits: code width, of values too unless `value_bits` gives them their own. group: elements that share a scale and a minimum; it must divide `residual` and the head
+        bits: code width. group: elements that share a scale and a minimum; it must divide `residual` and the head
             dimension. residual: exact recent tokens; the original uses 128.
+        value_bits: code width of values, None: `bits` too.
     """
 
     kind: ClassVar[str] = "kivi"
@@ -67,9 +68,9 @@ class Kivi(Representation):
 class KiviStore(SlotStore):
     """Codes for C slots, and R exact tokens in a ring addressed by slot mod R.
 
-    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, of their own bits, C' = C rounded up to whole residual blocks. key_scale, key_minimum:
-    [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys, recent_values: [L,B,H,R,D].
-    Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
+    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, each with its own bits, C' = C rounded up to whole residual blocks.
+    key_scale, key_minimum: [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys, recent_values:
+    [L,B,H,R,D]. Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
     """
 
     def __init__(self, config: Kivi, room: Room) -> None:

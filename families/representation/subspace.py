@@ -47,7 +47,9 @@ class Subspace(Representation):
     def refusal(self, geometry: Geometry) -> str | None:
         """Refuse ranks above the head dimension."""
         if self.rank > geometry.head_dim:
-            return f"subspace rank must be at most the head dimension, got rank={self.rank}, head_dim={geometry.head_dim}"
+            return (
+                f"subspace rank must be at most the head dimension, got rank={self.rank}, head_dim={geometry.head_dim}"
+            )
         return None
 
     def allocate(self, room: Room) -> SlotStore:

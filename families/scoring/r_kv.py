@@ -59,7 +59,10 @@ class RKV(Scoring):
     def importance(self, view: View, past: Tensor) -> Tensor:
         """Return pooled attention of the window over `past`, [L,E,H_kv,C]."""
         logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float()).amax(dim=3)
-        weights = masked_softmax(logits / view.geometry.head_dim**0.5, past[:, :, :, None].expand_as(logits))
+        logits = logits / view.geometry.head_dim**0.5
+        if (log_mass := view.log_mass()) is not None:
+            logits = logits + log_mass[:, :, :, None]
+        weights = masked_softmax(logits, past[:, :, :, None].expand_as(logits))
         seen = (view.query_positions >= 0).float()  # [E,w]
         mean = torch.einsum("lehwc,ew->lehc", weights, seen) / seen.sum(dim=-1).clamp(min=1)[None, :, None, None]
         return pool_slots(mean, past, self.kernel, "max")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from designspace.testing.conformance.layout import with_garbage
 from designspace.trackers import Tracker
 from designspace.view import Observed, Setting, View
 
-ArtefactMaker = Callable[[Geometry], Mapping[str, Artefact]]
+ArtefactMaker = Callable[[str, Geometry], Artefact]
 HEAD_DIM = 8
 _TRACKED_STEPS = 12
 
@@ -26,9 +26,9 @@ class Shape:
     """One sort of event. `held` says what the heads hold.
 
     "ragged": heads hold different numbers of tokens, with gaps between their positions. "level": the same number, other
-    tokens. "prompt": whole prompts of different lengths. "short": prompts shorter than the observation window. "flat":
-    whole prompts whose keys, values, queries and attention are all zero. "merged": level, and slots stand for several
-    tokens. "pinned": ragged, and a span of positions is pinned.
+    tokens. "same": the same tokens, with gaps. "prompt": whole prompts of different lengths. "short": prompts shorter than
+    the observation window. "flat": whole prompts whose keys, values, queries and attention are all zero. "merged": level, and
+    slots stand for several tokens. "pinned": ragged, and a span of positions is pinned.
     """
 
     name: str
@@ -36,14 +36,19 @@ class Shape:
     rows: int
     heads: int
     group: int
-    held: Literal["ragged", "level", "prompt", "short", "flat", "merged", "pinned"]
+    held: Literal["ragged", "level", "same", "prompt", "short", "flat", "merged", "pinned"]
+
+    @property
+    def together(self) -> bool:
+        """Whether all layers and heads of a row hold the same tokens, as under one ranking for all."""
+        return self.held in ("same", "prompt", "short", "flat")
 
 
 SHAPES = (
     Shape("one head", 1, 1, 1, 1, "prompt"),
     Shape("no groups, ragged heads", 2, 3, 3, 1, "ragged"),
     Shape("groups of 2, level heads", 2, 2, 2, 2, "level"),
-    Shape("groups of 4, whole prompts", 3, 2, 2, 4, "prompt"),
+    Shape("groups of 4, the same in all heads", 3, 2, 2, 4, "same"),
     Shape("prompts shorter than the window", 2, 3, 2, 2, "short"),
     Shape("pinned spans", 1, 2, 2, 2, "pinned"),
     Shape("merged slots", 1, 2, 2, 1, "merged"),
@@ -77,13 +82,14 @@ def cases(
     recent: int = 0,
     comparable_scores: bool = False,
     artefacts: ArtefactMaker | None = None,
-    shapes: tuple[Shape, ...] = SHAPES,
+    shapes: Sequence[Shape] = SHAPES,
     head_dim: int = HEAD_DIM,
     seed: int = 0,
 ) -> Iterator[Case]:
     """Yield one random event per shape, its free slots full of garbage, its target between protection and what is held.
 
-    needs: what is observed; `artefacts` makes calibrations other than query statistics. Everything is a function of `seed`.
+    needs: what is observed. artefacts: makes a calibration by name for a geometry; query statistics are made up without it.
+    Everything is a function of `seed`.
     """
     for i, shape in enumerate(shapes):
         generator = torch.Generator().manual_seed(1000 * seed + i)
@@ -159,6 +165,7 @@ def _positions(
     position = torch.arange(longest)
     # A random rank per token, protected ones first: the head holds the `counts` lowest.
     rank = torch.rand(*heads, longest, generator=generator)
+    rank = rank[:1, :, :1].expand_as(rank) if shape.held == "same" else rank
     newest = next_position[:, None, None] - recent
     rank = rank.masked_fill((position < sinks) | (position >= newest), -1.0)
     rank = rank.masked_fill(position >= next_position[:, None, None], 2.0)
@@ -230,16 +237,24 @@ def geometry_of(shape: Shape, head_dim: int) -> Geometry:
 
 
 def artefacts_for(geometry: Geometry, needs: Needs, maker: ArtefactMaker | None) -> dict[str, Artefact]:
-    """Return the declared calibrations, as far as the kit or `maker` can make them up."""
-    made = {**query_statistics(geometry), **(maker(geometry) if maker else {})}
-    return {name: made[name] for name in needs.calibrations if name in made}
+    """Return the declared calibrations: made by `maker`, or made up in the case of query statistics.
+
+    Raises:
+        AssertionError: without a maker, of another calibration.
+    """
+    made = {}
+    for name in needs.calibrations:
+        if maker is None and name != Q_STATISTICS:
+            raise AssertionError(f"the kit cannot make up calibration {name!r}: hand in artefacts=, which makes it")
+        made[name] = query_statistics(geometry) if maker is None else maker(name, geometry)
+    return made
 
 
-def query_statistics(geometry: Geometry) -> dict[str, Artefact]:
-    """Return made-up query statistics of the right shapes, by name."""
+def query_statistics(geometry: Geometry) -> Artefact:
+    """Return made-up query statistics of the right shapes."""
     generator = torch.Generator().manual_seed(geometry.n_query_heads)
     shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
     real, imaginary = (torch.randn(shape, generator=generator) for _ in range(2))
     modulus = 1.5 * torch.complex(real, imaginary).abs()
     tensors = {"q_mean_real": real, "q_mean_imag": imaginary, "q_abs_mean": modulus}
-    return {Q_STATISTICS: Artefact(Q_STATISTICS, tensors)}
+    return Artefact(Q_STATISTICS, tensors)

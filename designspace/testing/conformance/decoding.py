@@ -12,7 +12,7 @@ from torch import Tensor
 from designspace.axes import Decoding
 from designspace.control import Action
 from designspace.schedule import Budget
-from designspace.testing.conformance.probes import Company
+from designspace.testing.conformance.probes import Company, Likeliest
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.spelling import Spelling
 from designspace.testing.conformance.verdict import expect, expect_equal, named
@@ -34,7 +34,8 @@ class Trial:
 
 
 def trial(strategy: Decoding, company: Company) -> Trial:
-    """Return what the checks of a decoding need."""
+    """Return what the checks of a decoding need. One that leaves its chooser to the sweep gets the likeliest token."""
+    strategy = strategy.completed(Likeliest())
     logits = torch.randn(_ROWS, Spelling.n_tokens, generator=torch.Generator().manual_seed(0)) * 4
     banned = logits.clone()
     banned[:, ::2] = -torch.inf
@@ -98,8 +99,8 @@ def check_accounts(t: Trial) -> None:
     expect("a prompt" in cue, f"{who}: cue must add to the prompt, not replace it, got {cue!r}")
     budget = t.strategy.sample_budget(Budget(960))
     expect(budget.tokens * samples <= 960, f"{who}: {samples} samples of {budget} tokens are more than 960")
-    default = t.strategy.completed(t.strategy)
-    expect(isinstance(default, Decoding), f"{who}: completed() must return a decoding, got {default!r}")
+    again = t.strategy.completed(Likeliest())
+    expect(again == t.strategy, f"{who}: completed() must leave a complete decoding as it is, got {again!r}")
 
 
 def check_controller(t: Trial) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from designspace.axes import Mechanism, Strategy
@@ -49,7 +49,7 @@ def check_strategy(
     only: Collection[str] = (),
     within: Mechanism | None = None,
     artefacts: ArtefactMaker | None = None,
-    shapes: tuple[Shape, ...] = SHAPES,
+    shapes: Sequence[Shape] = SHAPES,
 ) -> None:
     """Check that a strategy keeps the contract of its axis.
 
@@ -59,9 +59,10 @@ def check_strategy(
             on a head's number or on the row's random stream, such as random retention, is exempt from "head permutation".
         only: run these alone.
         within: a mechanism to try it in, for a strategy that objects to plain company on the other axes.
-        artefacts: makes the calibrations it needs for a geometry, other than query statistics. Where the second dimension
-            of a tensor is as long as there are query heads or KV heads, it is taken to be them.
-        shapes: shapes of events to try it on; fewer are quicker.
+        artefacts: makes a calibration that it needs, by name and geometry; without it query statistics are made up. Where the
+            second dimension of a per-layer tensor is as long as there are query heads or KV heads, it is taken to be them.
+        shapes: shapes of events to try it on; fewer are quicker. Where heads hold the same tokens in all of them, they do so in
+            a representation's store too.
 
     Raises:
         AssertionError: it breaks a rule; the message says which, on what input, and what was got.

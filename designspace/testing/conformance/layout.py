@@ -68,16 +68,15 @@ def of_layer(shown: Shown, layer: int) -> Shown:
 def with_permuted_heads(shown: Shown, order: Tensor, geometry: Geometry) -> Shown:
     """Return the same with KV heads in another order [H_kv], their query heads moving with them.
 
-    Of an artefact's tensors the second dimension is taken for query heads or KV heads if it is as long.
+    Of an artefact's per-layer tensors the second dimension is taken for query heads or KV heads if it is as long.
     """
     group = torch.arange(geometry.group)
     queries = (order[:, None] * geometry.group + group).flatten()
 
     def change(layout: str, x: Tensor) -> Tensor:
         if layout == "LA":
-            index = (
-                {geometry.n_query_heads: queries, geometry.n_kv_heads: order}.get(x.shape[1]) if x.dim() > 1 else None
-            )
+            by_head = x.dim() > 1 and x.shape[0] == geometry.n_layers and x.dtype != torch.int64
+            index = {geometry.n_query_heads: queries, geometry.n_kv_heads: order}.get(x.shape[1]) if by_head else None
             return x if index is None else x.index_select(1, index)
         for letter, index in (("H", order), ("Q", queries)):
             if letter in layout:

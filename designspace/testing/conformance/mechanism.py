@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism
+from designspace.axes import Mechanism, Needs
 from designspace.engine import Engine, Generation, Request
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
@@ -94,9 +94,11 @@ def check_mechanism(
     """
     if mechanism.decoding is None:
         mechanism = mechanism.override(mechanism.name, decoding=Likeliest())
-    made = {**artefacts_for(loaded.geometry, mechanism.needs(), None), **(artefacts or {})}
+    needs = mechanism.needs()
+    missing = tuple(name for name in needs.calibrations if name not in (artefacts or {}))
+    made = {**artefacts_for(loaded.geometry, Needs(calibrations=missing), None), **(artefacts or {})}
     engine = WatchedEngine(
-        loaded,
+        replace(loaded, eos_ids=frozenset()),  # all rows run to their end
         mechanism,
         budget,
         rows=_ROWS,
@@ -143,11 +145,11 @@ def _check_ledger(engine: WatchedEngine, found: dict[str, Generation]) -> None:
         expected = engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, engine.said.get(name))
         seen = list(generation.cache_tokens_per_step)
         at = next((i for i, (a, b) in enumerate(zip(seen, expected, strict=True)) if a != b), None)
-        expect(
-            at is None,
-            f"mechanism {engine.mechanism.name!r}, {name}: at step {(at or 0) + 1} the ledger says {seen[at or 0]} tokens, "
-            f"the cadence's simulator {expected[at or 0]}",
-        )
+        if at is not None:
+            raise AssertionError(
+                f"mechanism {engine.mechanism.name!r}, {name}: at step {at + 1} the ledger says {seen[at]} tokens, "
+                f"the cadence's simulator {expected[at]}"
+            )
 
 
 def _check_same(

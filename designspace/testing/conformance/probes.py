@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -161,7 +162,7 @@ class Company:
 
     within: Mechanism | None = None
     artefacts: ArtefactMaker | None = None
-    shapes: tuple[Shape, ...] = SHAPES
+    shapes: Sequence[Shape] = SHAPES
 
 
 def composed(strategy: Strategy, within: Mechanism | None = None) -> Mechanism:

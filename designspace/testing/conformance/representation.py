@@ -11,6 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Folded, Mechanism, Representation
 from designspace.compress import compress
+from designspace.slot_store import SlotStore
 from designspace.testing.conformance.cases import ArtefactMaker, Case, Shape, cases, geometry_of
 from designspace.testing.conformance.layout import cloned, of_rows, showing, with_garbage
 from designspace.testing.conformance.probes import Company, composed
@@ -21,22 +22,25 @@ from designspace.testing.conformance.store import HeldBytes, StoreDriver
 from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
 from designspace.view import View
 
-HEAD_DIMS = (32, 64, 128)
+HEAD_DIMS, N_LAYERS = (32, 64, 128), (2, 4)
 DTYPES = (torch.float32, torch.bfloat16)
 _SHAPE = Shape("store", 2, 3, 2, 2, "ragged")
-_SMALL = Shape("small store", 2, 1, 1, 2, "ragged")
 _LEAST_COSINE = 0.25  # of what is read to what was written, for random vectors: a slot mix-up gives 0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A representation, a model geometry that it accepts, and events to fold."""
+    """A representation, a model geometry that it accepts, and events to fold.
+
+    together: whether the heads of its store hold the same tokens, which is so where they do in all events.
+    """
 
     strategy: Representation
     mechanism: Mechanism
     shape: Shape
     head_dim: int
     artefacts: ArtefactMaker | None
+    together: bool
     tried: list[Case]
 
     @property
@@ -44,9 +48,10 @@ class Trial:
         """How a message begins."""
         return named(self.strategy)
 
-    def driver(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> StoreDriver:
+    def driver(self, dtype: torch.dtype = torch.float32) -> StoreDriver:
         """Return a store of three rows with ragged heads, some loaded and some appended tokens."""
-        driver = StoreDriver(self.strategy, geometry_of(self.shape, self.head_dim), 3, dtype, self.artefacts, seed)
+        geometry = geometry_of(self.shape, self.head_dim)
+        driver = StoreDriver(self.strategy, geometry, 3, dtype, self.artefacts, together=self.together)
         driver.load([0, 1, 2])
         for _ in range(5):
             driver.append()
@@ -62,18 +67,24 @@ def trial(strategy: Representation, company: Company) -> Trial:
     """Return what the checks of a representation need.
 
     Raises:
-        AssertionError: it refuses every head dimension of the kit.
+        AssertionError: it refuses every geometry of the kit.
     """
     mechanism = composed(strategy, company.within)
-    refusals = {dim: strategy.refusal(geometry_of(_SHAPE, dim)) for dim in HEAD_DIMS}
-    accepted = [dim for dim, refusal in refusals.items() if refusal is None]
-    expect(bool(accepted), f"{named(strategy)} refuses every head dimension of {HEAD_DIMS}: {refusals[HEAD_DIMS[0]]}")
+    tall = (replace(_SHAPE, layers=n) for n in N_LAYERS)
+    refusals = {(shape, dim): strategy.refusal(geometry_of(shape, dim)) for shape in tall for dim in HEAD_DIMS}
+    accepted = [geometry for geometry, refusal in refusals.items() if refusal is None]
+    expect(
+        bool(accepted),
+        f"{named(strategy)} refuses {N_LAYERS} layers with head dimensions {HEAD_DIMS}: {list(refusals.values())[-1]}",
+    )
+    shape, head_dim = accepted[0]
     made = cases(
-        mechanism.needs(), sinks=2, recent=3, artefacts=company.artefacts, shapes=company.shapes, head_dim=accepted[0]
+        mechanism.needs(), sinks=2, recent=3, artefacts=company.artefacts, shapes=company.shapes, head_dim=head_dim
     )
     tried = [_remembering(strategy, case) for case in made if strategy.evicts]
+    together = all(shape.together for shape in company.shapes)
     left = [case for case in tried if strategy.refusal(case.view.geometry) is None]
-    return Trial(strategy, mechanism, _SHAPE, accepted[0], company.artefacts, left)
+    return Trial(strategy, mechanism, shape, head_dim, company.artefacts, together, left)
 
 
 def _remembering(strategy: Representation, case: Case) -> Case:
@@ -182,17 +193,15 @@ def check_layout(t: Trial) -> None:
 
 
 def check_bytes(t: Trial) -> None:
-    """Check the byte account: nothing for nothing, never less for more, a row's own business, within what is allocated."""
+    """Check the byte account: nothing for nothing, something for a token, a row's own business, within what is allocated."""
     driver = t.driver()
     shape = (t.shape.layers, 3, t.shape.heads)
     if not t.strategy.bytes_depend_on_data:
-        previous = driver.store.held_bytes(torch.zeros(shape, dtype=torch.int32))
-        expect(previous.tolist() == [0, 0, 0], f"{t.who}: empty rows must hold 0 bytes, got {previous.tolist()}")
+        empty = driver.store.held_bytes(torch.zeros(shape, dtype=torch.int32))
+        expect(empty.tolist() == [0, 0, 0], f"{t.who}: empty rows must hold 0 bytes, got {empty.tolist()}")
         for n in range(1, driver.capacity + 1):
             now = driver.store.held_bytes(torch.full(shape, n, dtype=torch.int32))
-            grown = f"{n - 1} tokens per head take {previous.tolist()} bytes, {n} take {now.tolist()}"
-            expect(bool((now >= previous).all()), f"{t.who}: more tokens must not take less, but {grown}")
-            previous = now
+            expect(bool((now > 0).all()), f"{t.who}: {n} tokens per head must take some bytes, got {now.tolist()}")
         counts = driver.counts.clone()
         held = driver.store.held_bytes(counts)
         counts[:, 0] = 1
@@ -209,13 +218,19 @@ def check_bytes(t: Trial) -> None:
 
 
 def check_held_bytes_are_real(t: Trial) -> None:
-    """Check that `held_bytes` is the number of bytes that reading the filled slots depends on, found by flipping each."""
+    """Check that `held_bytes` is the number of bytes that reading the filled slots depends on, found by flipping each.
+
+    One in a hundred may be hidden by rounding. What chooses the slots to attend to may hold bytes that one query does not
+    hang on, so there it may say more.
+    """
     if t.strategy.bytes_depend_on_data:
         return
-    probe = HeldBytes(t.strategy, geometry_of(_SMALL, t.head_dim), t.artefacts)
+    geometry = geometry_of(replace(t.shape, heads=1), t.head_dim)
+    probe = HeldBytes(t.strategy, geometry, t.artefacts, together=t.together)
     found, said = probe.measured(), probe.said()
+    chooses = type(probe.driver.store).visible is not SlotStore.visible
     expect(
-        found == said,
+        found <= said and (chooses or 100 * found >= 99 * said),
         f"{t.who}: held_bytes says {said}, but reading depends on {found} bytes of the store's tensors",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation
+from designspace.axes import Needs, Representation
 from designspace.geometry import Geometry
 from designspace.slot_store import Held, Room
 from designspace.testing.conformance.cases import ArtefactMaker, artefacts_for, observed_of
@@ -34,9 +34,11 @@ class StoreDriver:
         rows: int,
         dtype: torch.dtype,
         artefacts: ArtefactMaker | None,
-        seed: int = 0,
+        *,
+        together: bool = False,
     ) -> None:
-        self.needs, self.geometry, self.rows, self.seed = representation.needs(), geometry, rows, seed
+        """`together`: all layers and heads of a row hold the same tokens."""
+        self.needs, self.geometry, self.rows, self.together = representation.needs(), geometry, rows, together
         self.capacity, self.reads = _CAPACITY, set[Any]()
         made = NotedMapping(artefacts_for(geometry, self.needs, artefacts), self.reads)
         self.store = representation.allocate(Room(geometry, rows, _CAPACITY, dtype, torch.device("cpu"), made))
@@ -54,11 +56,16 @@ class StoreDriver:
         return self.positions >= 0
 
     def load(self, rows: Sequence[int], seed: int = 0, *, alike: bool = False) -> None:
-        """Put texts into rows, other tokens and other numbers of them in every head; `alike`: the same in every row."""
-        generator = torch.Generator().manual_seed(1000 + 10 * self.seed + seed)
+        """Put texts into rows, other tokens and other numbers of them in every head; `alike`: the same in every row.
+
+        Content differs from head to head even where the tokens are the same.
+        """
+        generator = torch.Generator().manual_seed(1000 + seed)
         shape = (self.geometry.n_layers, 1 if alike else self.rows, self.geometry.n_kv_heads)
-        counts = torch.randint(7, 15, shape, generator=generator).expand(self.counts.shape)
-        rank = torch.rand(*shape, 19, generator=generator).expand(*self.counts.shape, 19)
+        counts, rank = torch.randint(7, 15, shape, generator=generator), torch.rand(*shape, 19, generator=generator)
+        if self.together:
+            counts, rank = counts[:1, :, :1], rank[:1, :, :1]
+        counts, rank = counts.expand(self.counts.shape), rank.expand(*self.counts.shape, 19)
         # The newest tokens are always held, as after any event.
         newest = torch.arange(19) >= 17
         chosen = rank.masked_fill(newest, -1.0).argsort(dim=-1)[..., :_CAPACITY]
@@ -86,7 +93,7 @@ class StoreDriver:
     def append(self, seed: int = 0, *, except_rows: Sequence[int] = (), alike: bool = False) -> None:
         """Write one token per row and head; rows in `except_rows` are given other numbers than without it."""
         self.n_appended += 1
-        generator = torch.Generator().manual_seed(5000 + 100 * self.seed + 10 * self.n_appended + seed)
+        generator = torch.Generator().manual_seed(5000 + 10 * self.n_appended + seed)
         geometry = self.geometry
         shape = (1 if alike else self.rows, geometry.n_kv_heads, geometry.head_dim)
         for layer in range(geometry.n_layers):
@@ -128,6 +135,8 @@ class StoreDriver:
         self.positions, self.counts, self.next_position = (x.clone() for x in state)
 
     def _observed(self) -> Observed:
+        if self.needs == Needs():
+            return Observed()
         keys, values = self.written
         view = View(
             Setting(self.geometry, 99),
@@ -157,9 +166,11 @@ class HeldBytes:
     All rows hold the same, so one reading tries as many bytes as there are rows.
     """
 
-    def __init__(self, representation: Representation, geometry: Geometry, artefacts: ArtefactMaker | None) -> None:
+    def __init__(
+        self, representation: Representation, geometry: Geometry, artefacts: ArtefactMaker | None, *, together: bool
+    ) -> None:
         self.rows = 256
-        self.driver = StoreDriver(representation, geometry, self.rows, torch.float32, artefacts)
+        self.driver = StoreDriver(representation, geometry, self.rows, torch.float32, artefacts, together=together)
         self.driver.load(range(self.rows), alike=True)
         for _ in range(4):
             self.driver.append(alike=True)
@@ -192,12 +203,13 @@ class HeldBytes:
         """Return for each place (layer, byte) whether flipping `width` bytes from there on changes what is read."""
         found = [torch.zeros(0, dtype=torch.bool)]
         for chunk in places.split(self.rows):
-            spans = [raw[layer, row, byte : byte + width] for row, (layer, byte) in enumerate(chunk.tolist())]
-            for span in spans:
-                span ^= flip
+            layer, first, row = chunk[:, :1], chunk[:, 1:], torch.arange(len(chunk))[:, None]
+            # Past the end the last byte stands several times: it is written once.
+            at = (layer, row, (first + torch.arange(width)).clamp(max=raw.shape[2] - 1))
+            held = raw[at]
+            raw[at] = held ^ flip
             found.append((self._read() != self.baseline).any(dim=1)[: len(chunk)])
-            for span in spans:
-                span ^= flip
+            raw[at] = held
         return torch.cat(found)
 
     def _read(self) -> Tensor:

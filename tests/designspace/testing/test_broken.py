@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, Needs, Strategy
+from designspace.axes import Folded, Mechanism, Needs, Strategy
 from designspace.control import Action, Controller
+from designspace.errors import UnknownName
 from designspace.registry import REGISTRY_AXES
 from designspace.slot_store import Held
-from designspace.testing.conformance import check_strategy, checks
-from designspace.testing.conformance.probes import Best, Even, EveryFew, Norms, Plain, PlainStore
+from designspace.testing.conformance import SHAPES, check_strategy, checks
+from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
 from designspace.view import View
 from tests.designspace.testing.told import (
     ToldCadence,
@@ -492,3 +493,31 @@ def test_failures_name_the_check_and_the_strategy() -> None:
         AssertionError, match="scoring 'told' stopped with ZeroDivisionError in conformance check 'scores'"
     ):
         check_strategy(ToldScoring(give=lambda view: norms(view) * (1 // 0)), only=["scores"])
+
+
+@dataclass(frozen=True)
+class Picky(Plain):
+    """A representation for layers that hold the same tokens."""
+
+    kind: ClassVar[str] = "picky"
+
+    def objection(self, mechanism: Mechanism) -> str | None:
+        """Take only what ranks by position."""
+        return None if mechanism.scoring.kind == "told" else "the scoring must rank all heads alike"
+
+
+def test_a_strategy_may_be_tried_in_company_of_its_choice() -> None:
+    """What objects to plain company is a failure that says so, and `within` gives it another."""
+    with pytest.raises(AssertionError, match="the scoring must rank all heads alike"):
+        check_strategy(Picky(), only=["fold"])
+    by_position = ToldScoring(give=lambda view: view.positions.float())
+    system = Mechanism("by position", by_position, Even(), Four(), Plain(), Likeliest())
+    check_strategy(Picky(), within=system, shapes=[shape for shape in SHAPES if shape.together])
+
+
+def test_unknown_checks_and_missing_calibrations_are_named() -> None:
+    """A misspelt check is refused with the nearest name, a calibration that nobody makes with what to do."""
+    with pytest.raises(UnknownName, match="did you mean 'free slots'"):
+        check_strategy(ToldScoring(), exempt=["free slot"])
+    with pytest.raises(AssertionError, match="cannot make up calibration 'head-importance': hand in artefacts="):
+        check_strategy(ToldScoring(declared=Needs(calibrations=("head-importance",))), only=["scores"])

@@ -60,9 +60,16 @@ EXEMPT = {
 LARGE = {"representation.kivi": ("held bytes are real",)}
 FEW = SHAPES[1:3]
 ONE = (Shape("groups of 2, ragged heads", 2, 2, 2, 2, "ragged"),)
+TOGETHER = tuple(shape for shape in SHAPES if shape.together and shape.layers > 1)
 SHAPES_OF = {
     # Nothing to share with a single layer.
     "head_routing.kv-sharer": tuple(shape for shape in SHAPES if shape.layers > 1),
+    "representation.mini-cache": TOGETHER,
+}
+# A system for a strategy that objects to plain company.
+WITHIN = {
+    # It merges layers, so they must hold the same tokens.
+    "representation.mini-cache": "streaming-llm",
 }
 # Calibrations that a tiny random model would leave empty.
 HAND_MADE = {
@@ -101,7 +108,7 @@ def instances_of(axis: str, name: str) -> Iterator[Any]:
         except DeclarationError:
             continue  # an option that needs another one changed with it
         slow = () if "residual" in parameters else large
-        yield pytest.param(subject, (*exempt, *slow), shapes, id=f"{key}[{words}]")
+        yield pytest.param(subject, (*exempt, *slow), SHAPES_OF.get(key, shapes), id=f"{key}[{words}]")
 
 
 @cache
@@ -137,7 +144,9 @@ def artefact(name: str, geometry: Geometry) -> Artefact:
 @pytest.mark.parametrize(("subject", "exempt", "shapes"), instances())
 def test_every_strategy_passes(subject: Strategy, exempt: tuple[str, ...], shapes: Any) -> None:
     """The kit finds nothing wrong."""
-    check_strategy(subject, exempt=exempt, shapes=shapes, artefacts=artefact)
+    company = WITHIN.get(f"{subject.axis}.{subject.kind}")
+    within = mechanism(company) if company else None
+    check_strategy(subject, exempt=exempt, shapes=shapes, artefacts=artefact, within=within)
 
 
 @pytest.mark.parametrize("axis", REGISTRY_AXES)

@@ -101,6 +101,17 @@ def test_annealed_mean_inverts_the_closed_form() -> None:
     assert mean(schedule.simulate(2000, 1600)) == 436.0
 
 
+def test_annealed_auto_leaves_a_tenth() -> None:
+    """k=128, J=128, mean 512: c_lo=256, and of what c_hi has above it a tenth is left in the last round."""
+    rounds = Annealed(horizon=16384).schedule(Budget(512)).rounds[:128]  # type: ignore[attr-defined]
+    gamma = 0.1 ** (1 / 127)
+    highest = 256 + 191.5 * 128 * (1 - gamma) / (1 - gamma**128)
+
+    assert sum(rounds) == 128 * 447.5
+    assert abs(rounds[0] - highest) < 1
+    assert abs(rounds[-1] - (256 + (highest - 256) / 10)) < 1
+
+
 def test_geometric_vector() -> None:
     """kappa=16, rho=2, J=6, c=100: T=1008 steps, mean 273.8333, peak 100 + 512."""
     schedule = Geometric(kappa=16, rho=2.0, intervals=6).schedule(Budget(100, "nominal"))
@@ -147,7 +158,7 @@ def test_step_schedules_by_hand() -> None:
 def test_annealed_follows_the_real_curve(cadence: Annealed, tokens: int) -> None:
     """At every step of the horizon the row is less than a token from the curve with fractional sizes."""
     schedule = schedule_or_skip(cadence, Budget(tokens))
-    k, gamma = int(cadence.k), cadence.gamma
+    k, gamma = int(cadence.k), float(cadence.gamma)
     n = cadence.horizon // k
     lowest = min(max(cadence.floor * tokens, 1.0), tokens - (k + 1) / 2)
     highest = lowest + (tokens - lowest - (k + 1) / 2) * n * (1 - gamma) / (1 - gamma**n)
@@ -465,7 +476,7 @@ def test_geometric_names_what_is_feasible() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Annealed(gamma=1.0), "gamma must be above 0 and below 1, got gamma=1.0"),
+        (lambda: Annealed(gamma=1.0), "gamma must be above 0 and below 1 or 'auto', got gamma=1.0"),
         (lambda: Annealed(floor=0.0), "floor must be above 0 and at most 1, got floor=0.0"),
         (lambda: Annealed(k=0), "k must be at least 1 or 'auto', got k=0"),
         (lambda: Annealed(k=16, horizon=31), "horizon must be at least 32 decode steps .*got horizon=31, k=16"),

@@ -27,6 +27,7 @@ SPELLED = {20: "</", 21: "think", 22: ">", 23: "<end>", 30: "Wait", 31: "Final",
 NEWLINES = (10, 11)  # "\n" and ".\n"
 TAG, END, WAIT, CUE, STATE = (20, 21, 22), (23,), (30,), (31, 32), (40, 41)
 N_NEW, WIDEST, ROWS, CAPACITY = 30, 30, 3, 64
+TEN = Budget(10)
 
 
 class Words:
@@ -104,7 +105,7 @@ def uncut(decoding: Decoding) -> Mechanism:
 
 
 def engine(
-    mechanism: Mechanism, budget: Budget | None = Budget(10), *, rows: int = ROWS, n_new: int = N_NEW, **extra: object
+    mechanism: Mechanism, budget: Budget | None = TEN, *, rows: int = ROWS, n_new: int = N_NEW, **extra: object
 ) -> Engine:
     """Return an engine on the toy model, its capacity the same for all mechanisms."""
     loaded = extra.pop("loaded", None) or model()
@@ -115,17 +116,10 @@ def engine(
     )  # fmt: skip
 
 
-def run(
-    mechanism: Mechanism, *requests: Request, budget: Budget | None = Budget(10), **extra: object
-) -> list[Generation]:
+def run(mechanism: Mechanism, *requests: Request, budget: Budget | None = TEN, **extra: object) -> list[Generation]:
     """Return the generations of some requests, in their order."""
     done = {g.problem_id: g for g in engine(mechanism, budget, **extra).generate(requests)}  # type: ignore[arg-type]
     return [done[r.problem_id] for r in requests]
-
-
-def one(mechanism: Mechanism, script_name: str = "p0", **extra: object) -> Generation:
-    """Return the generation of one request."""
-    return run(mechanism, request(script_name), **extra)[0]  # type: ignore[arg-type]
 
 
 def everything(generation: Generation) -> Generation:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from designspace.slot_store import Room
 from families.representation.kivi import Kivi
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from tests.conftest import toy_model
+from tests.families.representation.drive import Driver, geometry_of, numbers
 
 
 def test_hand_vectors() -> None:
@@ -35,7 +37,7 @@ def test_error_is_at_most_half_a_step_and_requantising_changes_nothing(bits: int
     assert torch.equal(quantise(restored, bits).codes, coded.codes)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 8])
 def test_packing_round_trip(bits: int) -> None:
     """Bytes hold 8 / bits codes each."""
     codes = torch.randint(0, 2**bits, (3, 5, 16), dtype=torch.uint8)
@@ -51,3 +53,42 @@ def test_kivi_bytes_q1() -> None:
     store = Kivi().allocate(Room(geometry, 1, 1000, torch.float16, torch.device("cpu"), {}))
 
     assert store.held_bytes(torch.tensor([[[1000]]])).tolist() == [144_256]
+
+
+def test_eight_codes_of_three_bits_lie_in_three_bytes() -> None:
+    """The first code in the low bits: 1 + 2*8 + 7*64 + 5*512 + 0 + 3*2^15 + 4*2^18 + 6*2^21, in bytes from the lowest."""
+    packed = pack(torch.tensor([1, 2, 7, 5, 0, 3, 4, 6], dtype=torch.uint8), 3)
+    word = 1 + 2 * 8 + 7 * 64 + 5 * 512 + 3 * 2**15 + 4 * 2**18 + 6 * 2**21
+
+    assert packed.tolist() == [word % 256, word // 256 % 256, word // 65536]
+
+
+def test_an_absent_width_of_values_leaves_the_identity_as_it_was() -> None:
+    """Cells from before values could have their own width keep their names."""
+    assert Kivi().identity() == {"kind": "kivi", "version": 1, "bits": 2, "group": 32, "residual": 128}
+    assert Kivi(value_bits=4).identity() == {**Kivi().identity(), "value_bits": 4}
+
+
+def test_values_may_have_their_own_width() -> None:
+    """Keys read like those of a store with their bits, values like those of one with theirs; so do the bytes."""
+    keys, values = numbers(2, 2, 2, 21, 16), numbers(2, 2, 2, 21, 16, seed=1)
+    mixed, narrow, wide = (
+        Driver(config, geometry_of(), rows=2, dtype=torch.float16)
+        for config in (Kivi(2, 8, 8, value_bits=4), Kivi(2, 8, 8), Kivi(4, 8, 8))
+    )
+    for d in (mixed, narrow, wide):
+        d.load(keys[:, :, :, :13].half(), values[:, :, :, :13].half())
+        for position in range(13, 21):
+            d.append(keys[:, :, :, position].half(), values[:, :, :, position].half(), position)
+
+    assert torch.equal(mixed.read()[0], narrow.read()[0])
+    assert torch.equal(mixed.read()[1], wide.read()[1])
+    # Of 21 tokens, 16 keys and 13 values are in codes: 16 elements of b bits, and 4 bytes of scales for each 8.
+    per_head = 16 * (4 + 8) + 5 * 32 + 13 * (8 + 8) + 8 * 32
+    assert mixed.held_bytes() == [4 * per_head] * 2
+
+
+def test_an_odd_width_of_values_is_checked_against_the_head_dimension() -> None:
+    """Eight elements of one bit fill a byte, four do not."""
+    assert Kivi(bits=2, group=4, residual=4, value_bits=1).refusal(geometry_of(dim=4)) is not None
+    assert Kivi(bits=2, group=4, residual=4).refusal(geometry_of(dim=4)) is None

@@ -1,0 +1,159 @@
+"""Every strategy with every other: what composes, what is refused and why, and a sample that covers all pairs.
+
+`python -m designspace.testing.composition` runs a pairwise-covering sample on a bundled model with every invariant on;
+with `--all` it runs the complete product, a part of which `--part 3/16` picks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, cast
+
+import numpy as np
+
+from designspace.axes import AXES, Decoding, Mechanism, Strategy
+from designspace.errors import DesignspaceError
+from designspace.geometry import Geometry
+from designspace.models.calibration import load_artefact
+from designspace.models.loading import load_model
+from designspace.models.spec import ModelSpec
+from designspace.registry import kinds, strategy
+from designspace.schedule import Budget
+from designspace.testing.conformance import check_mechanism
+
+# Parameters that let a strategy do its work within a text of a few dozen tokens; any other strategy has its defaults.
+SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("scoring", "vatp"): {"sinks": 2},
+    ("representation", "kivi"): {"group": 16, "residual": 16},
+}
+
+Combination = tuple[Strategy, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """The cross product of some strategies, as indices into `strategies[axis]`.
+
+    legal: [n,5] int, one row per combination that is declared without a refusal. refused: how many combinations each reason
+    turned down; names in quotes are kept, so that equal reasons are counted together.
+    """
+
+    strategies: Mapping[str, Sequence[Strategy]]
+    legal: np.ndarray
+    refused: Counter[str]
+
+    @property
+    def n_combinations(self) -> int:
+        """How many combinations there are, refused ones included."""
+        return len(self.legal) + self.refused.total()
+
+    def combination(self, indices: Sequence[int]) -> Combination:
+        """Return the strategies of one row of `legal`."""
+        return tuple(self.strategies[axis][i] for axis, i in zip(AXES, indices, strict=True))
+
+
+def registered(overrides: Mapping[tuple[str, str], Mapping[str, Any]] = SHORT) -> dict[str, list[Strategy]]:
+    """Return one strategy of every registered kind, by axis; a decoding around a chooser is given one that samples."""
+    chooser = cast(Decoding, strategy("decoding", "sampling")())
+    found = {axis: [strategy(axis, kind)(**overrides.get((axis, kind), {})) for kind in kinds(axis)] for axis in AXES}
+    found["decoding"] = [cast(Decoding, decoding).completed(chooser) for decoding in found["decoding"]]
+    return found
+
+
+def budget_for(mechanism: Mechanism, tokens: int) -> Budget | None:
+    """Return a budget of this many tokens in the reading that the mechanism's cadence has: a mean, or a nominal one."""
+    if not mechanism.budget_applies:
+        return None
+    return Budget(tokens, "mean" if mechanism.cadence.bounded else "nominal")
+
+
+def declare(strategies: Mapping[str, Sequence[Strategy]], geometry: Geometry, tokens: int) -> Product:
+    """Declare every combination at a budget on a model's geometry."""
+    legal: list[tuple[int, ...]] = []
+    refused: Counter[str] = Counter()
+    for indices in product(*(range(len(strategies[axis])) for axis in AXES)):
+        chosen: dict[str, Any] = {axis: strategies[axis][i] for axis, i in zip(AXES, indices, strict=True)}
+        try:
+            mechanism = Mechanism(name="composed", **chosen)
+            reasons = mechanism.refusals_on(geometry)
+            mechanism.bind(budget_for(mechanism, tokens), geometry)
+        except DesignspaceError as error:
+            reasons = [str(error).splitlines()[0]]
+        if reasons:
+            refused[reasons[0].removeprefix("mechanism 'composed': ")] += 1
+        else:
+            legal.append(indices)
+    return Product(strategies, np.array(legal, dtype=np.int64).reshape(-1, len(AXES)), refused)
+
+
+def pairwise_sample(found: Product) -> np.ndarray:
+    """Return rows of `found.legal` in which every pair of strategies of different axes that can be legal occurs.
+
+    Greedy: each row is one that covers most pairs not covered yet, the first of them in the order of the product.
+    """
+    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
+    items = found.legal + starts[:-1]  # [n,5]: strategies numbered through all axes
+    pairs = [(a, b) for a in range(len(AXES)) for b in range(a + 1, len(AXES))]
+    codes = np.stack([items[:, a] * starts[-1] + items[:, b] for a, b in pairs], axis=1)  # [n,10]
+    uncovered = np.zeros(starts[-1] ** 2, dtype=bool)
+    uncovered[codes] = True
+    chosen = []
+    while uncovered.any():
+        best = int(uncovered[codes].sum(axis=1).argmax())
+        uncovered[codes[best]] = False
+        chosen.append(found.legal[best])
+    return np.array(chosen, dtype=np.int64).reshape(-1, len(AXES))
+
+
+def run(found: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
+    """Run combinations with every invariant on; yield each one's name, and what broke or None."""
+    loaded = load_model(spec)
+    artefacts: dict[str, Any] = {}
+    for indices in rows:
+        parts = found.combination(indices)
+        name = " + ".join(part.kind for part in parts)
+        chosen: dict[str, Any] = dict(zip(AXES, parts, strict=True))
+        mechanism = Mechanism(name=name, **chosen)
+        try:
+            for artefact in mechanism.needs().calibrations:
+                if artefact not in artefacts:
+                    artefacts[artefact] = load_artefact(spec, artefact)
+            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts)
+        except Exception as error:  # a broken combination must not hide the others
+            yield name, f"{type(error).__name__}: {error}"
+        else:
+            yield name, None
+
+
+def main() -> int:
+    """Declare the product, run a sample or all of it, print the counts; exit code 1 if anything broke."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pocket-llama", help="a bundled model")
+    parser.add_argument("--tokens", type=int, default=36, help="the budget")
+    parser.add_argument("--all", action="store_true", help="run every legal combination")
+    parser.add_argument("--part", default="1/1", help="run one part of them, e.g. 3/16")
+    options = parser.parse_args()
+    spec = ModelSpec.bundled(options.model)
+    found = declare(registered(), load_model(spec).geometry, options.tokens)
+    print(f"{found.n_combinations} combinations: {len(found.legal)} run, {found.refused.total()} are refused")
+    for reason, n in found.refused.most_common():
+        print(f"  {n:>7} {reason}")
+    part, parts = (int(number) for number in options.part.split("/"))
+    rows = (found.legal if options.all else pairwise_sample(found))[part - 1 :: parts]
+    started_s, n_broken = time.monotonic(), 0
+    for name, broken in run(found, rows, spec, options.tokens):
+        if broken is not None:
+            n_broken += 1
+            print(f"broken: {name}: {broken}", flush=True)
+    print(f"{len(rows)} combinations run in {time.monotonic() - started_s:.0f} s, {n_broken} broken")
+    return int(n_broken > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

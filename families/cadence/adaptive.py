@@ -1,0 +1,297 @@
+"""Cut when the text says so, and hold the mean budget by adjusting the size that is cut to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Cadence, Needs
+from designspace.control import StepSeen
+from designspace.errors import DeclarationError, InfeasibleBudget
+from designspace.schedule import Budget, IntOrTensor, Pacer, Schedule
+from designspace.trackers import Tracker
+from families.cadence.interval import after_event_size, check_interval, resolve_interval
+
+Trigger = Literal["entropy", "attention-shift", "newline"]
+_THRESHOLDS: dict[Trigger, float] = {"entropy": 0.5, "attention-shift": 0.2, "newline": 0.5}
+
+
+@dataclass(frozen=True)
+class AdaptiveSchedule(Schedule):
+    """Due between `k_min` and `slack` steps after the last event, at the first step whose signal asks for it.
+
+    Attributes:
+        k_min: fewest steps between events; `slack` is the most.
+        start: the first after-event size, before rounding.
+        set_point: the mean attended size that the controller holds by moving the after-event size within [low, high]; None:
+            no controller, every event cuts to `start`.
+        eta: how far the size moves at one event, per token that the running mean is off.
+        asks_below: does a signal ask by lying below `threshold`, or above? smoothing: weight of the past in its average.
+        prefill: also cut right after the prompt.
+    """
+
+    k_min: int
+    start: float
+    set_point: float | None
+    eta: float
+    threshold: float
+    asks_below: bool
+    smoothing: float
+    prefill: bool
+
+    @property
+    def steady_peak(self) -> int:
+        """The largest attended size between events: known, even where the mean depends on the text."""
+        return self.high + self.slack
+
+    def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
+        """Return whether a row has no room left. Its pacer, which alone sees the signal, cuts earlier."""
+        due: IntOrTensor = size >= self.high + self.slack
+        return due
+
+    def target(self, n_events: IntOrTensor) -> IntOrTensor:
+        """Return the size that the controller starts from."""
+        return n_events * 0 + _nearest(self.start)
+
+    def peak_bound(self, n_prompt: int, n_steps: int) -> int:
+        """Return the largest attended size; an uncut prompt grows until the first event."""
+        settled = self.high if self.prefill else max(self.high, n_prompt)
+        return min(settled + self.slack, n_prompt + n_steps)
+
+    def pacer(self) -> AdaptivePacer:
+        """Return a fresh account of one row."""
+        return AdaptivePacer(self)
+
+
+class AdaptivePacer(Pacer):
+    """One row: steps since its last event, its signal's average, and the controller's state.
+
+    A row that holds no more than the size it would be cut to has nothing to lose, so it is not due, whatever its signal
+    says. Until its first event its clock stands still that long: it starts when the row has grown to that size, so the
+    first interval has the length of any other. The running mean counts the steps after the first event.
+    """
+
+    def __init__(self, schedule: AdaptiveSchedule) -> None:
+        super().__init__(schedule)
+        self.plan = schedule
+        self.size = schedule.start
+        self.since = 0
+        self.attended, self.n_steps = 0, 0
+        self.average: float | None = None
+
+    def due(self, step: int, size: int, signal: float | None) -> bool:
+        """Return whether the row is cut now; to be asked once at every step."""
+        if step == 0:
+            return self.plan.prefill and size > self.target()
+        self._note(size, signal)
+        if size <= self.target():
+            self.since = self.since if self.n_events else 0
+            return False
+        return self.since >= (self.plan.k_min if self._asks() else self.plan.slack)
+
+    def _note(self, size: int, signal: float | None) -> None:
+        self.since += 1
+        if self.n_events:
+            self.attended, self.n_steps = self.attended + size, self.n_steps + 1
+        if signal is not None:
+            weight = 0.0 if self.average is None else self.plan.smoothing
+            self.average = weight * (self.average or 0.0) + (1 - weight) * signal
+
+    def _asks(self) -> bool:
+        if self.average is None:
+            return False
+        threshold = self.plan.threshold
+        return self.average < threshold if self.plan.asks_below else self.average > threshold
+
+    def target(self) -> int:
+        """Return the size to cut to now: the nearest integer, halves upwards."""
+        return _nearest(self._corrected())
+
+    def _corrected(self) -> float:
+        if self.plan.set_point is None or not self.n_steps:
+            return self.size
+        error = self.attended / self.n_steps - self.plan.set_point
+        return min(max(self.size - self.plan.eta * error, self.plan.low), self.plan.high)
+
+    def cut(self) -> None:
+        """Note that the row has been cut."""
+        self.size, self.since = self._corrected(), 0
+        self.n_events += 1
+
+
+def _nearest(size: float) -> int:
+    return floor(size + 0.5)
+
+
+@dataclass(frozen=True)
+class AttentionShift(Tracker):
+    """What attention of late was spread over (channel 0), and what it was after the last cut (channel 1).
+
+    Channel 0 is a running mean, over the first `window` queries of a text the plain one and then with weight 1/window for
+    the newest, of the group mean. A cut rescales it to a sum of 1 over what is kept and makes it the reference; later
+    tokens have 0 there. A text that has not been cut has no reference: zeros.
+    """
+
+    window: int
+
+    @property
+    def channels(self) -> int:
+        """Distribution now, and at the last cut."""
+        return 2
+
+    def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
+        """Take in one query."""
+        mean = weights.unflatten(1, (positions.shape[1], -1)).mean(dim=2)  # [B,H_kv,C]
+        share = 1.0 / (now + 1).clamp(1, self.window)[:, None, None]
+        recent, reference = state.unbind(dim=-1)
+        return torch.stack([recent + share * (mean - recent), reference], dim=-1)
+
+    def settle(self, state: Tensor) -> Tensor:
+        """Make the present distribution over the kept slots the reference."""
+        recent = state[..., 0]
+        total = recent.sum(dim=-1, keepdim=True)
+        scaled = recent / torch.where(total > 0, total, 1.0)
+        return torch.stack([scaled, scaled], dim=-1)
+
+
+@dataclass(frozen=True)
+class Adaptive(Cadence):
+    """Cut at a step that the text suggests, between k_min and k_max steps after the last cut.
+
+    "entropy": where the next token's entropy in nats, averaged exponentially, lies below `threshold`: the model is sure.
+    "attention-shift": where attention has moved away from where it was after the last cut by more than `threshold`: half the
+    L1 distance, mean over layers and KV heads; all that newer tokens receive counts as moved. Until a row has been cut
+    while decoding there is no reference, so that interval takes k_max steps. "newline": where the token just fed has `boundary` in it; one that
+    comes too soon is passed over. Without such a token in the vocabulary every interval takes k_max steps.
+
+    Intervals K of random length have the mean attended size c + 1/2 + E[K^2] / (2 E[K]), which depends on the text. For a
+    mean budget b a controller therefore moves c: at each event by -eta * (M - b), M the row's mean attended size since its
+    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, k the middle of k_min and k_max. A short text may
+    end before the mean is met: the triggers that come at k_min or k_max alone start 1/4 (k_max - k_min) off. Nominal: c = b
+    at all times. Peak: c = b - k_max. Neither has a controller, so neither has a known mean.
+
+    Attributes:
+        trigger: "entropy", "attention-shift" or "newline".
+        threshold: as above, or "auto": 0.5 nats, a shift of 0.2; none for "newline".
+        k_min, k_max: bounds of the interval in decode steps. "auto": k_max as the interval of `every-k`, k_min a quarter of
+            k_max.
+        longest: the upper bound for "auto".
+        c_min: the smallest after-event size under a mean budget, or "auto": b - k_max, at least 1. What scoring protects
+            must fit into it.
+        eta: gain of the controller; 0.2 finds the mean sooner where intervals are all short or all long.
+        smoothing: weight of the past in the average entropy.
+        window: queries that the distribution of attention is averaged over.
+        boundary: text that ends a step of reasoning.
+        prefill: also cut right after the prompt, when it is above the after-event size.
+    """
+
+    kind: ClassVar[str] = "adaptive"
+
+    trigger: Trigger = "entropy"
+    threshold: float | Literal["auto"] = "auto"
+    k_min: int | Literal["auto"] = "auto"
+    k_max: int | Literal["auto"] = "auto"
+    longest: int = 128
+    c_min: int | Literal["auto"] = "auto"
+    eta: float = 0.05
+    smoothing: float = 0.9
+    window: int = 16
+    boundary: str = "\n"
+    prefill: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if self.trigger not in _THRESHOLDS:
+            raise DeclarationError(f"trigger must be one of {', '.join(_THRESHOLDS)}, got trigger={self.trigger!r}")
+        check_interval("k_min", self.k_min, self.longest)
+        check_interval("k_max", self.k_max, self.longest)
+        if self.k_min != "auto" and self.k_max != "auto" and self.k_min > self.k_max:
+            raise DeclarationError(f"k_min must be at most k_max, got k_min={self.k_min}, k_max={self.k_max}")
+        if self.c_min != "auto" and self.c_min < 1:
+            raise DeclarationError(f"c_min must be at least 1 or 'auto', got c_min={self.c_min}")
+        if self.eta <= 0:
+            raise DeclarationError(f"eta must be above 0, got eta={self.eta}")
+        if not 0 <= self.smoothing < 1:
+            raise DeclarationError(f"smoothing must be at least 0 and below 1, got smoothing={self.smoothing}")
+        if self.window < 1:
+            raise DeclarationError(f"window must be at least 1, got window={self.window}")
+        if not self.boundary:
+            raise DeclarationError("boundary must be a text of at least one character, got boundary=''")
+        self._check_threshold()
+
+    def _check_threshold(self) -> None:
+        if self.threshold == "auto":
+            return
+        if self.trigger == "newline":
+            raise DeclarationError(f"trigger 'newline' has no threshold, got threshold={self.threshold}")
+        if self.threshold <= 0 or (self.trigger == "attention-shift" and self.threshold >= 1):
+            what = "above 0" if self.trigger == "entropy" else "above 0 and below 1"
+            raise DeclarationError(f"threshold of {self.trigger!r} must be {what}, got threshold={self.threshold}")
+
+    def needs(self) -> Needs:
+        """Return the distribution of attention, where the trigger goes by it."""
+        return Needs(trackers=(self._tracker,)) if self.trigger == "attention-shift" else Needs()
+
+    def schedule(self, budget: Budget) -> AdaptiveSchedule:
+        """Return the schedule.
+
+        Raises:
+            InfeasibleBudget: k_max leaves no room in the budget, k_min lies above k_max, or c_min too high for the mean.
+        """
+        k_max = resolve_interval(self.k_max, self.longest, budget)
+        lowest = after_event_size(self.kind, "k_max", k_max, budget)
+        k_min = max(1, k_max // 4) if self.k_min == "auto" else self.k_min
+        if k_min > k_max:
+            raise self._refusal(f"k_min={k_min}", budget, f"the largest feasible k_min is {k_max}")
+        low, high, start, held = int(lowest), int(lowest), lowest, None
+        if budget.of == "mean":
+            low, high, held = self._smallest(budget, k_max, lowest), budget.tokens - 1, float(budget.tokens)
+            start = min(max(budget.tokens - ((k_min + k_max) / 2 + 1) / 2, low), high)
+        return AdaptiveSchedule(
+            low=low,
+            high=high,
+            slack=k_max,
+            steady_mean=held,
+            k_min=k_min,
+            start=start,
+            set_point=held,
+            eta=self.eta,
+            threshold=_THRESHOLDS[self.trigger] if self.threshold == "auto" else self.threshold,
+            asks_below=self.trigger == "entropy",
+            smoothing=self.smoothing if self.trigger == "entropy" else 0.0,
+            prefill=self.prefill,
+        )
+
+    def _smallest(self, budget: Budget, k_max: int, lowest: float) -> int:
+        """Return c_min, which must allow for intervals of k_max steps throughout: `lowest` is the size they need."""
+        if self.c_min == "auto":
+            return max(1, budget.tokens - k_max)
+        if self.c_min > lowest:
+            raise self._refusal(f"c_min={self.c_min}", budget, f"the largest feasible c_min is {int(lowest)}")
+        return self.c_min
+
+    def _refusal(self, what: str, budget: Budget, hint: str) -> InfeasibleBudget:
+        return InfeasibleBudget(
+            f"cadence {self.kind!r} with {what} cannot hold a {budget.of} of {budget.tokens} tokens: {hint}"
+        )
+
+    def signal(self, seen: StepSeen) -> Tensor:
+        """Return the trigger's number for each row, [B] float32."""
+        if self.trigger == "entropy":
+            return torch.special.entr(torch.softmax(seen.logits.float(), dim=-1)).sum(dim=-1)
+        if self.trigger == "newline":
+            ids = sorted(seen.text.ids_with(self.boundary))
+            return torch.isin(seen.tokens, torch.tensor(ids, dtype=torch.long, device=seen.tokens.device)).float()
+        recent, reference = seen.observed.tracked[self._tracker].unbind(dim=-1)  # [L,B,H_kv,C]
+        held = seen.positions >= 0
+        moved = (recent - reference).abs().masked_fill(~held, 0.0).sum(dim=-1) / 2
+        known = reference.masked_fill(~held, 0.0).sum(dim=-1) > 0
+        return moved.masked_fill(~known, 0.0).mean(dim=(0, 2))
+
+    @property
+    def _tracker(self) -> AttentionShift:
+        return AttentionShift(self.window)

@@ -1,0 +1,282 @@
+"""QAQ: as many bits for each token as the attention it gets, and the queries that look at it, ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Representation
+from designspace.errors import DeclarationError, InvariantViolation
+from designspace.geometry import Geometry
+from designspace.slot_store import Held, Room, SlotStore
+from designspace.trackers import Tracker
+from designspace.view import Observed
+from families.representation.token_slots import get, moved, position_at, put
+
+
+@dataclass(frozen=True)
+class RecentMaximum(Tracker):
+    """The attention that a slot got from each of the last `rows` queries, the largest of a KV head's group; newest last."""
+
+    rows: int
+
+    @property
+    def channels(self) -> int:
+        """One number per query."""
+        return self.rows
+
+    def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
+        """Drop the oldest query's number and take in the newest's."""
+        newest = weights.unflatten(1, (state.shape[1], -1)).amax(dim=2)
+        return torch.cat([state[..., 1:], newest[..., None]], dim=-1)
+
+
+@dataclass(frozen=True)
+class QAQ(Representation):
+    """Uniform codes of post-RoPE keys and values, of a width per token and KV head [dong2024qaq].
+
+    With N tokens held, a the largest attention that a token got from the last `window` queries and q the largest norm of
+    those queries (both over a KV head's group), the errors allowed in values and keys, and the bits for a range r, are
+
+        e_V = sqrt(12 / N) epsilon / a      e_K = sqrt(12 / q * ln(N^3 epsilon^2 / (N - 1) + 1))
+        bits = ceil(log2(r / (2 e) + 1)), within [min_bits, max_bits]
+
+    as in the released code; its derivation suggests the square of q. The newest window - 1 tokens have max_bits. A token is
+    coded anew, from its decoded form, when it leaves them, and by an event; it never gets more bits than it had, which would
+    buy nothing back (the published method keeps the originals elsewhere; we hold nothing that is not counted).
+
+    **Packing of mixed widths is hypothetical**: the tensors hold a code per byte. Counted are, per token, head and tensor,
+    ceil(bits D / 8) bytes of codes, scale and minimum in the model's type, one byte that says the width, and for each outlier
+    its value and two bytes of index (the released code leaves the index out). The tracker's 4 `window` bytes per token and
+    head are counted among the auxiliary state.
+
+    Attributes:
+        epsilon: the output error to allow; the authors search it per model.
+        window: queries looked back on, and one more than the newest tokens at full width.
+        min_bits, max_bits: limits of the width, within 1 … 8. outliers: fraction of a token's elements that are kept exactly,
+            half of them its smallest and half its largest, rounded up; 0 for none.
+    """
+
+    kind: ClassVar[str] = "qaq"
+    citation: ClassVar[str | None] = "dong2024qaq"
+    bytes_depend_on_data: ClassVar[bool] = True
+
+    epsilon: float = 0.1
+    window: int = 5
+    min_bits: int = 1
+    max_bits: int = 8
+    outliers: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the parameters."""
+        if not self.epsilon > 0:
+            raise DeclarationError(f"epsilon must be above 0, got epsilon={self.epsilon}")
+        if self.window < 2:
+            raise DeclarationError(f"window must be at least 2, got window={self.window}")
+        if not 1 <= self.min_bits <= self.max_bits <= 8:
+            raise DeclarationError(
+                f"1 <= min_bits <= max_bits <= 8 must hold, got min_bits={self.min_bits}, max_bits={self.max_bits}"
+            )
+        if not 0 <= self.outliers < 1:
+            raise DeclarationError(f"outliers must be within [0, 1), got outliers={self.outliers}")
+
+    @property
+    def tracker(self) -> RecentMaximum:
+        """What remembers the attention."""
+        return RecentMaximum(self.window)
+
+    def needs(self) -> Needs:
+        """Return the last queries and their attention."""
+        return Needs(queries=self.window, trackers=(self.tracker,))
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Refuse to keep more outliers than would leave two elements."""
+        if 2 * self.n_outliers(geometry.head_dim) > geometry.head_dim - 2:
+            return f"qaq keeps outliers={self.outliers} of head_dim={geometry.head_dim} apart, which leaves nothing to code"
+        return None
+
+    def n_outliers(self, dim: int) -> int:
+        """Return the outliers on each side of a token."""
+        return math.ceil(self.outliers * dim / 2)
+
+    def allocate(self, room: Room) -> SlotStore:
+        """Return an empty store."""
+        return QAQStore(self, room)
+
+    def value_bits(self, width: Tensor, attention: Tensor, n_tokens: Tensor) -> Tensor:
+        """Return the bits of values whose elements span `width`; all float32 and of shapes that broadcast."""
+        allowed = torch.sqrt(12 / n_tokens) * self.epsilon / attention.clamp(min=torch.finfo(torch.float32).tiny)
+        return self._bits(width, allowed)
+
+    def key_bits(self, width: Tensor, query_norm: Tensor, n_tokens: Tensor) -> Tensor:
+        """Return the bits of keys whose elements span `width`; a lone token counts as two."""
+        n_tokens = n_tokens.clamp(min=2)
+        spread = torch.log1p(n_tokens**3 * self.epsilon**2 / (n_tokens - 1))
+        return self._bits(width, torch.sqrt(12 / query_norm.clamp(min=torch.finfo(torch.float32).tiny) * spread))
+
+    def _bits(self, width: Tensor, allowed: Tensor) -> Tensor:
+        bits = torch.ceil(torch.log2(width / (2 * allowed) + 1))
+        return bits.clamp(self.min_bits, self.max_bits).to(torch.uint8)
+
+
+class Coded(NamedTuple):
+    """Uniform codes. codes: [...,D] uint8; bits: [...] uint8; scale, minimum: [...]; outliers, places: [...,2h]."""
+
+    codes: Tensor
+    bits: Tensor
+    scale: Tensor
+    minimum: Tensor
+    outliers: Tensor
+    places: Tensor
+
+    def decoded(self) -> Tensor:
+        """Return the elements [...,D] in the scale's type."""
+        x = self.codes.float() * self.scale.float()[..., None] + self.minimum.float()[..., None]
+        return x.to(self.scale.dtype).scatter(-1, self.places.long(), self.outliers)
+
+
+def span(x: Tensor, n_outliers: int) -> Tensor:
+    """Return the range [...] float32 of x [...,D] without the `n_outliers` smallest and largest elements."""
+    ordered = x.float().sort(dim=-1).values
+    return ordered[..., x.shape[-1] - 1 - n_outliers] - ordered[..., n_outliers]
+
+
+def encode(x: Tensor, bits: Tensor, n_outliers: int) -> Coded:
+    """Code x [...,D] with `bits` [...] per token; rounding is half to even, a constant token gets scale 1."""
+    order = x.argsort(dim=-1, stable=True)
+    last = x.shape[-1] - n_outliers
+    places = torch.cat([order[..., :n_outliers], order[..., last:]], dim=-1)
+    low, high = (x.gather(-1, order[..., at : at + 1])[..., 0] for at in (n_outliers, last - 1))
+    levels = 2.0 ** bits.float() - 1
+    scale = ((high.float() - low.float()) / levels).to(x.dtype)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    steps = ((x.float() - low.float()[..., None]) / scale.float()[..., None]).round()
+    codes = torch.minimum(steps.clamp(min=0), levels[..., None]).to(torch.uint8)
+    return Coded(codes, bits, scale, low, x.gather(-1, places), places.to(torch.int16))
+
+
+class QAQStore(SlotStore):
+    """Per slot of keys and of values what `Coded` names, with [L,B,H,C] in front; positions: [L,B,H,C] int32.
+
+    positions is a copy of what the cache counts already.
+    """
+
+    def __init__(self, config: QAQ, room: Room) -> None:
+        geometry = room.geometry
+        self.config, self.dim = config, geometry.head_dim
+        self.n_outliers = config.n_outliers(self.dim)
+        shape = (geometry.n_layers, room.rows, geometry.n_kv_heads, room.capacity)
+
+        def new(*extra: int, kind: torch.dtype = room.dtype, fill: int = 0) -> Tensor:
+            return torch.full((*shape, *extra), fill, dtype=kind, device=room.device)
+
+        self.positions = new(kind=torch.int32, fill=-1)
+        self.key_codes, self.value_codes = (new(self.dim, kind=torch.uint8) for _ in range(2))
+        self.key_bits, self.value_bits = (new(kind=torch.uint8, fill=1) for _ in range(2))
+        self.key_scale, self.key_minimum, self.value_scale, self.value_minimum = (new() for _ in range(4))
+        self.key_outliers, self.value_outliers = (new(2 * self.n_outliers) for _ in range(2))
+        self.key_places, self.value_places = (new(2 * self.n_outliers, kind=torch.int16) for _ in range(2))
+
+    def _keys(self) -> Coded:
+        return Coded(
+            self.key_codes, self.key_bits, self.key_scale, self.key_minimum, self.key_outliers, self.key_places
+        )
+
+    def _values(self) -> Coded:
+        return Coded(
+            self.value_codes, self.value_bits, self.value_scale, self.value_minimum, self.value_outliers,
+            self.value_places,
+        )  # fmt: skip
+
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Code one token per (row, head) at full width, and anew the one that leaves the newest."""
+        self._settle(layer, slot, held)
+        put(self.positions[layer], slot, position_at(held.positions, slot))
+        full = torch.full_like(slot, self.config.max_bits, dtype=torch.uint8)
+        for store, x in ((self._keys(), keys), (self._values(), values)):
+            self._put(store, layer, slot, encode(x, full, self.n_outliers))
+
+    def _put(self, store: Coded, layer: int, slot: Tensor, coded: Coded) -> None:
+        for tensor, new in zip(store, coded, strict=True):
+            put(tensor[layer], slot, new)
+
+    def _settle(self, layer: int, slot: Tensor, held: Held) -> None:
+        """Give the token that is window - 1 slots behind `slot` [B,H] the bits that it needs."""
+        leaving = slot - (self.config.window - 1)
+        is_there, leaving = leaving >= 0, leaving.clamp(min=0)
+        # The newest place of the window waits for the query of this very step.
+        norm = _query_norm(held.observed, slot.shape[1], slice(-1))
+        attention = get(held.observed.tracked[self.config.tracker], leaving).amax(dim=-1)
+        n_tokens = slot.float() + 1
+        before = [Coded(*(get(x[layer], leaving) for x in store)) for store in (self._keys(), self._values())]
+        for store, old, asked in zip(
+            (self._keys(), self._values()), before, self._asked(before, norm, attention, n_tokens), strict=True
+        ):
+            bits = torch.where(is_there, torch.minimum(asked, old.bits), old.bits)
+            new = encode(old.decoded(), bits, self.n_outliers)
+            kept = (torch.where(_like(is_there, a), a, b) for a, b in zip(new, old, strict=True))
+            self._put(store, layer, leaving, Coded(*kept))
+
+    def _asked(self, tokens: list[Coded], norm: Tensor, attention: Tensor, n_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = (span(x.decoded(), self.n_outliers) for x in tokens)
+        return self.config.key_bits(keys, norm, n_tokens), self.config.value_bits(values, attention, n_tokens)
+
+    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+        """Return one layer, decoded."""
+        keys, values = (Coded(*(x[layer] for x in store)).decoded() for store in (self._keys(), self._values()))
+        return keys, values
+
+    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+        """Return some rows of all layers."""
+        keys, values = (Coded(*(x[:, rows] for x in store)).decoded() for store in (self._keys(), self._values()))
+        return keys, values
+
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+        """Code whole rows anew, keys and values [L,E,H,C,D]."""
+        positions, counts = held.positions.long(), held.counts.long()[..., None]
+        slot = torch.arange(keys.shape[3], device=keys.device)
+        is_newest = slot >= counts - (self.config.window - 1)
+        norm = _query_norm(held.observed, keys.shape[2], slice(None))[..., None]
+        attention = held.observed.tracked[self.config.tracker].amax(dim=-1)
+        asked = (
+            self.config.key_bits(span(keys, self.n_outliers), norm, counts.float()),
+            self.config.value_bits(span(values, self.n_outliers), attention, counts.clamp(min=1).float()),
+        )
+        before = self.read_rows(rows, held)
+        for store, x, bits, read in zip((self._keys(), self._values()), (keys, values), asked, before, strict=True):
+            index, was_here = moved(self.positions[:, rows], positions, read, x)
+            most = torch.where(was_here, store.bits[:, rows].gather(-1, index), self.config.max_bits)
+            bits = torch.where(is_newest, most, torch.minimum(bits, most))
+            for tensor, new in zip(store, encode(x, bits, self.n_outliers), strict=True):
+                tensor[:, rows] = new
+        self.positions[:, rows] = positions.to(torch.int32)
+
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return what the filled slots' codes would take if packed, with all that is needed to read them."""
+        filled = torch.arange(self.positions.shape[-1], device=counts.device) < counts.long()[..., None]
+        itemsize = self.key_scale.element_size()
+        fixed = 2 * itemsize + 1 + 2 * self.n_outliers * (itemsize + 2)
+        per_slot = sum(fixed + (bits.long() * self.dim + 7) // 8 for bits in (self.key_bits, self.value_bits))
+        return (filled * per_slot).sum(dim=(0, 2, 3))
+
+    def allocated_bytes(self) -> int:
+        """Return the size of all tensors."""
+        return sum(tensor.nbytes for tensor in vars(self).values() if isinstance(tensor, Tensor))
+
+
+def _query_norm(observed: Observed, n_heads: int, of_window: slice) -> Tensor:
+    """Return the largest norm of a KV head's recent queries, [...,H_kv], from queries [...,H_q,w,D]; 0 where none was seen."""
+    if observed.queries is None or observed.query_positions is None:
+        raise InvariantViolation("a qaq store needs the queries that the representation declared")
+    queries, seen = observed.queries[..., of_window, :], observed.query_positions[:, of_window] >= 0
+    norms = queries.float().norm(dim=-1) * seen[:, None]  # [...,H_q,w]
+    return norms.amax(dim=-1).unflatten(-1, (n_heads, -1)).amax(dim=-1)
+
+
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    """Return a mask [B,H] with as many dimensions as x [B,H,...]."""
+    return mask.reshape(*mask.shape, *([1] * (x.dim() - mask.dim())))
