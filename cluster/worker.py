@@ -10,6 +10,7 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID, Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
+from designspace.voting import sample_requests
 from sweeps.expand import Cell
 from sweeps.fields import GenerationSpec
 from sweeps.identity import calibrations_needed
@@ -104,24 +106,31 @@ class Worker:
         problems = {problem.problem_id: problem for problem in _problems(cell)}
         engine = self._engine_for(cell)
         prompts = self._encoded(engine.loaded, cell)
-        requests = [
-            Request(
-                name,
-                prompts[name],
-                stream_key(cell.root_seed, name, cell.replicate),
-                max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
+        requests = {
+            name: sample_requests(
+                Request(
+                    name,
+                    prompts[name],
+                    stream_key(cell.root_seed, name, cell.replicate),
+                    max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
+                ),
+                engine.decoding.samples,
             )
             for name in shard.problem_ids
-        ]
+        }
         started_at, started_s = datetime.now(UTC), time.perf_counter()
         try:
-            made = {generation.problem_id: generation for generation in engine.generate(requests)}
+            found = {generation.problem_id: generation for generation in engine.generate(chain(*requests.values()))}
         except BaseException:
             self._engine = None  # a half-run engine may hold rows
             raise
         facts = RunFacts(
             self.study, attempt, self.name, code_id(), started_at, shard_wall_s=time.perf_counter() - started_s
         )
+        made = {}
+        for name, asked in requests.items():
+            samples = [found[request.problem_id] for request in asked]
+            made[name] = engine.decoding.combine(name, samples, [engine.loaded.decode(g.token_ids) for g in samples])
         texts = {name: engine.loaded.decode(made[name].token_ids) for name in shard.problem_ids}
         rows = [sample_row(shard, problems[name], made[name], texts[name], facts) for name in shard.problem_ids]
         self.store.commit(cell.cell_id, shard.shard_id, cell.identity, rows)

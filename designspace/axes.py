@@ -20,9 +20,10 @@ from designspace.errors import DeclarationError
 from designspace.schedule import Budget, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from designspace.control import Controller, StepSeen, TextCodec
+    from designspace.engine import Generation
     from designspace.geometry import Geometry
     from designspace.models.calibration import Artefact
     from designspace.slot_store import Room, SlotStore
@@ -270,6 +271,11 @@ class Decoding(Strategy):
     def sample_budget(self, budget: Budget) -> Budget:
         """Return what one of `samples` generations may hold."""
         return budget
+
+    def combine(self, problem_id: str, generations: Sequence[Generation], texts: Sequence[str]) -> Generation:
+        """Return the one generation that stands for all `samples` of a problem, with what all of them cost."""
+        (only,) = generations
+        return only
 
     def draws(self, max_new_tokens: int) -> int:
         """Return the most random numbers that one generation may use."""

@@ -35,17 +35,18 @@ def compress(mechanism: Mechanism, view: View) -> Kept:
     Raises:
         InvariantViolation: a strategy returned NaN, a wrong shape, a wrong total, or dropped a protected token.
     """
-    scores = mechanism.scoring.score(view)
-    _check_scores(f"scoring {mechanism.scoring.kind!r}", view, scores)
-    scores = mechanism.head_routing.adapt(view, scores)
-    _check_scores(f"head routing {mechanism.head_routing.kind!r}", view, scores)
-    shares = mechanism.head_routing.allocate(view, scores, view.target)
-    shares = cap_shares(shares, view.counts)
+    scoring, routing, representation = mechanism.scoring, mechanism.head_routing, mechanism.representation
+    scores = scoring.score(view.narrowed(scoring.needs()))
+    _check_scores(f"scoring {scoring.kind!r}", view, scores)
+    for_routing = view.narrowed(routing.needs())
+    scores = routing.adapt(for_routing, scores)
+    _check_scores(f"head routing {routing.kind!r}", view, scores)
+    shares = cap_shares(routing.allocate(for_routing, scores, view.target), view.counts)
     _check_shares(mechanism, view, shares, view.target)
-    keep = mechanism.scoring.selector.select(view, scores, shares)
-    _check_kept(f"selector {mechanism.scoring.selector.kind!r}", view, shares, keep)
-    folded = mechanism.representation.fold(view, scores, shares, keep)
-    _check_kept(f"representation {mechanism.representation.kind!r}", view, shares, folded.keep)
+    keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
+    _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
+    folded = representation.fold(view.narrowed(representation.needs()), scores, shares, keep)
+    _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
     return Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
 
 

@@ -31,7 +31,7 @@ from designspace.schedule import Budget, Pacer
 from designspace.slots import Prompt, RowSnapshot, SlotCache
 from designspace.view import Setting, View
 
-ENGINE_VERSION = 1  # raised when the same declaration may give other tokens; part of a cell's identity
+ENGINE_VERSION = 2  # raised when the same declaration may give other tokens; part of a cell's identity
 _BUCKET = 16  # prompts are padded to a multiple of this
 _EVENT_ROWS = 16  # rows per event chunk where rows fall due at different steps
 
@@ -173,7 +173,8 @@ class Engine:
             output_projection=None if projection is None else self.cache.geometry.held(projection),
         )
         self.ledger = Ledger(self.cache)
-        self.decoding.controller(loaded)  # a tag that the tokenizer cannot write is refused now, not at the first problem
+        # A tag that the tokenizer cannot write is refused now, not at the first problem.
+        self.decoding.controller(loaded)
         self._in_flight: dict[int, _Row] = {}
 
     def _cache_owners(self) -> tuple[int, ...] | None:
@@ -355,7 +356,7 @@ class Engine:
             self._event(due[start : start + self.event_rows])
 
     def _signals(self, tokens: Tensor, logits: Tensor) -> list[float] | None:
-        observed = self.cache.observers.rows(slice(None))
+        observed = self.cache.observers.rows(slice(None)).narrowed(self.mechanism.cadence.needs())
         signal = self.mechanism.cadence.signal(StepSeen(tokens, logits, observed, self.cache.positions, self.loaded))
         return None if signal is None else [float(number) for number in signal.tolist()]
 

@@ -75,6 +75,7 @@ class SlotCache:
         owning = [layer for layer, owner in enumerate(self.owners) if layer == owner]
         self.cache_of = tuple(owning.index(owner) for owner in self.owners)
         self.rows, self.capacity, self.width = rows, capacity, width
+        self._store_needs = representation.needs()
         self.store = representation.allocate(Room(geometry, rows, capacity, dtype, device, artefacts or {}))
         shape = (geometry.n_layers, rows, geometry.n_kv_heads)
         self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
@@ -170,7 +171,7 @@ class SlotCache:
         """Return what an event that cuts rows [E] to `target` [E] may look at."""
         counts, positions = self.counts[:, rows], self.positions[:, rows].long()
         observed = self.observers.rows(rows)
-        keys, values = self.store.read_rows(rows, Held(counts, positions, observed))
+        keys, values = self.store.read_rows(rows, Held(counts, positions, observed.narrowed(self._store_needs)))
         return View(
             setting=setting,
             keys=keys,
@@ -226,7 +227,8 @@ class SlotCache:
         return {name: value for name, value in named.items() if value is not None}
 
     def _held(self, index: int) -> Held:
-        return Held(self.counts[index], self.positions[index], self.observers.layer(index))
+        observed = self.observers.layer(index).narrowed(self._store_needs)
+        return Held(self.counts[index], self.positions[index], observed)
 
     def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:
         """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
@@ -244,7 +246,7 @@ class SlotCache:
     ) -> None:
         """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
         packed = positions.gather(-1, order).masked_fill(~filled, -1)
-        held = Held(kept.counts, packed, observed)
+        held = Held(kept.counts, packed, observed.narrowed(self._store_needs))
         self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
         self.positions[:, rows] = packed.to(torch.int32)
         self.counts[:, rows] = kept.counts.to(torch.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
 
 if TYPE_CHECKING:
+    from designspace.axes import Needs
     from designspace.models.calibration import Artefact
     from designspace.trackers import Tracker
 
@@ -34,6 +36,19 @@ class Observed:
     last: Tensor | None = None
     tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
     layer_cosine: Tensor | None = None
+
+
+    def narrowed(self, needs: Needs) -> Observed:
+        """Return only what `needs` declares: another strategy of the mechanism may have asked for more, or a longer window."""
+        window = needs.queries
+        return Observed(
+            self.queries[..., -window:, :] if window and self.queries is not None else None,
+            self.query_positions[..., -window:] if window and self.query_positions is not None else None,
+            self.accumulated if needs.accumulated else None,
+            self.last if needs.last else None,
+            {tracker: self.tracked[tracker] for tracker in needs.trackers if tracker in self.tracked},
+            self.layer_cosine if needs.layer_cosine else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,12 @@ class View:
     def n_protected(self) -> int:
         """The most tokens per head that protection can claim, pins apart."""
         return self.sinks + self.recent
+
+    def narrowed(self, needs: Needs) -> View:
+        """Return this view with what `needs` declares and nothing else observed."""
+        shown = copy(self)
+        shown.observed = self.observed.narrowed(needs)
+        return shown
 
     def tracked(self, tracker: Tracker) -> Tensor:
         """Return what a tracker holds, [L,E,H_kv,C,channels]."""

@@ -72,7 +72,11 @@ def build_mechanism(data: Any, path: DataPath, decoding: Decoding, problems: Pro
     """Return the mechanism that one entry (not a grid) declares, or note every problem with it and return None."""
     if isinstance(data, str):
         found = _from_catalogue(data, path, problems)
-        return None if found is None else Declared(_with_decoding(found, decoding), path)
+        try:
+            return None if found is None else Declared(_with_decoding(found, decoding), path)
+        except DeclarationError as error:
+            problems.add_error(path, error)
+            return None
     if not isinstance(data, dict):
         problems.add(path, f"must be a catalogue name or a mapping, got {shown(data)}")
         return None

@@ -58,9 +58,9 @@ class AdaptiveSchedule(Schedule):
         return n_events * 0 + _nearest(self.start)
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
-        """Return the largest attended size; an uncut prompt grows until the first event."""
-        settled = self.high if self.prefill else max(self.high, n_prompt)
-        return min(settled + self.slack, n_prompt + n_steps)
+        """Return the largest attended size; an uncut prompt is attended with the first new token."""
+        settled = self.high + self.slack
+        return min(settled if self.prefill else max(settled, n_prompt + 1), n_prompt + n_steps)
 
     def pacer(self) -> AdaptivePacer:
         """Return a fresh account of one row."""
@@ -71,8 +71,8 @@ class AdaptivePacer(Pacer):
     """One row: steps since its last event, its signal's average, and the controller's state.
 
     A row that holds no more than the size it would be cut to has nothing to lose, so it is not due, whatever its signal
-    says. Until its first event its clock stands still that long: it starts when the row has grown to that size, so the
-    first interval has the length of any other. The running mean counts the steps after the first event.
+    says. Until its first event, what it holds above that size stands for the steps since the last one, so that the first
+    interval has the length of any other. The running mean counts the steps after the first event.
     """
 
     def __init__(self, schedule: AdaptiveSchedule) -> None:
@@ -88,10 +88,10 @@ class AdaptivePacer(Pacer):
         if step == 0:
             return self.plan.prefill and size > self.target()
         self._note(size, signal)
-        if size <= self.target():
-            self.since = self.since if self.n_events else 0
-            return False
-        return self.since >= (self.plan.k_min if self._asks() else self.plan.slack)
+        excess = size - self.target()
+        if self.n_events == 0:
+            self.since = max(excess, 0)
+        return excess > 0 and self.since >= (self.plan.k_min if self._asks() else self.plan.slack)
 
     def _note(self, size: int, signal: float | None) -> None:
         self.since += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from designspace.engine import Generation
 from designspace.errors import DeclarationError, InfeasibleBudget
 from designspace.schedule import Budget
-from designspace.voting import Matched
+from designspace.voting import Matched, canonical_answer, combine
 from families.decoding.wrapping import Wrapping, is_greedy
 
 
@@ -56,3 +58,7 @@ class SelfConsistency(Wrapping):
         if budget.tokens < self.samples:
             raise InfeasibleBudget(f"{self.samples} samples cannot share a budget of {budget} tokens")
         return replace(budget, tokens=budget.tokens // self.samples)
+
+    def combine(self, problem_id: str, generations: Sequence[Generation], texts: Sequence[str]) -> Generation:
+        """Return the sample whose answer wins the vote, with the account of all."""
+        return combine(problem_id, generations, [canonical_answer(text) for text in texts], self.matched)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from designspace.axes import Selector
+from designspace.axes import Needs, Selector
 from designspace.by_position import gather_heads
 from designspace.compress import compress
 from designspace.errors import InvariantViolation
@@ -153,3 +153,33 @@ def test_random_numbers_are_hashes_of_what_they_are_for() -> None:
     assert float(numbers.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(numbers.min()) >= 0 and float(numbers.max()) < 1
     assert numbers.unique().numel() > 19_900
+
+
+@dataclass(frozen=True)
+class Watching(Uniform):
+    """A routing that wants a longer window of queries than the scoring beside it."""
+
+    kind = "watching"
+
+    def needs(self) -> Needs:
+        """Return a long window."""
+        return Needs(queries=12)
+
+
+@pytest.mark.parametrize("name", ["snapkv", "r-kv", "expected-attention", "critical-kv"])
+def test_a_strategy_sees_no_more_than_it_declared(name: str) -> None:
+    """Another axis asking for a longer window changes no score."""
+    generator = torch.Generator().manual_seed(0)
+    keys, queries = torch.randn(2, 1, 2, 30, 8, generator=generator), torch.randn(2, 1, 4, 80, 8, generator=generator)
+    plain = mechanism(name)
+    scoring = plain.scoring
+    views = [
+        view_of(
+            keys, queries=queries[:, :, :, -window:], recent=scoring.recent, sinks=scoring.sinks, target=16,
+            output_projection=torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(1)),
+        )
+        for window in (scoring.needs().queries, 80)
+    ]  # fmt: skip
+    kept = [compress(plain.override("other", head_routing=Watching()), shown) for shown in views]
+
+    assert torch.equal(kept[0].order, kept[1].order)

@@ -32,7 +32,7 @@ class Seen:
 class Moment:
     """The cache after one step. log: by (layer, row, head) and position, every query that saw a token still held.
 
-    cut: whether an event came last. at_cut: the log's lengths right after the last event.
+    cut: whether an event came last. state: what the tracker holds, [L,B,H_kv,C,channels].
     """
 
     view: View

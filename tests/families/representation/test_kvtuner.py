@@ -176,7 +176,7 @@ def test_refusals() -> None:
     """Both, neither enough, odd widths, wrong models."""
     with pytest.raises(DeclarationError, match="give pairs or mean_bits, not both"):
         KVTuner(pairs=((8, 8),), mean_bits=4.0)
-    with pytest.raises(DeclarationError, match="mean_bits must be at least the smallest mean of choices, 2.0"):
+    with pytest.raises(DeclarationError, match=r"mean_bits must be at least the smallest mean of choices, 2\.0"):
         KVTuner(mean_bits=1.5)
     with pytest.raises(DeclarationError, match="pairs must be pairs"):
         KVTuner(pairs=((3, 4),))  # type: ignore[arg-type]

@@ -26,9 +26,7 @@ from tests.families.attention_history import Seen, moments
 def at(time: int, last: list[int], longest: list[int], threshold: float = 5e-4) -> View:
     """A view after the query at `time`, with these times and pauses."""
     state = torch.tensor([last, longest], dtype=torch.int32).T.view(1, 1, 1, -1, 2)
-    return view_of(
-        torch.zeros(1, 1, 1, len(last), 2), next_position=time + 1, tracked={Recurrence(threshold): state}
-    )
+    return view_of(torch.zeros(1, 1, 1, len(last), 2), next_position=time + 1, tracked={Recurrence(threshold): state})
 
 
 def scored(scoring: LazyEviction, view: View) -> list[float]:
@@ -105,7 +103,7 @@ def slow(history: list[Seen], position: int, following: int, scoring: LazyEvicti
 
 
 @pytest.mark.parametrize("mode", ["literal", "decreasing", "off"])
-@pytest.mark.parametrize("threshold", [0.02, 0.2])
+@pytest.mark.parametrize("threshold", [0.02, 0.21])
 @pytest.mark.parametrize("seed", range(2))
 def test_scores_against_whole_histories(mode: str, threshold: float, seed: int) -> None:
     """Ragged heads, evictions, rows at other positions."""
