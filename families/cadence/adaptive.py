@@ -26,7 +26,7 @@ class AdaptiveSchedule(Schedule):
 
     Attributes:
         k_min: fewest steps between events; `slack` is the most.
-        start: the first after-event size, before rounding.
+        start: the first after-event size.
         set_point: the mean attended size that the controller holds by moving the after-event size within [low, high]; None:
             no controller, every event cuts to `start`.
         eta: how far the size moves at one event, per token that the running mean is off.
@@ -35,13 +35,18 @@ class AdaptiveSchedule(Schedule):
     """
 
     k_min: int
-    start: float
+    start: int
     set_point: float | None
     eta: float
     threshold: float
     asks_below: bool
     smoothing: float
     prefill: bool
+
+    @property
+    def middle(self) -> int:
+        """Steps between events where nothing is known of the signal, as in a simulation without a text."""
+        return (self.k_min + self.slack) // 2
 
     @property
     def steady_peak(self) -> int:
@@ -55,7 +60,7 @@ class AdaptiveSchedule(Schedule):
 
     def target(self, n_events: IntOrTensor) -> IntOrTensor:
         """Return the size that the controller starts from."""
-        return n_events * 0 + _nearest(self.start)
+        return n_events * 0 + self.start
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size; an uncut prompt is attended with the first new token."""
@@ -78,7 +83,7 @@ class AdaptivePacer(Pacer):
     def __init__(self, schedule: AdaptiveSchedule) -> None:
         super().__init__(schedule)
         self.plan = schedule
-        self.size = schedule.start
+        self.size: float = schedule.start
         self.since = 0
         self.attended, self.n_steps = 0, 0
         self.average: float | None = None
@@ -91,7 +96,7 @@ class AdaptivePacer(Pacer):
         excess = size - self.target()
         if self.n_events == 0:
             self.since = max(excess, 0)
-        return excess > 0 and self.since >= (self.plan.k_min if self._asks() else self.plan.slack)
+        return excess > 0 and self.since >= self._interval(signal)
 
     def _note(self, size: int, signal: float | None) -> None:
         self.since += 1
@@ -101,15 +106,17 @@ class AdaptivePacer(Pacer):
             weight = 0.0 if self.average is None else self.plan.smoothing
             self.average = weight * (self.average or 0.0) + (1 - weight) * signal
 
-    def _asks(self) -> bool:
-        if self.average is None:
-            return False
-        threshold = self.plan.threshold
-        return self.average < threshold if self.plan.asks_below else self.average > threshold
+    def _interval(self, signal: float | None) -> int:
+        """Return the fewest steps since the last event that allow one now."""
+        plan, average = self.plan, self.average
+        if signal is None or average is None:
+            return plan.middle
+        asks = average < plan.threshold if plan.asks_below else average > plan.threshold
+        return plan.k_min if asks else plan.slack
 
     def target(self) -> int:
         """Return the size to cut to now: the nearest integer, halves upwards."""
-        return _nearest(self._corrected())
+        return floor(self._corrected() + 0.5)
 
     def _corrected(self) -> float:
         if self.plan.set_point is None or not self.n_steps:
@@ -121,10 +128,6 @@ class AdaptivePacer(Pacer):
         """Note that the row has been cut."""
         self.size, self.since = self._corrected(), 0
         self.n_events += 1
-
-
-def _nearest(size: float) -> int:
-    return floor(size + 0.5)
 
 
 @dataclass(frozen=True)
@@ -165,13 +168,14 @@ class Adaptive(Cadence):
     "entropy": where the next token's entropy in nats, averaged exponentially, lies below `threshold`: the model is sure.
     "attention-shift": where attention has moved away from where it was after the last cut by more than `threshold`: half the
     L1 distance, mean over layers and KV heads; all that newer tokens receive counts as moved. Until a row has been cut
-    while decoding there is no reference, so that interval takes k_max steps. "newline": where the token just fed has `boundary` in it; one that
-    comes too soon is passed over. Without such a token in the vocabulary every interval takes k_max steps.
+    while decoding there is no reference, so that interval takes k_max steps.
+    "newline": where the token just fed has `boundary` in it; one that comes too soon is passed over. Without such a token
+    in the vocabulary every interval takes k_max steps.
 
     Intervals K of random length have the mean attended size c + 1/2 + E[K^2] / (2 E[K]), which depends on the text. For a
     mean budget b a controller therefore moves c: at each event by -eta * (M - b), M the row's mean attended size since its
-    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, k the middle of k_min and k_max. A short text may
-    end before the mean is met: the triggers that come at k_min or k_max alone start 1/4 (k_max - k_min) off. Nominal: c = b
+    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, rounded down, k the middle of k_min and k_max. A short text may
+    end before the mean is met: intervals that are all k_min or all k_max start (k_max - k_min) / 4 tokens off. Nominal: c = b
     at all times. Peak: c = b - k_max. Neither has a controller, so neither has a known mean.
 
     Attributes:
@@ -247,17 +251,17 @@ class Adaptive(Cadence):
         k_min = max(1, k_max // 4) if self.k_min == "auto" else self.k_min
         if k_min > k_max:
             raise self._refusal(f"k_min={k_min}", budget, f"the largest feasible k_min is {k_max}")
-        low, high, start, held = int(lowest), int(lowest), lowest, None
+        low, high, start, held = int(lowest), int(lowest), int(lowest), None
         if budget.of == "mean":
             low, high, held = self._smallest(budget, k_max, lowest), budget.tokens - 1, float(budget.tokens)
-            start = min(max(budget.tokens - ((k_min + k_max) / 2 + 1) / 2, low), high)
+            start = max(budget.tokens - ((k_min + k_max) // 2 + 1) / 2, low) // 1
         return AdaptiveSchedule(
             low=low,
             high=high,
             slack=k_max,
             steady_mean=held,
             k_min=k_min,
-            start=start,
+            start=int(start),
             set_point=held,
             eta=self.eta,
             threshold=_THRESHOLDS[self.trigger] if self.threshold == "auto" else self.threshold,

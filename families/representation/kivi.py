@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -50,10 +50,6 @@ class Kivi(Representation):
         if geometry.head_dim % self.group or any(geometry.head_dim * bits % 8 for bits in self.widths):
             return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
         return None
-
-    def identity(self) -> dict[str, Any]:
-        """Return the parameters; an absent `value_bits` stays out, as from the time before there was one."""
-        return {name: x for name, x in super().identity().items() if name != "value_bits" or x is not None}
 
     @property
     def widths(self) -> tuple[int, int]:

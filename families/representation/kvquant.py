@@ -39,8 +39,8 @@ class KVQuant(Representation):
     head, since heads may come to hold different tokens. An event carries both along: from decoded values alone they could
     not be found again. What is static (key ranges, codebooks) belongs to the model and is not counted.
 
-    Deviations: codebooks are unweighted k-means (the published ones weigh by Fisher information, from gradients), which the
-    authors call "nuq" without Fisher; no Q-Norm.
+    Deviations: codebooks are unweighted k-means (the published ones weigh by Fisher information, which takes gradients), so
+    results are those of "nuq-noFisher"; no Q-Norm.
 
     Attributes:
         bits: code width. outliers: fraction of elements outside the ranges, 0 or 0.01, half on each side.

@@ -29,9 +29,9 @@ class MiniCache(Representation):
 
     and what is read is |x| e and |y| e. Keys and values each have their own. A token whose keys are further apart than
     `threshold` half turns is kept in full for both layers; its values go with its keys. With `retained`, prompts and events
-    keep that fraction of each head's tokens instead, those furthest apart, as released re-implementations do; the threshold
-    then rules single new tokens only. (The paper's threshold is relative to the distances of the prompt, which a token that
-    comes later does not have.) Tokens that are merged already stay so: their keys have one direction.
+    keep that fraction of each head's tokens instead, those furthest apart, as re-implementations do; the threshold then
+    rules single new tokens only, of which no fraction can be taken. Which of the two rules is the paper's, and its scale, we
+    could not settle. Tokens that are merged already stay so: their keys have one direction.
 
     Two layers can share a token only where both hold it, in the same slot; a token that one of them does not hold there is
     stored in full. Compositions that would make this the rule are refused. The first layer of a pair reads its newest token

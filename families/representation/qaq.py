@@ -55,7 +55,7 @@ class QAQ(Representation):
     head are counted among the auxiliary state.
 
     Attributes:
-        epsilon: the output error to allow; the authors search it per model.
+        epsilon: the output error to allow; the authors search it per model, so the default is no recommendation.
         window: queries looked back on, and one more than the newest tokens at full width.
         min_bits, max_bits: limits of the width, within 1 … 8. outliers: fraction of a token's elements that are kept exactly,
             half of them its smallest and half its largest, rounded up; 0 for none.
@@ -65,7 +65,7 @@ class QAQ(Representation):
     citation: ClassVar[str | None] = "dong2024qaq"
     bytes_depend_on_data: ClassVar[bool] = True
 
-    epsilon: float = 0.1
+    epsilon: float = 0.01
     window: int = 5
     min_bits: int = 1
     max_bits: int = 8

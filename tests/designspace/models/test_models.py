@@ -36,9 +36,9 @@ def saved(tmp_path: Path) -> ModelSpec:
     return ModelSpec("toy", path=str(tmp_path / "toy"))
 
 
-def test_two_pocket_models_ship_within_their_size() -> None:
-    """One of each family, safetensors only, under 8 MB together, with a model card."""
-    assert bundled_names() == ["pocket-llama", "pocket-qwen2"]
+def test_pocket_models_ship_within_their_size() -> None:
+    """One of each family and one with shared layers, safetensors only, under 8 MB together, with a model card."""
+    assert bundled_names() == ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"]
     folders = [Path(str(ModelSpec.bundled(name).path)) for name in bundled_names()]
     assert sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file()) < N_BYTES_BUNDLED
     for folder in folders:
@@ -46,7 +46,7 @@ def test_two_pocket_models_ship_within_their_size() -> None:
         assert "Licence" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2"])
+@pytest.mark.parametrize("name", ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"])
 def test_bundled_models_are_calibrated(name: str) -> None:
     """The shipped statistics were made for the shipped weights."""
     spec = ModelSpec.bundled(name)
@@ -147,7 +147,7 @@ def test_partial_rotary_is_refused() -> None:
         measure(loaded, corpus([2, 3]))
 
 
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2"])
+@pytest.mark.parametrize("name", ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"])
 def test_bundled_tokenizers_round_trip(name: str) -> None:
     """Every word of the language is one token, and decoding gives the words back with their spaces."""
     loaded = load_model(ModelSpec.bundled(name))

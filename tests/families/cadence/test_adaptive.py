@@ -109,7 +109,9 @@ def slow(cadence: Adaptive, budget: Budget, n_prompt: int, signals: Sequence[flo
     b, k_min, k_max = budget.tokens, int(cadence.k_min), int(cadence.k_max)
     controlled = budget.of == "mean"
     lowest, highest = max(1, b - k_max), b - 1
-    c = {"mean": b - ((k_min + k_max) / 2 + 1) / 2, "nominal": float(b), "peak": float(b - k_max)}[budget.of]
+    c = {"mean": float(math.floor(b - ((k_min + k_max) // 2 + 1) / 2)), "nominal": float(b), "peak": float(b - k_max)}[
+        budget.of
+    ]
     c = min(max(c, lowest), highest) if controlled else c
     held, sizes, first_event, last_event = n_prompt, [], None, None
     if cadence.prefill and held > math.floor(c + 0.5):
@@ -191,10 +193,20 @@ def test_fill_phase_does_not_burst() -> None:
 
 
 def test_silence_is_every_k_max() -> None:
-    """Without a signal, and with one that never asks, every interval takes k_max steps."""
+    """With a signal that never asks, every interval takes k_max steps."""
     schedule = Adaptive(trigger="newline", k_min=3, k_max=10).schedule(Budget(20, "nominal"))
 
-    assert schedule.simulate(50, 35) == schedule.simulate(50, 35, [0.0] * 35) == ([*range(21, 31)] * 4)[:35]
+    assert schedule.simulate(50, 35, [0.0] * 35) == ([*range(21, 31)] * 4)[:35]
+
+
+@pytest.mark.parametrize("tokens", [24, 48, 97, 512])
+def test_an_unknown_signal_is_every_middle_k(tokens: int) -> None:
+    """Planning knows no text: the interval is the middle of its bounds, and the mean the budget."""
+    schedule = Adaptive(k_min=3, k_max=10).schedule(Budget(20, "nominal"))
+    planned = Adaptive().schedule(Budget(tokens))
+
+    assert schedule.simulate(50, 35) == ([*range(21, 27)] * 6)[:35]
+    assert tokens - 0.5 <= mean(planned.simulate(planned.high, 8 * planned.slack)) <= tokens
 
 
 def test_a_newline_that_comes_too_soon_is_passed_over() -> None:
@@ -232,8 +244,8 @@ def test_a_copied_pacer_goes_on_by_itself() -> None:
 @pytest.mark.parametrize(
     ("budget", "low", "high", "peak", "start", "steady"),
     [
-        (Budget(48), 32, 47, 63, 42.5, 48),
-        (Budget(512), 384, 511, 639, 471.5, 512),
+        (Budget(48), 32, 47, 63, 42, 48),
+        (Budget(512), 384, 511, 639, 471, 512),
         (Budget(33, "nominal"), 33, 33, 161, 33, None),
         (Budget(40, "peak"), 24, 24, 40, 24, None),
         (Budget(2), 1, 1, 2, 1, 2),

@@ -63,12 +63,6 @@ def test_eight_codes_of_three_bits_lie_in_three_bytes() -> None:
     assert packed.tolist() == [word % 256, word // 256 % 256, word // 65536]
 
 
-def test_an_absent_width_of_values_leaves_the_identity_as_it_was() -> None:
-    """Cells from before values could have their own width keep their names."""
-    assert Kivi().identity() == {"kind": "kivi", "version": 1, "bits": 2, "group": 32, "residual": 128}
-    assert Kivi(value_bits=4).identity() == {**Kivi().identity(), "value_bits": 4}
-
-
 def test_values_may_have_their_own_width() -> None:
     """Keys read like those of a store with their bits, values like those of one with theirs; so do the bytes."""
     keys, values = numbers(2, 2, 2, 21, 16), numbers(2, 2, 2, 21, 16, seed=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_one_head_of_the_group_suffices() -> None:
 def slow(history: list[Seen], position: int, following: int, scoring: LazyEviction) -> float:
     """The score of one token from every row of attention it got."""
     times = [position] + [s.now for s in history if s.now > position and max(s.weights) > scoring.threshold]
-    longest = max((b - a for a, b in zip(times, times[1:], strict=False)), default=0)
+    longest = max((b - a for a, b in pairwise(times)), default=0)
     now = following - 1
     if longest == 0:
         return 1.0 if times[-1] == now else 0.0
