@@ -27,7 +27,7 @@ def tokens_for_bytes(
     of the whole model: where layers share caches (`owners`), the saving counts.
 
     Raises:
-        InfeasibleBudget: not even one token fits, the cadence has no steady mean, or a token's bytes are known only once it is there.
+        InfeasibleBudget: nothing fits, the cadence has no steady mean, or bytes depend on the data.
     """
     if mechanism.representation.bytes_depend_on_data:
         raise InfeasibleBudget(

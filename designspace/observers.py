@@ -96,11 +96,15 @@ class Observers:
 
     def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> Observed:
         """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay."""
-        moved = self.packed(self.rows(rows), order, filled)
-        settled = {tracker: tracker.settle(state) for tracker, state in moved.tracked.items()}
-        moved = replace(moved, tracked=settled)
+        moved = self.settled(self.packed(self.rows(rows), order, filled))
         self.load(rows, moved)
         return moved
+
+    def settled(self, observed: Observed) -> Observed:
+        """Return packed observations after the trackers have been told that their rows were cut."""
+        return replace(
+            observed, tracked={tracker: tracker.settle(state) for tracker, state in observed.tracked.items()}
+        )
 
     def packed(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:
         """Return observations with per-slot numbers in packing order; order, filled: [L,E,H_kv,C]. Free slots forget."""

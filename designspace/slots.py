@@ -148,7 +148,7 @@ class SlotCache:
         """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
         rows = torch.tensor([row], device=self.positions.device)
         order, filled = self._fit(kept)
-        observed = self.observers.packed(text.observed, order, filled)
+        observed = self.observers.settled(self.observers.packed(text.observed, order, filled))
         self._move(rows, text.positions, kept, order, filled, observed)
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens

@@ -37,7 +37,6 @@ class Observed:
     tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
     layer_cosine: Tensor | None = None
 
-
     def narrowed(self, needs: Needs) -> Observed:
         """Return only what `needs` declares: another strategy of the mechanism may have asked for more, or a longer window."""
         window = needs.queries

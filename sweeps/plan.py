@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import torch
 
-from designspace.models.calibration import remedy
+from designspace.errors import CalibrationError
+from designspace.models.calibration import load_artefact, remedy
 from designspace.models.spec import ModelSpec
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
 from sweeps.expand import Cell, TaskData, expand, task_data
+from sweeps.identity import calibrations_needed
 from sweeps.mechanisms import Refusal
 from sweeps.shards import shards
 from sweeps.sources import declared_geometry
@@ -214,17 +216,31 @@ def _arms(progress: Iterable[_Progress]) -> tuple[ArmPlan, ...]:
 
 
 def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
-    cell = items[0].cell
-    schedule = cell.mechanism.bind(cell.budget, declared_geometry(cell.model), getattr(torch, cell.model.dtype))
+    steady_mean, steady_peak = _predicted(items[0].cell)
     return ArmPlan(
         mechanism=name,
         budget=label,
-        steady_mean_tokens=schedule.steady_mean,
-        peak_tokens=schedule.steady_peak,
+        steady_mean_tokens=steady_mean,
+        peak_tokens=steady_peak,
         n_cells=len(items),
         n_shards=None if None in (item.n_shards for item in items) else sum(item.n_shards or 0 for item in items),
         n_committed=sum(item.n_committed for item in items),
     )
+
+
+def _predicted(cell: Cell) -> tuple[float | None, int | None]:
+    """Return steady mean and peak of a cell's rows; of all samples together where they run side by side."""
+    mechanism, geometry = cell.mechanism, declared_geometry(cell.model)
+    try:
+        artefacts = {name: load_artefact(cell.model, name) for name in calibrations_needed(mechanism)}
+        owners = None if geometry is None else mechanism.head_routing.owners(geometry, artefacts)
+    except CalibrationError:
+        owners = None  # noted elsewhere; only a budget in bytes depends on it
+    schedule = mechanism.bind(cell.budget, geometry, getattr(torch, cell.model.dtype), owners)
+    if cell.budget is None or mechanism.decoding is None or schedule.steady_mean is None or schedule.steady_peak is None:
+        return schedule.steady_mean, schedule.steady_peak
+    side_by_side = cell.budget.tokens // mechanism.decoding.sample_budget(cell.budget).tokens
+    return side_by_side * schedule.steady_mean, side_by_side * schedule.steady_peak
 
 
 def _exclude_plans(sweep: Sweep) -> Iterator[ExcludePlan]:

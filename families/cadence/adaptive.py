@@ -25,13 +25,11 @@ class AdaptiveSchedule(Schedule):
     """Due between `k_min` and `slack` steps after the last event, at the first step whose signal asks for it.
 
     Attributes:
-        k_min: fewest steps between events; `slack` is the most.
-        start: the first after-event size.
+        k_min: fewest steps between events; `slack` is the most. start: the first after-event size.
         set_point: the mean attended size that the controller holds by moving the after-event size within [low, high]; None:
             no controller, every event cuts to `start`.
         eta: how far the size moves at one event, per token that the running mean is off.
         asks_below: does a signal ask by lying below `threshold`, or above? smoothing: weight of the past in its average.
-        prefill: also cut right after the prompt.
     """
 
     k_min: int
@@ -174,9 +172,10 @@ class Adaptive(Cadence):
 
     Intervals K of random length have the mean attended size c + 1/2 + E[K^2] / (2 E[K]), which depends on the text. For a
     mean budget b a controller therefore moves c: at each event by -eta * (M - b), M the row's mean attended size since its
-    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, rounded down, k the middle of k_min and k_max. A short text may
-    end before the mean is met: intervals that are all k_min or all k_max start (k_max - k_min) / 4 tokens off. Nominal: c = b
-    at all times. Peak: c = b - k_max. Neither has a controller, so neither has a known mean.
+    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, rounded down, k the middle of k_min and k_max; plans
+    that know no text go by intervals of k. A short text may end before the mean is met: intervals that are all k_min or all
+    k_max start (k_max - k_min) / 4 tokens off. Nominal: c = b at all times. Peak: c = b - k_max. Neither has a controller,
+    so neither has a known mean.
 
     Attributes:
         trigger: "entropy", "attention-shift" or "newline".
@@ -254,14 +253,14 @@ class Adaptive(Cadence):
         low, high, start, held = int(lowest), int(lowest), int(lowest), None
         if budget.of == "mean":
             low, high, held = self._smallest(budget, k_max, lowest), budget.tokens - 1, float(budget.tokens)
-            start = max(budget.tokens - ((k_min + k_max) // 2 + 1) / 2, low) // 1
+            start = max(floor(budget.tokens - ((k_min + k_max) // 2 + 1) / 2), low)
         return AdaptiveSchedule(
             low=low,
             high=high,
             slack=k_max,
             steady_mean=held,
             k_min=k_min,
-            start=int(start),
+            start=start,
             set_point=held,
             eta=self.eta,
             threshold=_THRESHOLDS[self.trigger] if self.threshold == "auto" else self.threshold,

@@ -12,7 +12,7 @@ from families.decoding.wrapping import Wrapping
 
 @dataclass(frozen=True)
 class StateEmit(Wrapping):
-    """Ask for compact lines that begin with a marker, and pin each of them when it ends [sun2026minimal].
+    """Ask for compact state lines, and pin each of them from its marker on when the line ends [sun2026minimal].
 
     The paper gives neither the wording nor the rule for pinning; both are ours. A line is pinned whole, marker and end
     included, if it still fits under `most`. Pins are for good and count in the budget, like the protected window. Tokens that
@@ -20,7 +20,7 @@ class StateEmit(Wrapping):
 
     Attributes:
         instruction: put after the prompt as it is; empty: nothing is asked for.
-        marker: what such a line begins with. end: text that ends a line.
+        marker: what a state begins with. end: text that ends a line.
         most: pinned tokens at most; 0: none.
     """
 
@@ -74,9 +74,16 @@ class _Reader(Controller):
         self.n_tokens += 1
         if token not in self.ends:
             return Action((token,))
-        n_line, is_state = len(self.line), tuple(self.line[: len(self.marker)]) == self.marker
+        n_state = self._length_of_state()
         self.line.clear()
-        if not is_state or n_line > self.n_left:
+        if n_state == 0 or n_state > self.n_left:
             return Action((token,))
-        self.n_left -= n_line
-        return Action((token,), pin=(self.n_tokens - n_line, self.n_tokens))
+        self.n_left -= n_state
+        return Action((token,), pin=(self.n_tokens - n_state, self.n_tokens))
+
+    def _length_of_state(self) -> int:
+        """Return how many tokens the line has from its first marker on, 0 without one."""
+        n_marker = len(self.marker)
+        starts = range(len(self.line) - n_marker + 1)
+        found = next((i for i in starts if tuple(self.line[i : i + n_marker]) == self.marker), None)
+        return 0 if found is None else len(self.line) - found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
@@ -18,7 +19,7 @@ MAX_TOKENS = 32768  # 16 texts of 2048 tokens, as published; what comes later is
 _ROUNDS = 200
 
 
-class StatesPass:
+class StatesPass(Pass):
     """Plain causal attention that keeps each layer's un-rotated keys and its values, [H_kv,T,D] per text, on the CPU."""
 
     def __init__(self, geometry: Geometry) -> None:

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
 from designspace.models.loading import LoadedModel
@@ -19,7 +20,7 @@ PAIRS = tuple(itertools.product(WIDTHS, WIDTHS))
 _GROUP = 32
 
 
-class SensitivityPass:
+class SensitivityPass(Pass):
     """Plain causal attention that is done over with quantised keys and values, once for each pair."""
 
     def __init__(self, geometry: Geometry) -> None:

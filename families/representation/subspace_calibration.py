@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from designspace.attention import Pass
 from designspace.geometry import Geometry
 from designspace.models.calibrate import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
 
 
-class ValuePass:
+class ValuePass(Pass):
     """Plain causal attention that sums each head's values and their products over tokens."""
 
     def __init__(self, geometry: Geometry) -> None:

@@ -30,7 +30,7 @@ def mechanism(representation: Representation, cadence: object = EveryStep()) -> 
 
 @pytest.mark.parametrize("cadence", [EveryStep(), EveryK(k=8)], ids=lambda c: c.kind)
 def test_full_precision_holds_the_number_itself(toy_llama: LoadedModel, cadence: object) -> None:
-    """b full tokens are b tokens."""
+    """B full tokens are b tokens."""
     geometry = toy_llama.geometry
     found = mechanism(FullPrecision(), cadence).in_tokens(Budget(40, "bytes"), geometry, torch.float32)
 

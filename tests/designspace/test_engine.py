@@ -49,7 +49,9 @@ def compose(scoring: object, cadence: object, **axes: object) -> Mechanism:
 def small(kind: str) -> object:
     """Return a scoring with protection small enough for toy budgets."""
     chosen = strategy("scoring", kind)
-    if "scoring" in {field.name for field in fields(chosen)}:  # a scoring around another one protects what that one does
+    if "scoring" in {
+        field.name for field in fields(chosen)
+    }:  # a scoring around another one protects what that one does
         return chosen(scoring=small("triattention" if kind == "variant-b" else "snapkv"), sinks=0, recent=0)
     extra = {"streaming-llm": {"sinks": 1}, "triattention": {"offset_max": 64}}.get(kind, {"recent": 3})
     return chosen(**extra)

@@ -22,7 +22,9 @@ class Penalised:
         penalty = similarity.masked_fill(~seeds[..., None, :], lowest).amax(dim=-1).clamp(min=lowest)
         self.scores, self.penalty = scores, penalty
         self.penalised = scores - penalty.masked_fill(penalty == -torch.inf, 0.0)
-        self.rows = similarity.flatten(0, -2)  # a gather of whole rows: index_select is several times faster than gather
+        self.rows = similarity.flatten(
+            0, -2
+        )  # a gather of whole rows: index_select is several times faster than gather
         n_heads, n_slots = scores[..., 0].numel(), scores.shape[-1]
         self.first_row = (n_slots * torch.arange(n_heads, device=scores.device)).view(*scores.shape[:-1], 1)
 

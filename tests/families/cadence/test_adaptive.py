@@ -206,7 +206,7 @@ def test_an_unknown_signal_is_every_middle_k(tokens: int) -> None:
     planned = Adaptive().schedule(Budget(tokens))
 
     assert schedule.simulate(50, 35) == ([*range(21, 27)] * 6)[:35]
-    assert tokens - 0.5 <= mean(planned.simulate(planned.high, 8 * planned.slack)) <= tokens
+    assert mean(planned.simulate(planned.high, 8 * planned.slack)) == pytest.approx(tokens, rel=0.015)
 
 
 def test_a_newline_that_comes_too_soon_is_passed_over() -> None:
@@ -282,7 +282,7 @@ def test_c_min_is_kept() -> None:
     """The size never falls below what is asked for, so that protected tokens fit."""
     cadence = Adaptive(trigger="newline", k_min=1, k_max=16, c_min=39, eta=5.0)
     schedule = cadence.schedule(Budget(48))
-    sizes = schedule.simulate(100, 500)
+    sizes = schedule.simulate(100, 500, [0.0] * 500)
     starts = [sizes[step] - 1 for step in cuts(sizes)]
 
     assert schedule.low == 39

@@ -29,7 +29,7 @@ def pins(text: list[int], **parameters: object) -> list[tuple[int, int]]:
     [
         ([*STATE, 50, 51, NL, 52], [(0, 5)]),  # the first line
         ([50, NL, *STATE, 51, DOT_NL, *STATE, NL], [(2, 6), (6, 9)]),  # any token with a newline in it ends a line
-        ([50, *STATE, 51, NL], []),  # not where the line begins
+        ([50, *STATE, 51, NL], [(1, 5)]),  # within a line: from the marker on
         ([50, NL, STATE[0], 51, NL, STATE[1], NL], []),  # half a marker
         ([50, NL, *STATE, 51, 52], []),  # a line that does not end
         ([NL, NL, *STATE, NL, NL], [(2, 5)]),
