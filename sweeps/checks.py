@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 
 from designspace.axes import Mechanism
+from designspace.canonical import canonical_json
 from designspace.errors import DesignspaceError, did_you_mean
 from designspace.models.spec import ModelSpec
 from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps.document import DataPath
 from sweeps.fields import ExcludeEntry
-from sweeps.identity import canonical_json
 from sweeps.mechanisms import Declared, Refusal
 from sweeps.problems import Problems
 from sweeps.sources import declared_geometry, refuse_repeats

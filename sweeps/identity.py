@@ -8,11 +8,11 @@ the golden ids change.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from designspace.axes import Mechanism
+from designspace.canonical import canonical_json
 from designspace.engine import ENGINE_VERSION
 from designspace.models.spec import ModelSpec
 from designspace.schedule import Budget
@@ -20,8 +20,6 @@ from designspace.tasks.task import TaskSpec
 from sweeps.fields import GenerationSpec
 
 IDENTITY_VERSION = 1
-
-_LARGEST_EXACT_FLOAT = 2.0**53
 
 
 def identity_document(
@@ -74,22 +72,3 @@ def calibrations_needed(mechanism: Mechanism) -> tuple[str, ...]:
 def cell_id(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an identity document, 64 hex digits."""
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
-
-
-def canonical_json(value: Any) -> str:
-    """Return JSON with sorted keys, no spaces and UTF-8 as is; NaN and infinities raise ValueError.
-
-    A whole float is written as an integer (as in RFC 8785), so that `weight: 1` and `weight: 1.0` hash alike whichever
-    way a strategy was made.
-    """
-    return json.dumps(_typed(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _typed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _typed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_typed(item) for item in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT_FLOAT:
-        return int(value)
-    return value

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from designspace.canonical import canonical_json
 from designspace.tasks.problem import Problem
 from sweeps.expand import Cell
-from sweeps.identity import canonical_json
 
 _ID_DIGITS = 32
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from designspace.canonical import canonical_json
 from designspace.models.spec import ModelSpec
 from designspace.registry import mechanism
 from designspace.schedule import Budget
@@ -21,7 +22,7 @@ from families.decoding.sampling import Sampling
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.triattention import TriAttention
 from sweeps.fields import GenerationSpec
-from sweeps.identity import IDENTITY_VERSION, canonical_json, cell_id, identity_document
+from sweeps.identity import IDENTITY_VERSION, cell_id, identity_document
 from sweeps.shards import shard_id
 from sweeps.spec import Sweep
 
