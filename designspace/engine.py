@@ -408,7 +408,8 @@ class Engine:
         """Return the model's own log-probabilities of tokens [B], zeros where no samples are compared by them."""
         if self.decoding.samples == 1:
             return [0.0] * len(tokens)
-        return torch.log_softmax(logits, dim=-1).gather(-1, tokens[:, None])[:, 0].tolist()
+        # Not log_softmax: on a CPU its last bit depends on where in the batch a row stands.
+        return torch.softmax(logits.double(), dim=-1).gather(-1, tokens[:, None])[:, 0].log().tolist()
 
     def _draw(self, state: _Row) -> float:
         """Return the row's next random number; past the last one the generation ends anyway."""

@@ -46,6 +46,18 @@ class StoreError(DesignspaceError):
     """The results store cannot be read or written."""
 
 
+class ProtocolError(DesignspaceError):
+    """The rules of register, tune, confirm, decide are broken, or a record of them does not hold together."""
+
+
+class RegistrationMismatch(ProtocolError):
+    """What is here now is not what was registered. `differences` says where, one line each in the message."""
+
+    def __init__(self, differences: Iterable[object]) -> None:
+        self.differences = tuple(differences)
+        super().__init__("\n".join(map(str, self.differences)))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the nearest known name, else the list of all known names."""
     known = list(known)

@@ -44,6 +44,15 @@ class Problems:
         """Whether anything was found."""
         return bool(self._found)
 
+    @property
+    def found(self) -> tuple[tuple[Position, str], ...]:
+        """Everything found so far, each with its position."""
+        return tuple(self._found)
+
+    def add_found(self, position: Position, text: str) -> None:
+        """Note what was found in another version of the same file."""
+        self._found.append((position, text))
+
     def add(self, path: DataPath, message: str, *, of_key: bool = False) -> None:
         """Note a problem with what stands at a path."""
         text = f"{path_text(path)}: {message}" if path else message
@@ -117,7 +126,9 @@ def _within(data: Any, loc: DataPath, *, may_be_absent: bool) -> DataPath:
 def _model_at(model: type[BaseModel], where: DataPath) -> type[BaseModel]:
     """Return the nested model that a path of field names leads to."""
     for key in where:
-        annotation = model.model_fields[str(key)].annotation
+        if isinstance(key, int):
+            continue  # an entry of a list: its model was found with the list's name
+        annotation = model.model_fields[key].annotation
         model = next(
             t for t in get_args(annotation) or (annotation,) if isinstance(t, type) and issubclass(t, BaseModel)
         )

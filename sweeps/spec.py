@@ -15,6 +15,7 @@ from sweeps.document import DataPath, Document, parse_document, read_document
 from sweeps.fields import SCHEMA_VERSION, ExcludeEntry, GenerationSpec, GridEntry, Root, Seeds
 from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
+from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
 
 __all__ = ["ExcludeEntry", "GenerationSpec", "Refusal", "Seeds", "Sweep", "load_sweep", "parse_sweep"]
@@ -64,7 +65,17 @@ def parse_sweep(text: str, source: str = "<sweep>") -> Sweep:
 
 def _validated(document: Document, folder: Path, source_path: Path | None) -> Sweep:
     problems = Problems(document)
-    _check_schema(document, problems)
+    check_schema(document, problems)
+    _refuse_studies(document, problems)
+    sweep = build_sweep(document, folder, source_path, problems)
+    problems.raise_any()
+    if sweep is None:
+        raise DeclarationError(f"{document.source}: not a sweep")
+    return sweep
+
+
+def build_sweep(document: Document, folder: Path, source_path: Path | None, problems: Problems) -> Sweep | None:
+    """Return the sweep that a document declares, or note every problem with it and return None."""
     root = problems.validated(Root, document.data, ())
     data = document.data
     sections = {name: data[name] if isinstance(data.get(name), list) else [] for name in checks.LIST_SECTIONS}
@@ -79,9 +90,8 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> Sw
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
     whole = checks.Whole(models, tasks, budgets, declared, rules, sections)
     refused += checks.check(whole, problems)
-    problems.raise_any()
-    if root is None or seeds is None or generation is None:
-        raise DeclarationError(f"{document.source}: not a sweep")
+    if problems or root is None or seeds is None or generation is None:
+        return None
     return Sweep(
         schema=root.schema_,
         study=root.study,
@@ -98,12 +108,27 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> Sw
     )
 
 
-def _check_schema(document: Document, problems: Problems) -> None:
-    """Stop at another schema version: what else is wrong by this one's rules would only mislead."""
+def check_schema(document: Document, problems: Problems) -> None:
+    """Stop at another schema version: what else is wrong by this one's rules would only mislead.
+
+    Raises:
+        DeclarationError: the document has another version.
+    """
     version = document.data.get("schema")
     if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
         problems.add(("schema",), f"must be {SCHEMA_VERSION}, the only version that this release reads, got {version}")
         problems.raise_any()
+
+
+def _refuse_studies(document: Document, problems: Problems) -> None:
+    """Stop at a file that is registered, tuned and confirmed: running it as a sweep would be a look without a record."""
+    if "protocol" in document.data:
+        message = "a file with a protocol is a study, which is registered, tuned and confirmed: it cannot be run as a sweep"
+        problems.add(("protocol",), message, of_key=True)
+    else:
+        for path in placeholder_paths(document.data):
+            problems.add(path, "only a study (a file with a protocol) tunes values, got a placeholder: write the value")
+    problems.raise_any()
 
 
 def _mechanisms(

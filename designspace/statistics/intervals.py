@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 20260514
@@ -76,12 +77,20 @@ def cluster_bootstrap(
         seed: of the index generator.
         level: confidence.
     """
-    values = np.asarray(problem_means, dtype=np.float64)
+    means = resampled_means(np.asarray(problem_means, dtype=np.float64), resamples, seed)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return Interval(float(low), float(high), "cluster bootstrap over problems")
+
+
+def resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return [resamples] means of resampled problems, by the indices that `cluster_bootstrap` names.
+
+    values: [n_problems] float64.
+    """
     generator = np.random.default_rng(seed)
     block = max(1, _DRAWS_PER_BLOCK // len(values))
     means = np.empty(resamples)
     for start in range(0, resamples, block):  # drawing in blocks yields the same stream as one call
         rows = min(block, resamples - start)
         means[start : start + rows] = values[generator.integers(0, len(values), size=(rows, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(float(low), float(high), "cluster bootstrap over problems")
+    return means

@@ -7,6 +7,7 @@ with `--all` it runs the complete product, a part of which `--part 3/16` picks.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
@@ -27,10 +28,24 @@ from designspace.registry import kinds, strategy
 from designspace.schedule import Budget
 from designspace.testing.conformance import check_mechanism
 
-# Parameters that let a strategy do its work within a text of a few dozen tokens; any other strategy has its defaults.
+# Parameters that let a strategy do its work within a few dozen tokens of the bundled models' language; any other strategy
+# has its defaults.
 SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("scoring", "vatp"): {"sinks": 2},
+    ("cadence", "annealed"): {"horizon": 32},
+    ("cadence", "schedule"): {"horizon": 32},
+    ("cadence", "adaptive"): {"k_max": 8},
     ("representation", "kivi"): {"group": 16, "residual": 16},
+    ("representation", "kvtuner"): {"mean_bits": 4.0, "group": 16, "residual": 16},
+    ("representation", "subspace"): {"rank": 8},
+    ("representation", "quest"): {"page": 4, "attended": 24, "dense_layers": 1},
+    ("decoding", "budget-forcing"): {"tag": "answer", "wait": "thus", "answer_cue": "answer", "max_thinking": 12},
+    ("decoding", "chain-of-thought"): {"text": " so"},
+    ("decoding", "refresh"): {"every": 6},
+    ("decoding", "rollback"): {"boundary": "s", "threshold": 0.9},
+    ("decoding", "self-consistency"): {"samples": 2, "matched": "integral"},
+    ("decoding", "state-emit"): {"instruction": "", "marker": "so", "end": "="},
+    ("decoding", "thought-aware"): {"tag": "so"},
 }
 
 Combination = tuple[Strategy, ...]
@@ -41,7 +56,7 @@ class Product:
     """The cross product of some strategies, as indices into `strategies[axis]`.
 
     legal: [n,5] int, one row per combination that is declared without a refusal. refused: how many combinations each reason
-    turned down; names in quotes are kept, so that equal reasons are counted together.
+    turned down.
     """
 
     strategies: Mapping[str, Sequence[Strategy]]
@@ -124,7 +139,7 @@ def run(found: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Itera
             for artefact in mechanism.needs().calibrations:
                 if artefact not in artefacts:
                     artefacts[artefact] = load_artefact(spec, artefact)
-            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts)
+            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts, n_new_tokens=24)
         except Exception as error:  # a broken combination must not hide the others
             yield name, f"{type(error).__name__}: {error}"
         else:
@@ -142,7 +157,10 @@ def main() -> int:
     spec = ModelSpec.bundled(options.model)
     found = declare(registered(), load_model(spec).geometry, options.tokens)
     print(f"{found.n_combinations} combinations: {len(found.legal)} run, {found.refused.total()} are refused")
-    for reason, n in found.refused.most_common():
+    kinds_of_reason: Counter[str] = Counter()
+    for reason, n in found.refused.items():
+        kinds_of_reason[re.sub(r"'[^']*'", "'…'", re.sub(r"\d+", "N", reason))] += n
+    for reason, n in kinds_of_reason.most_common():
         print(f"  {n:>7} {reason}")
     part, parts = (int(number) for number in options.part.split("/"))
     rows = (found.legal if options.all else pairwise_sample(found))[part - 1 :: parts]

@@ -104,22 +104,23 @@ def half_turns(first: Tensor, second: Tensor) -> Tensor:
     """Return the angle between vectors [...,D] in units of pi, [...] float32; 0.5 where one is zero."""
     # From the chord, not the cosine: near 0 an arc cosine in float32 is off by 1e-3.
     a, b = _unit(first), _unit(second)
-    return torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)) * (2 / math.pi)
+    return (torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1)) * (2 / math.pi)).float()
 
 
 def merge(first: Tensor, second: Tensor, interpolation: float) -> Merged:
     """Return the shared direction of vectors [...,D], and their norms. Nearly parallel or opposite: the straight line."""
     a, b = _unit(first), _unit(second)
-    angle = half_turns(first, second)[..., None] * math.pi
+    angle = half_turns(first, second)[..., None].double() * math.pi
     sine = angle.sin()
     straight = sine < 1e-4
     parts = (torch.sin((1 - interpolation) * angle) * a + torch.sin(interpolation * angle) * b) / sine.clamp(min=1e-4)
-    direction = _unit(torch.where(straight, (1 - interpolation) * a + interpolation * b, parts))
+    direction = _unit(torch.where(straight, (1 - interpolation) * a + interpolation * b, parts)).float()
     return Merged(direction, torch.stack([first.float().norm(dim=-1), second.float().norm(dim=-1)], dim=-1))
 
 
 def _unit(x: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(x.float(), dim=-1)
+    """Return unit vectors in float64: the last bit of float32 may depend on where in a batch a vector stands."""
+    return torch.nn.functional.normalize(x.double(), dim=-1)
 
 
 class MiniCacheStore(SlotStore):

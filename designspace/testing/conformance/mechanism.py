@@ -20,7 +20,7 @@ from designspace.testing.conformance.probes import Likeliest
 from designspace.testing.conformance.verdict import expect
 
 PROMPTS = (5, 70, 24, 44)
-_ROWS, _N_NEW = 2, 10
+_ROWS = 2
 
 
 class WatchedEngine(Engine):
@@ -82,6 +82,7 @@ def check_mechanism(
     budget: Budget | None,
     *,
     artefacts: Mapping[str, Artefact] | None = None,
+    n_new_tokens: int = 10,
 ) -> None:
     """Run a mechanism on a model, on a few short prompts of random tokens, with every invariant on.
 
@@ -102,7 +103,7 @@ def check_mechanism(
         mechanism,
         budget,
         rows=_ROWS,
-        max_new_tokens=_N_NEW,
+        max_new_tokens=n_new_tokens,
         max_prompt_tokens=max(PROMPTS),
         artefacts=made,
     )

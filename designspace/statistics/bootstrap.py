@@ -1,0 +1,85 @@
+"""The test of the replicated paper: a cluster bootstrap over problems."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from designspace.statistics.difference_interval import alike, interval_of_equal_differences
+from designspace.statistics.intervals import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, resampled_means
+from designspace.statistics.paired import FloatArray, PairedScores
+from designspace.statistics.parameters import check_open_unit, check_positive
+from designspace.statistics.result import PairedResult
+
+_TIE = 1e-12  # a resampled mean this close to zero is zero
+
+
+class Resampled(NamedTuple):
+    """The percentile interval and the two-sided p value of one set of resamples."""
+
+    low: float
+    high: float
+    p_value: float
+
+
+def cluster_bootstrap_test(
+    scores: PairedScores,
+    *,
+    resamples: int = BOOTSTRAP_RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+    level: float = 0.95,
+) -> PairedResult:
+    """Resample problems with replacement, each with all its generations [sun2026minimal].
+
+    The source names a cluster bootstrap with 10,000 resamples and no more. Taken here: the percentile interval and
+    p = min(1, 2 min(share of resampled means <= 0, share >= 0)), from the same resamples. A p of 0 means that no
+    resample crossed zero: read it as below 2 / resamples. With few problems the interval is too narrow and the test
+    rejects too often: at 30 problems by up to half as much again as it should; `sign_flip` does not.
+
+    Where all differences are equal, resampling shows no spread: the interval is then Tango's over problems.
+
+    Args:
+        scores: the pairs.
+        resamples: number of bootstrap samples.
+        seed: of the index generator; the indices are those of `intervals.cluster_bootstrap`.
+        level: confidence of the interval.
+    """
+    found = resample_differences(scores.differences, resamples=resamples, seed=seed, level=level)
+    low, high, method = found.low, found.high, "cluster bootstrap over problems"
+    if alike(scores.differences):
+        low, high, method = _interval_of(scores, level)
+    return PairedResult(
+        test="cluster_bootstrap",
+        effect=scores.effect,
+        low=low,
+        high=high,
+        level=level,
+        interval=method,
+        p_value=found.p_value,
+        n_problems=scores.n_problems,
+        n_replicates=scores.n_replicates,
+        n_resamples=resamples,
+        seed=seed,
+    )
+
+
+def resample_differences(
+    differences: FloatArray,
+    *,
+    resamples: int = BOOTSTRAP_RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+    level: float = 0.95,
+) -> Resampled:
+    """Return the interval and the p value of the mean; differences: [n_problems]."""
+    check_positive(resamples=resamples)
+    check_open_unit(level=level)
+    means = resampled_means(differences, resamples, seed)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    smaller_tail = min(np.mean(means <= _TIE), np.mean(means >= -_TIE))
+    return Resampled(float(low), float(high), min(1.0, 2 * float(smaller_tail)))
+
+
+def _interval_of(scores: PairedScores, level: float) -> tuple[float, float, str]:
+    found = interval_of_equal_differences(scores.differences, level)
+    return found.low, found.high, found.method
