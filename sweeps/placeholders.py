@@ -303,6 +303,29 @@ def probes(space: Space) -> Iterator[tuple[Parameter, dict[str, Any]]]:
             yield parameter, complete(space, {**dict(parameter.condition), parameter.id: value})
 
 
+def grid(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values, the last parameter of the file varying fastest.
+
+    Raises:
+        DeclarationError: a range has neither steps nor whole numbers.
+    """
+    return _grid(space, {})
+
+
+def _grid(space: Space, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not space:
+        yield values
+        return
+    parameter, rest = space[0], space[1:]
+    if not parameter.active(values):
+        yield from _grid(rest, values)
+        return
+    if parameter.points is None:
+        raise DeclarationError(f"{parameter.id} must have choices or steps to be on a grid, got a range with neither")
+    for point in parameter.points:
+        yield from _grid(rest, {**values, parameter.id: point})
+
+
 def checked_values(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values in file order, each as the file spells it.
 

@@ -237,7 +237,12 @@ def _predicted(cell: Cell) -> tuple[float | None, int | None]:
     except CalibrationError:
         owners = None  # noted elsewhere; only a budget in bytes depends on it
     schedule = mechanism.bind(cell.budget, geometry, getattr(torch, cell.model.dtype), owners)
-    if cell.budget is None or mechanism.decoding is None or schedule.steady_mean is None or schedule.steady_peak is None:
+    if (
+        cell.budget is None
+        or mechanism.decoding is None
+        or schedule.steady_mean is None
+        or schedule.steady_peak is None
+    ):
         return schedule.steady_mean, schedule.steady_peak
     side_by_side = cell.budget.tokens // mechanism.decoding.sample_budget(cell.budget).tokens
     return side_by_side * schedule.steady_mean, side_by_side * schedule.steady_peak

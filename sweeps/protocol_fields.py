@@ -147,13 +147,11 @@ class ProtocolSpec(Strict):
     test: PairedTest
     alpha: Share = 0.05
     correction: Literal["bonferroni"] = "bonferroni"
-    tolerance: float = Field(default=0.02, ge=0, lt=1)
+    tolerance: Share = 0.02
     decision: Any = None
 
     @model_validator(mode="after")
     def _one_generation_each(self) -> ProtocolSpec:
         if self.test.name == "mcnemar_exact" and self.replicates != 1:
-            raise ValueError(
-                f"test mcnemar_exact needs one generation per problem, got replicates={self.replicates}"
-            )
+            raise ValueError(f"test mcnemar_exact needs one generation per problem, got replicates={self.replicates}")
         return self

@@ -123,7 +123,9 @@ def check_schema(document: Document, problems: Problems) -> None:
 def _refuse_studies(document: Document, problems: Problems) -> None:
     """Stop at a file that is registered, tuned and confirmed: running it as a sweep would be a look without a record."""
     if "protocol" in document.data:
-        message = "a file with a protocol is a study, which is registered, tuned and confirmed: it cannot be run as a sweep"
+        message = (
+            "a file with a protocol is a study, which is registered, tuned and confirmed: it cannot be run as a sweep"
+        )
         problems.add(("protocol",), message, of_key=True)
     else:
         for path in placeholder_paths(document.data):

@@ -6,25 +6,259 @@ Development and held-out data are kept apart by type: nothing here makes a sweep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from designspace.axes import Mechanism
-from designspace.errors import DeclarationError
-from designspace.models.spec import ModelSpec
+from designspace.errors import DeclarationError, ProtocolError
 from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
-from sweeps import protocol_checks
-from sweeps.checks import matches
-from sweeps.document import Document, parse_document, read_document
-from sweeps.fields import BudgetMatch, TaskEntry
+from sweeps.document import DataPath, Document, parse_document, path_text, read_document
 from sweeps.placeholders import Space, checked_values, find_space, first_values, probes, substituted
 from sweeps.problems import Problems
-from sweeps.protocol_fields import CellMatch, Contrast, ProtocolSpec
+from sweeps.protocol_checks import check_protocol, contrast_cells
+from sweeps.protocol_fields import Contrast, ProtocolSpec
 from sweeps.sources import build_task
 from sweeps.spec import Sweep, build_sweep, check_schema
 
 if TYPE_CHECKING:
-    from designspace.protocol.looks import HeldoutKey
+    from designspace.protocol import HeldoutKey
+
+
+class HeldoutName(NamedTuple):
+    """What a study says of a held-out task: enough to name it in a plan, nothing that loads it."""
+
+    name: str
+    split: str
+    problems: int | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study.
+
+    Attributes:
+        sweep: the development sweep with the first value of every placeholder.
+        space: what is tuned, in file order.
+        document: the file. folder: where its relative paths start.
+    """
+
+    sweep: Sweep
+    protocol: ProtocolSpec
+    space: Space
+    document: Document = field(repr=False)
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.sweep.study
+
+    @property
+    def source_text(self) -> str:
+        """The text of the file."""
+        return self.document.text
+
+    def sweep_for(self, values: Mapping[str, Any]) -> Sweep:
+        """Return the sweep over the development tasks with these values of the placeholders.
+
+        Raises:
+            DeclarationError: a value is missing, unknown or not one of its parameter's, or the mechanism that it makes
+                means nothing.
+        """
+        document = substituted(self.document, self.space, checked_values(self.space, values))
+        problems = Problems(_without_protocol(document))
+        sweep = build_sweep(problems.document, self.folder, self.sweep.source_path, problems)
+        problems.raise_any()
+        if sweep is None:
+            raise DeclarationError(f"{self.document.source}: not a study")
+        return sweep
+
+    def heldout_sweep(self, values: Mapping[str, Any], key: HeldoutKey) -> Sweep:
+        """Return the confirmation: the held-out tasks with these values and `protocol.replicates` replicates.
+
+        Raises:
+            TypeError: `key` is no HeldoutKey.
+            ProtocolError: the key is for other held-out problems than this study has now.
+            DeclarationError: as `sweep_for`.
+        """
+        from designspace.protocol import HeldoutKey, heldout_hash
+
+        if not isinstance(key, HeldoutKey):
+            raise TypeError(
+                f"held-out tasks need a HeldoutKey, which a look in the ledger gives, got {type(key).__name__}"
+            )
+        sweep = self.sweep_for(values)
+        tasks = _heldout_tasks(self)
+        found = heldout_hash({"data": {"heldout": _records(tasks)}})
+        if found != key.heldout:
+            raise ProtocolError(f"the held-out problems must be those of the key, {key.heldout}, got {found}")
+        seeds = sweep.seeds.model_copy(update={"count": self.protocol.replicates})
+        return replace(sweep, tasks=tasks, seeds=seeds)
+
+    def heldout_names(self) -> tuple[HeldoutName, ...]:
+        """Return the held-out tasks by name, for plans and declarations."""
+        return tuple(HeldoutName(task.name, task.split, task.problems) for task in self.protocol.heldout)
+
+    def data_records(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what a registration says about the data: ids and hashes of `dev` and `heldout`, no problem's text.
+
+        Raises:
+            DesignspaceError: the data cannot be had.
+        """
+        return {"dev": _records(self.sweep.tasks), "heldout": _records(_heldout_tasks(self))}
+
+    def overlaps(self) -> list[str]:
+        """Return what development and held-out problems share, by id and by text: nothing, in a sound study."""
+        from designspace.protocol.splits import check_disjoint
+
+        return check_disjoint(_problems(self.sweep.tasks), _problems(_heldout_tasks(self)))
+
+    def cells(self, contrast: Contrast) -> tuple[tuple[str, Budget], ...]:
+        """Return the models and budgets that a contrast is about."""
+        return tuple((model.name, budget) for model, budget in contrast_cells(contrast, self.sweep))
+
+    def hypotheses(self) -> list[dict[str, Any]]:
+        """Return one hypothesis per contrast, held-out task, model and budget, as a registration lists them."""
+        return [
+            {
+                "id": f"{contrast.id}/{task.name}/{model}/{budget}",
+                "contrast": contrast.id,
+                "arm": contrast.arm,
+                "baseline": contrast.baseline,
+                "kind": contrast.kind,
+                "margin": contrast.margin,
+                "model": model,
+                "task": task.name,
+                "budget": str(budget),
+            }
+            for contrast in self.protocol.contrasts
+            for task in self.heldout_names()
+            for model, budget in self.cells(contrast)
+        ]
+
+    def arms(self) -> dict[str, dict[str, Any]]:
+        """Return every mechanism's identity by name, with `{tune: id}` where a value is still to be found."""
+        arms = {mechanism.name: mechanism.identity() for mechanism in self.sweep.mechanisms}
+        entries = self.document.data["mechanisms"]
+        for parameter in self.space:
+            if not parameter.condition:
+                name = entries[parameter.mechanism]["name"]
+                arms[name] = _marked(arms[name], parameter.path[2:], {"tune": parameter.id})
+        return arms
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and validate a study file. Relative paths in it start at the file's own folder.
+
+    Raises:
+        DeclarationError: holding every problem found, each as `file:line:col: path: rule, got …`.
+    """
+    return _validated(read_document(path), Path(path).parent, Path(path))
+
+
+def parse_study(text: str, folder: str | Path = Path(), source: str = "<study>") -> Study:
+    """Validate a study given as text; relative paths in it start at `folder`.
+
+    Raises:
+        DeclarationError: as `load_study`.
+    """
+    return _validated(parse_document(text, source), Path(folder), None)
+
+
+def _validated(document: Document, folder: Path, source_path: Path | None) -> Study:
+    problems = Problems(document)
+    check_schema(document, problems)
+    if "protocol" not in document.data:
+        problems.add(("protocol",), "required field is missing: a file without it is a sweep (validate, plan, run)")
+        problems.raise_any()
+    protocol = problems.validated(ProtocolSpec, document.data["protocol"], ("protocol",))
+    malformed = Problems(document)
+    space = find_space(document.data, malformed)
+    _include(problems, malformed)
+    if malformed:
+        # What stands in such a place cannot be checked, and what is said of it would only mislead.
+        problems.raise_any()
+    sweep = _check_values(document, space, folder, source_path, problems)
+    if protocol is not None:
+        heldout = _build_heldout(protocol, folder, problems)
+        if sweep is not None:
+            check_protocol(protocol, heldout, space, sweep, problems)
+    problems.raise_any()
+    if protocol is None or sweep is None:
+        raise DeclarationError(f"{document.source}: not a study")
+    return Study(sweep, protocol, space, document, folder)
+
+
+def _check_values(
+    document: Document, space: Space, folder: Path, source_path: Path | None, problems: Problems
+) -> Sweep | None:
+    """Validate the sweep with first values and return it; then once with every other choice and bound."""
+    first = Problems(_without_protocol(substituted(document, space, first_values(space))))
+    sweep = build_sweep(first.document, folder, source_path, first)
+    _include(problems, first)
+    seen = [first_values(space)]
+    for parameter, values in probes(space):
+        if values in seen:
+            continue
+        seen.append(values)
+        tried = Problems(_without_protocol(substituted(document, space, values)))
+        build_sweep(tried.document, folder, source_path, tried)
+        where = path_text(parameter.path)
+        for position, text in tried.found:
+            if (position, text) not in first.found:
+                # A message about the value itself points at it; one about the whole mechanism does not.
+                with_value = "" if text.startswith(where) else f" (with {parameter.id} = {values[parameter.id]})"
+                problems.add_found(position, text + with_value)
+    return sweep
+
+
+def _include(problems: Problems, others: Problems) -> None:
+    for position, text in others.found:
+        problems.add_found(position, text)
+
+
+def _without_protocol(document: Document) -> Document:
+    return replace(document, data={name: part for name, part in document.data.items() if name != "protocol"})
+
+
+def _build_heldout(protocol: ProtocolSpec, folder: Path, problems: Problems) -> list[tuple[TaskSpec, DataPath]]:
+    """Check the held-out tasks; what is made here is compared by name and dropped."""
+    built = []
+    for index, entry in enumerate(protocol.heldout):
+        path: DataPath = ("protocol", "heldout", index)
+        task = build_task(entry.model_dump(), path, folder, problems)
+        if task is not None:
+            built.append((task, path))
+    return built
+
+
+def _heldout_tasks(study: Study) -> tuple[TaskSpec, ...]:
+    """Return the held-out tasks: for the one function that wants a key, and for hashes."""
+    problems = Problems(study.document)
+    tasks = tuple(task for task, _ in _build_heldout(study.protocol, study.folder, problems))
+    problems.raise_any()
+    return tasks
+
+
+def _records(tasks: Iterable[TaskSpec]) -> list[dict[str, Any]]:
+    from designspace.protocol import task_record
+
+    return [task_record(task.name, task.split, task.load(), task.template_hash) for task in tasks]
+
+
+def _problems(tasks: Iterable[TaskSpec]) -> list[Any]:
+    return [problem for task in tasks for problem in task.load()]
+
+
+def _marked(identity: Any, path: Sequence[str | int], mark: Mapping[str, Any]) -> Any:
+    """Return an identity with a mark at a path; what has no such path (a `base`) is hidden by the mark as a whole."""
+    if not path:
+        return dict(mark)
+    key, rest = path[0], path[1:]
+    if isinstance(identity, dict) and key in identity:
+        return {**identity, str(key): _marked(identity[key], rest, mark)}
+    if isinstance(identity, list | tuple) and isinstance(key, int) and key < len(identity):
+        return [_marked(item, rest, mark) if index == key else item for index, item in enumerate(identity)]
+    return dict(mark)

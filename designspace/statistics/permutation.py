@@ -70,8 +70,8 @@ def sign_flip_p_value(
 
     check_positive(resamples=resamples)
     moving = differences[np.abs(differences) > 10.0**-_DECIMALS]
-    if not moving.size:
-        return 1.0, 1
+    if moving.size < 2:  # either sign of one difference lies as far from zero
+        return 1.0, 2**moving.size
     found = permutation_test(
         (moving,),
         _absolute_sum,
