@@ -2,6 +2,7 @@
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
+# make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
 # make bench-events time of one compression event, per selector and per scoring, next to top-k's
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test test-slow check format bench-events pocket clean
+.PHONY: quickstart test test-slow check format compositions bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -29,6 +30,9 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+compositions: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m designspace.testing.composition $(ARGS)
 
 bench-events: $(INSTALLED)
 	$(BIN)/python -m benchmarks.event_time

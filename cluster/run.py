@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,7 +13,7 @@ from cluster.interrupt import Interrupted
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.schedule import Event, OnEvent, ShardQueue
 from cluster.study import study_document
-from cluster.work import Work, find_work
+from cluster.work import Work, find_work, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.store import ResultsStore
@@ -66,6 +66,17 @@ class RunOutcome:
         return self.n_cached + self.n_done == self.n_shards
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """How to run; see `run_sweep`. Nothing of it changes a row."""
+
+    executor: ExecutorName = "ray"
+    address: str | None = None
+    workers: int | None = None
+    limit: int | None = None
+    progress: ProgressMode = "auto"
+
+
 def run_sweep(
     sweep: Sweep | str | Path,
     results: str | Path | None = None,
@@ -95,14 +106,33 @@ def run_sweep(
         KeyboardInterrupt: Ctrl-C or SIGTERM; what is committed stays.
     """
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(sweep)
-    display = make_progress(progress)
-    chosen = make_executor(executor, address, workers, display.note)
-    root = (Path(results) if results is not None else default_results(sweep.study)).resolve()
-    work = find_work(sweep, existing_store(root), only)
+    settings = RunSettings(executor, address, workers, limit, progress)
+    root = Path(results) if results is not None else default_results(sweep.study)
+    return run_sweeps([sweep], sweep.study, root, settings, only)
+
+
+def run_sweeps(
+    sweeps: Sequence[Sweep],
+    study: str,
+    results: Path,
+    settings: RunSettings,
+    only: Callable[[Cell], bool] | None = None,
+) -> RunOutcome:
+    """Run several sweeps as one, cells that they share once; rows carry `study`.
+
+    Raises:
+        DeclarationError, DesignspaceError, KeyboardInterrupt: as `run_sweep`.
+    """
+    display = make_progress(settings.progress)
+    chosen = make_executor(settings.executor, settings.address, settings.workers, display.note)
+    root, limit = results.resolve(), settings.limit
+    found = [find_work(sweep, existing_store(root), only) for sweep in sweeps]
     store = ResultsStore.open(root)
-    store.write_study(sweep.study, study_document(sweep, work))
+    for sweep, part in zip(sweeps, found, strict=True):
+        store.write_study(sweep.study, study_document(sweep, part))
+    work = merged(found)
     outcome = RunOutcome(
-        sweep.study,
+        study,
         root,
         n_shards=len(work.shards),
         n_cached=len(work.shards) - len(work.pending),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +45,14 @@ def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], b
     if reasons:
         raise PreflightError(reasons)
     return Work(cells, blocks, pending)
+
+
+def merged(parts: Sequence[Work]) -> Work:
+    """Return several sweeps' work as one; what two of them share is in it once."""
+    cells = {cell.cell_id: cell for part in parts for cell in part.cells}
+    blocks = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.shards}
+    pending = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.pending}
+    return Work(tuple(cells.values()), tuple(blocks.values()), tuple(pending.values()))
 
 
 def is_done(store: ResultsStore, shard: Shard) -> bool:

@@ -1,7 +1,7 @@
 """The `designspace` command.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once. Exit codes: 0 done, 1 error, 2 bad usage
-or declaration, 4 incomplete (shards were given up), 130 Ctrl-C.
+or declaration, 3 not what was registered, 4 incomplete (shards were given up, or a contrast is void), 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import typer
 from typer.core import TyperGroup
 
 from designspace import __version__
-from designspace.errors import DesignspaceError
+from designspace.errors import DesignspaceError, RegistrationMismatch
 
 if TYPE_CHECKING:
+    from cluster.run import RunSettings
     from designspace.models.spec import ModelSpec
     from designspace.store import ResultsStore
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 4, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_MISMATCH, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class _Group(TyperGroup):
@@ -30,6 +31,9 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except RegistrationMismatch as error:
+            typer.echo(f"error: {error}", err=True)
+            ctx.exit(EXIT_MISMATCH)
         except DesignspaceError as error:
             typer.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ValueError) else EXIT_ERROR)
@@ -53,6 +57,26 @@ ResultsFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results 
 ResultsOption = Annotated[
     Path | None, typer.Option("--results", envvar="DESIGNSPACE_RESULTS", help="Results folder [results/<study>].")
 ]
+RegistrationFile = Annotated[
+    Path, typer.Argument(metavar="REGISTRATION", help="Registration file: <results>/protocol/….registration.json.")
+]
+ExecutorOption = Annotated[Literal["ray", "inline"], typer.Option("--executor", envvar="DESIGNSPACE_EXECUTOR")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", envvar="DESIGNSPACE_ADDRESS", help="Ray cluster [RAY_ADDRESS, else a local Ray]."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per model]."),
+]
+ProgressOption = Annotated[
+    Literal["auto", "plain", "none"],
+    typer.Option("--progress", envvar="DESIGNSPACE_PROGRESS", help="Where: stderr."),
+]
+UnderpoweredOption = Annotated[
+    str | None,
+    typer.Option("--underpowered", metavar="REASON", help="Register although the power is too small; recorded."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -75,17 +99,11 @@ def _options(
 def run(
     sweep: SweepFile,
     results: ResultsOption = None,
-    executor: Annotated[Literal["ray", "inline"], typer.Option(envvar="DESIGNSPACE_EXECUTOR")] = "ray",
-    address: Annotated[
-        str | None, typer.Option(envvar="DESIGNSPACE_ADDRESS", help="Ray cluster [RAY_ADDRESS, else a local Ray].")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per model].")
-    ] = None,
+    executor: ExecutorOption = "ray",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many shards.")] = None,
-    progress: Annotated[
-        Literal["auto", "plain", "none"], typer.Option(envvar="DESIGNSPACE_PROGRESS", help="Where: stderr.")
-    ] = "auto",
+    progress: ProgressOption = "auto",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Table and HTML report at the end.")] = True,
 ) -> None:
     """Run a sweep, or what is left of it."""
@@ -225,6 +243,101 @@ def calibrate(
         typer.echo(path)
 
 
+@app.command()
+def register(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Sweep file with a protocol (YAML).")],
+    results: ResultsOption = None,
+    underpowered: UnderpoweredOption = None,
+) -> None:
+    """Freeze a study: hypotheses, splits, tuning space, test, correction, decision rule, generation, grader, code."""
+    from cluster.evidence import register as freeze
+
+    registration, path = freeze(study, results, underpowered=underpowered)
+    _print_registered(registration.document, registration.sha256, path)
+
+
+@app.command()
+def amend(
+    registration: RegistrationFile,
+    reason: Annotated[str, typer.Option(help="Why; it stands in every report.")],
+    study: Annotated[Path | None, typer.Option(help="The changed study file [the registered text].")] = None,
+    underpowered: UnderpoweredOption = None,
+) -> None:
+    """Register a change to a registration: it adds to the family of hypotheses, and says what was seen before."""
+    from cluster.evidence import amend as change
+
+    child, path = change(registration, reason, study, underpowered=underpowered)
+    _print_registered(child.document, child.sha256, path)
+
+
+@app.command()
+def tune(
+    registration: RegistrationFile,
+    executor: ExecutorOption = "ray",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    progress: ProgressOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run the registered trials on development problems, and freeze the selection. Resumes."""
+    from cluster.evidence import tune as search
+
+    selection = search(registration, _run_settings(executor, address, workers, progress))
+    if as_json:
+        _print_json(selection.to_json())
+        return
+    for trial in selection.evidence["trials"]:
+        values = ", ".join(f"{name}={value}" for name, value in trial["values"].items())
+        typer.echo(
+            f"trial {trial['number']}: {values}: mean effect {100 * trial['mean_effect']:+.2f} points, "
+            f"chosen in {trial['chosen_in_resamples']:.0%} of resamples"
+        )
+    chosen = ", ".join(f"{name}={value}" for name, value in selection.values.items())
+    typer.echo(f"selected: {chosen} ({selection.sha256[:16]})")
+
+
+@app.command()
+def confirm(
+    registration: RegistrationFile,
+    executor: ExecutorOption = "ray",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    progress: ProgressOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run the held-out problems, once, under exactly what was registered, and report."""
+    from cluster.evidence import confirm as run_confirmation
+    from designspace.report.evidence import evidence_text
+
+    done = run_confirmation(registration, _run_settings(executor, address, workers, progress))
+    if done.report is None:
+        for lost in done.outcome.quarantined:
+            typer.echo(f"given up: {lost.cell}, shard {lost.shard_id}: {lost.error}: {lost.message}", err=True)
+        typer.echo("incomplete: no report; the same command goes on", err=True)
+        raise typer.Exit(EXIT_INCOMPLETE)
+    _print_json(done.report) if as_json else typer.echo(evidence_text(done.report))
+    typer.echo(f"report: {done.path}", err=as_json)
+    if done.report["status"] != "ok":
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+@app.command()
+def verify(
+    report: Annotated[Path, typer.Argument(metavar="REPORT", help="Report of a confirmation (JSON).")],
+) -> None:
+    """Recompute every number of a report from the store."""
+    from cluster.evidence import verify as recompute
+
+    found = recompute(report)
+    for difference in found:
+        typer.echo(
+            f"{difference}".replace(": registered ", ": the store says ").replace(", now ", ", the report says ")
+        )
+    if found:
+        raise typer.Exit(EXIT_MISMATCH)
+    typer.echo("every number of the report follows from the store")
+
+
 @app.command("grade-cases")
 def grade_cases(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Labelled cases (JSONL).")], as_json: AsJson = False
@@ -261,6 +374,23 @@ def _report(
         print_report(arms, notes(arms))
     if html is not None:
         typer.echo(f"report: {write_report(table, html, title=title, environment=environment())}", err=as_json)
+
+
+def _run_settings(executor: Any, address: str | None, workers: int | None, progress: Any) -> RunSettings:
+    from cluster.run import RunSettings
+
+    return RunSettings(executor, address, workers, None, progress)
+
+
+def _print_registered(document: dict[str, Any], sha256: str, path: Path) -> None:
+    power = document["power"]
+    effect = power["minimum_detectable_effect"]
+    detects = "no effect" if effect is None else f"an effect of {100 * effect:.1f} points"
+    typer.echo(
+        f"registered {sha256}\n{len(document['hypotheses'])} hypotheses, m={document['m']}, "
+        f"{power['n_problems']} held-out problems x {power['n_replicates']}: finds {detects} with a power of "
+        f"{power['target_power']:.0%}\n{path}"
+    )
 
 
 def _store_of(study: str, results: Path | None) -> ResultsStore | None:

@@ -152,14 +152,23 @@ class Parameter:
             DeclarationError: it is none of the parameter's values.
         """
         if self.choices is not None:
-            for label in self.choices:
-                if _same(label, value):
-                    return label
-            known = ", ".join(shown(label) for label in self.choices)
-            raise DeclarationError(f"{self.id} must be one of {known}, got {shown(value)}")
+            return self.choices[self.place(value)]
         if not self._range.accepts(value):
             raise DeclarationError(f"{self.id} must be {_range_text(self._range)}, got {shown(value)}")
         return self._range.value(value)
+
+    def place(self, value: Any) -> int:
+        """Return which choice a value is.
+
+        Raises:
+            DeclarationError: it is none of them.
+        """
+        choices = self.choices or ()
+        for index, label in enumerate(choices):
+            if _same(label, value):
+                return index
+        known = ", ".join(shown(label) for label in choices)
+        raise DeclarationError(f"{self.id} must be one of {known}, got {shown(value)}")
 
     def document(self) -> dict[str, Any]:
         """Return the parameter as plain data, for registrations."""
@@ -222,7 +231,7 @@ class _Finder:
 
     def entry(self, entry: Any, path: DataPath) -> None:
         name = entry.get("name") if isinstance(entry, dict) else None
-        if is_placeholder(entry) or isinstance(entry, dict) and "grid" in entry or not isinstance(name, str):
+        if is_placeholder(entry) or (isinstance(entry, dict) and "grid" in entry) or not isinstance(name, str):
             for where in placeholder_paths(entry, path):
                 self.problems.add(where, "only a part of a named mechanism can be tuned, got a placeholder")
             return
@@ -391,7 +400,7 @@ class _Filler:
             if bound is not None:
                 self.note((*parameter.source, "tune", bound), target, key_too=False)
             return value
-        index = next(index for index, label in enumerate(parameter.choices) if _same(label, value))
+        index = parameter.place(value)
         return self.fill(entry["choices"][index], (*parameter.source, "tune", "choices", index), target)
 
     def note(self, source: DataPath, target: DataPath, *, key_too: bool = True) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
 from typing import Any
 
 from designspace.axes import Mechanism
-from designspace.errors import did_you_mean
+from designspace.errors import ProtocolError, did_you_mean
 from designspace.models.spec import ModelSpec
+from designspace.protocol.decision import check_decision
 from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
-from sweeps.document import DataPath, shown
+from sweeps.document import DataPath
 from sweeps.placeholders import Space, grid
 from sweeps.problems import Problems
 from sweeps.protocol_fields import CellMatch, Contrast, PaperDecision, ProtocolSpec, TuningSpec
@@ -21,7 +22,8 @@ from sweeps.sources import refuse_repeats
 from sweeps.spec import Sweep
 
 _EVERY_PROBLEM = "all"  # the split that holds the others of its task
-_BRANCH_KEYS = {"branch", "rule"}
+_PAPER = "paper"
+_MOST_POINTS = 10_000
 
 
 def check_protocol(
@@ -36,7 +38,9 @@ def check_protocol(
     _check_exclude(sweep, problems)
     _check_contrasts(protocol, sweep, problems)
     _check_tuning(protocol, space, sweep, problems)
-    _check_decision(protocol.decision, sweep, problems)
+    # Decision rules name the cells of contrasts, so those must be sound.
+    if not problems:
+        _check_decision(protocol, [task for task, _ in heldout], sweep, problems)
 
 
 def contrast_cells(contrast: Contrast, sweep: Sweep) -> Iterator[tuple[ModelSpec, Budget]]:
@@ -53,6 +57,27 @@ def contrast_cells(contrast: Contrast, sweep: Sweep) -> Iterator[tuple[ModelSpec
         )
         if not left_out:
             yield model, budget
+
+
+def hypotheses(protocol: ProtocolSpec, tasks: Iterable[str], sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one hypothesis per contrast, held-out task, model and budget, as a registration lists them."""
+    names = list(tasks)
+    return [
+        {
+            "id": f"{contrast.id}/{task}/{model.name}/{budget}",
+            "contrast": contrast.id,
+            "arm": contrast.arm,
+            "baseline": contrast.baseline,
+            "kind": contrast.kind,
+            "margin": contrast.margin,
+            "model": model.name,
+            "task": task,
+            "budget": str(budget),
+        }
+        for contrast in protocol.contrasts
+        for task in names
+        for model, budget in contrast_cells(contrast, sweep)
+    ]
 
 
 def _matches(cell: CellMatch, model: ModelSpec, budget: Budget) -> bool:
@@ -173,24 +198,21 @@ def _check_grid(tuning: TuningSpec, space: Space, problems: Problems) -> None:
         problems.add(("protocol", "tuning", "trials"), rule)
 
 
-_MOST_POINTS = 10_000
-
-
-def _check_decision(decision: Any, sweep: Sweep, problems: Problems) -> None:
-    path: DataPath = ("protocol", "decision")
+def _check_decision(protocol: ProtocolSpec, heldout: list[TaskSpec], sweep: Sweep, problems: Problems) -> None:
+    decision, path = protocol.decision, ("protocol", "decision")
     if decision is None:
         return
-    if isinstance(decision, dict):
+    if isinstance(decision, dict) and decision.get("rules") == _PAPER:
         found = problems.validated(PaperDecision, decision, path)
         names = [model.name for model in sweep.models]
-        for role, name in found.roles.model_dump().items() if found else ():
-            if name not in names:
-                hint = did_you_mean(name, names)
-                problems.add((*path, "roles", role), f"must be a model of this study, got {name!r}{hint}")
-        return
-    if not isinstance(decision, list) or not decision:
-        problems.add(path, f"must be {{rules: paper, roles: …}} or a list of branches, got {shown(decision)}")
-        return
-    for index, branch in enumerate(decision):
-        if not isinstance(branch, dict) or branch.keys() != _BRANCH_KEYS:
-            problems.add((*path, index), "must be a mapping of branch and rule, got another")
+        unknown = {role: name for role, name in found.roles.model_dump().items() if name not in names} if found else {}
+        for role, name in unknown.items():
+            hint = did_you_mean(name, names)
+            problems.add((*path, "roles", role), f"must be a model of this study, got {name!r}{hint}")
+        if found is None or unknown:
+            return
+    try:
+        check_decision(decision, hypotheses(protocol, [task.name for task in heldout], sweep))
+    except ProtocolError as error:
+        for line in str(error).splitlines():
+            problems.add(path, line.removeprefix("decision: "))

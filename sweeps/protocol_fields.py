@@ -50,7 +50,7 @@ class Contrast(Strict):
     id: Label
     arm: Label
     baseline: Label
-    cells: list[CellMatch] = []
+    cells: list[CellMatch] = Field(default_factory=list)
     kind: Literal["superiority", "non-inferiority", "equivalence"] = "superiority"
     margin: Share | None = None
 
@@ -121,10 +121,11 @@ class PaperRoles(Strict):
 
 
 class PaperDecision(Strict):
-    """`{rules: paper, roles: {…}}`: the branches A, B and C of the source paper."""
+    """`{rules: paper, roles: {…}}`: the branches A, B and C of the source paper, on the cells of one contrast."""
 
     rules: Literal["paper"]
     roles: PaperRoles
+    contrast: str | None = None
 
 
 class ProtocolSpec(Strict):

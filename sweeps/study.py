@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from designspace.errors import DeclarationError, ProtocolError
+from designspace.protocol import HeldoutKey, heldout_hash, task_record
+from designspace.protocol.splits import check_disjoint
 from designspace.schedule import Budget
+from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
 from sweeps.document import DataPath, Document, parse_document, path_text, read_document
 from sweeps.placeholders import Space, checked_values, find_space, first_values, probes, substituted
 from sweeps.problems import Problems
-from sweeps.protocol_checks import check_protocol, contrast_cells
+from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses
 from sweeps.protocol_fields import Contrast, ProtocolSpec
 from sweeps.sources import build_task
 from sweeps.spec import Sweep, build_sweep, check_schema
-
-if TYPE_CHECKING:
-    from designspace.protocol import HeldoutKey
 
 
 class HeldoutName(NamedTuple):
@@ -83,8 +83,6 @@ class Study:
             ProtocolError: the key is for other held-out problems than this study has now.
             DeclarationError: as `sweep_for`.
         """
-        from designspace.protocol import HeldoutKey, heldout_hash
-
         if not isinstance(key, HeldoutKey):
             raise TypeError(
                 f"held-out tasks need a HeldoutKey, which a look in the ledger gives, got {type(key).__name__}"
@@ -111,8 +109,6 @@ class Study:
 
     def overlaps(self) -> list[str]:
         """Return what development and held-out problems share, by id and by text: nothing, in a sound study."""
-        from designspace.protocol.splits import check_disjoint
-
         return check_disjoint(_problems(self.sweep.tasks), _problems(_heldout_tasks(self)))
 
     def cells(self, contrast: Contrast) -> tuple[tuple[str, Budget], ...]:
@@ -121,22 +117,7 @@ class Study:
 
     def hypotheses(self) -> list[dict[str, Any]]:
         """Return one hypothesis per contrast, held-out task, model and budget, as a registration lists them."""
-        return [
-            {
-                "id": f"{contrast.id}/{task.name}/{model}/{budget}",
-                "contrast": contrast.id,
-                "arm": contrast.arm,
-                "baseline": contrast.baseline,
-                "kind": contrast.kind,
-                "margin": contrast.margin,
-                "model": model,
-                "task": task.name,
-                "budget": str(budget),
-            }
-            for contrast in self.protocol.contrasts
-            for task in self.heldout_names()
-            for model, budget in self.cells(contrast)
-        ]
+        return hypotheses(self.protocol, [task.name for task in self.protocol.heldout], self.sweep)
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Return every mechanism's identity by name, with `{tune: id}` where a value is still to be found."""
@@ -243,12 +224,10 @@ def _heldout_tasks(study: Study) -> tuple[TaskSpec, ...]:
 
 
 def _records(tasks: Iterable[TaskSpec]) -> list[dict[str, Any]]:
-    from designspace.protocol import task_record
-
     return [task_record(task.name, task.split, task.load(), task.template_hash) for task in tasks]
 
 
-def _problems(tasks: Iterable[TaskSpec]) -> list[Any]:
+def _problems(tasks: Iterable[TaskSpec]) -> list[Problem]:
     return [problem for task in tasks for problem in task.load()]
 
 

@@ -1,6 +1,41 @@
-"""Register, tune, confirm, decide."""
+"""Register, tune, confirm, decide: what a study promises before it looks, and whether it kept the promise.
 
-from designspace.protocol.document import heldout_hash, task_record
+The order of a study:
+
+1. `make_registration` and `save` write down hypotheses, data, test, correction and decision rule as one hashed document;
+   `LookLedger.register` notes its hash.
+2. Tuning runs on development problems; `freeze_selection` notes what it chose, once.
+3. `open_look` notes that the held-out problems are about to be seen and hands out the `HeldoutKey` to them.
+4. `analyse` makes the report from the registration and the rows alone; `decide` names the branch; `verify` derives the
+   report again, byte for byte.
+
+What this protects against, because it is refused or leaves a mark:
+
+* changing hypotheses, test, level, family size, data, settings or decision rule after registering, by editing the file
+  or by running with other settings;
+* editing, deleting, reordering or putting in lines of the ledger, cutting it short, or deleting it;
+* a second selection, a selection after a look, a look at problems that tuning has used, a look that nobody noted;
+* calling problems unseen that an earlier look has touched, also under other names or in a smaller set; a family that
+  shrinks by amendment; looking again until it works: every report has the number of its look;
+* rows that are missing, doubled, of another split, arm, model, grader or configuration, or of arms whose memory differs;
+* watching the accuracy of arms while they run; a report edited by hand.
+
+What it cannot protect against: it makes tampering evident, not impossible. Someone who deletes the whole store, ledger
+and side file and starts anew leaves no mark here, and neither does someone who rewrites all of them together, looks at
+the problems by other means, or changes this code. Against that helps only what lies outside: publish the hash of the
+registration (a pushed tag, a public registry, a time stamp) before the first look, and the head of the ledger with every
+report. Identity of problems is by id and content; the check for near duplicates (`check_disjoint`) sees the same
+numbers in much the same words, not the same idea in other words.
+
+Plain data in and out; nothing here imports the layers that declare and run studies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from designspace.protocol.decision import Decision, decide
+from designspace.protocol.document import check_document, heldout_hash, task_record, tuned_parameters
 from designspace.protocol.looks import HeldoutKey, LookedArm, LookLedger, open_look, require_key, resume_look
 from designspace.protocol.registration import (
     Difference,
@@ -11,21 +46,53 @@ from designspace.protocol.registration import (
     require_same,
     save,
 )
+from designspace.protocol.selection import Selection, freeze_selection, load_selection
+from designspace.protocol.splits import bucket, check_disjoint
+
+if TYPE_CHECKING:
+    from designspace.protocol.analysis import analyse, report_bytes
+    from designspace.protocol.verification import verify
 
 __all__ = [
+    "Decision",
     "Difference",
     "HeldoutKey",
     "LookLedger",
     "LookedArm",
     "Registration",
+    "Selection",
+    "analyse",
+    "bucket",
+    "check_disjoint",
+    "check_document",
+    "decide",
     "differences",
+    "freeze_selection",
     "heldout_hash",
     "load",
+    "load_selection",
     "make_registration",
     "open_look",
+    "report_bytes",
     "require_key",
     "require_same",
     "resume_look",
     "save",
     "task_record",
+    "tuned_parameters",
+    "verify",
 ]
+
+_LATE = {
+    "analyse": "analysis",
+    "report_bytes": "analysis",
+    "verify": "verification",
+}  # these load pyarrow: half a second
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -37,6 +37,7 @@ from typing import Any
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
+from designspace.protocol.decision import check_decision
 from designspace.protocol.tests_registered import REGISTERED_TESTS
 from designspace.tasks.problem import Problem, content_hash
 
@@ -81,12 +82,19 @@ def heldout_hash(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(pairs).encode()).hexdigest()
 
 
+def tuned_parameters(document: Mapping[str, Any]) -> list[str]:
+    """Return the dotted places of all placeholders in the arms, e.g. `alpha.scoring.selector.weight`."""
+    return list(_placeholders("", document["arms"]))
+
+
 def check_document(document: Mapping[str, Any]) -> None:
     """Raise ProtocolError, naming every broken rule, unless the document is one that may be registered."""
     problems = list(_missing_and_unknown("", document, KEYS))
     if not problems:
         problems = [*_numbers(document), *_data(document), *_arms_and_cells(document), *_family(document)]
         problems += _lineage(document)
+    if not problems and document["decision"] is not None:
+        check_decision(document["decision"], document["hypotheses"])
     if problems:
         raise ProtocolError("\n".join(f"registration: {problem}" for problem in problems))
 
@@ -217,6 +225,17 @@ def _lineage(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"parent and amendment must come together, got parent={parent!r}, amendment={reason!r}"
     if reason is not None and not str(reason).strip():
         yield f"amendment must say why, got {reason!r}"
+
+
+def _placeholders(place: str, found: Any) -> Iterator[str]:
+    if isinstance(found, Mapping):
+        if set(found) == {"tune"}:
+            yield place
+        for key, value in found.items():
+            yield from _placeholders(f"{place}.{key}" if place else str(key), value)
+    elif isinstance(found, list | tuple):
+        for index, value in enumerate(found):
+            yield from _placeholders(f"{place}.{index}", value)
 
 
 def _problems(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

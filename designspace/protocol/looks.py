@@ -7,72 +7,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, NoReturn
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
-from designspace.protocol.chain import NOTHING, Link, append_link, read_chain
-from designspace.protocol.document import check_document, heldout_hash, heldout_problems
+from designspace.protocol.chain import NOTHING, append_link, read_chain
+from designspace.protocol.document import check_document, heldout_hash, heldout_problems, tuned_parameters
+from designspace.protocol.look_entry import KINDS, Entry, Kind, LookedArm, Relative, entry_of
 from designspace.protocol.registration import Registration
 
-Kind = Literal["register", "tune", "select", "look", "amend"]
-KINDS: tuple[str, ...] = get_args(Kind)
-
-
-@dataclass(frozen=True)
-class LookedArm:
-    """An arm as the ledger knows it.
-
-    Attributes:
-        mechanism: hash of its identity.
-        family: kind of its scoring; arms of one family are relatives.
-    """
-
-    mechanism: str
-    family: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger.
-
-    Attributes:
-        n: number of the line, from 1.
-        previous: hash of the line before; zeros for the first.
-        kind: what happened.
-        registration: hash of the registration it belongs to.
-        heldout: `heldout_hash` of its held-out problems; None where no problem was held out.
-        problem_ids: problems that the arms ran on.
-        contents: content hashes of these, so that a new name does not make a problem unseen.
-        arms: name -> what ran.
-        details: more facts of this kind, e.g. the hash of a selection.
-        time: UTC, ISO 8601.
-        user: who was logged in.
-        code: id of the code.
-        sha256: hash of the line; the ledger's head right after it.
-    """
-
-    n: int
-    previous: str
-    kind: Kind
-    registration: str
-    heldout: str | None
-    problem_ids: tuple[str, ...]
-    contents: tuple[str, ...]
-    arms: Mapping[str, LookedArm]
-    details: Mapping[str, Any]
-    time: str
-    user: str
-    code: str | None
-    sha256: str
-
-
-class Relative(NamedTuple):
-    """Earlier work on the same problems by arms of the same family."""
-
-    entry: Entry
-    arms: tuple[str, ...]
-    problem_ids: tuple[str, ...]
+__all__ = [
+    "Entry",
+    "HeldoutKey",
+    "LookLedger",
+    "LookedArm",
+    "Relative",
+    "open_look",
+    "require_key",
+    "resume_look",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +46,7 @@ class LookLedger:
         Raises:
             ProtocolError: the chain does not hold; the message names the first bad line.
         """
-        return [_entry(self.path, link) for link in read_chain(self.path)]
+        return [entry_of(self.path, link) for link in read_chain(self.path)]
 
     def head(self) -> str:
         """Return the hash of the last line; zeros for an empty ledger."""
@@ -145,7 +98,7 @@ class LookLedger:
             "user": user or _user(),
             "code": code,
         }
-        return _entry(self.path, append_link(self.path, facts))
+        return entry_of(self.path, append_link(self.path, facts))
 
     def register(self, registration: Registration, *, code: str | None = None, user: str | None = None) -> Entry:
         """Note a registration, or an amendment where it has a parent; return the entry that is there if it is noted.
@@ -185,6 +138,11 @@ class LookLedger:
             if _registers(entry, registration):
                 return entry
         raise ProtocolError(f"registration {registration} is not in the ledger {self.path}: register it first")
+
+    def selected(self, registration: str) -> Entry | None:
+        """Return the entry that froze the selection of a registration; None where none was."""
+        found = [entry for entry in self.entries() if entry.kind == "select" and entry.registration == registration]
+        return found[0] if found else None
 
     def require_head(self, head: str) -> int:
         """Return the number of the line that had this hash as the ledger's head.
@@ -287,6 +245,7 @@ def open_look(
     registration: Registration,
     *,
     arms: Mapping[str, LookedArm],
+    selection: str | None = None,
     code: str | None = None,
     details: Mapping[str, Any] | None = None,
     user: str | None = None,
@@ -298,14 +257,15 @@ def open_look(
         ledger: where to note it.
         registration: what it belongs to.
         arms: every arm that will run, with its tuned parameters in place.
+        selection: hash of the selection that put them there; None where nothing is tuned.
         code: id of the code.
-        details: further facts, e.g. {"selection": hash}.
+        details: further facts, plain JSON.
         user: None takes the one logged in.
         time: None takes now.
 
     Raises:
-        ProtocolError: the registration changed or is not in the ledger, the arms are not those registered, or the
-            ledger does not hold together.
+        ProtocolError: the registration changed or is not in the ledger, the arms are not those registered, the
+            selection is missing or not the one that was frozen, or the ledger does not hold together.
     """
     registration.check()
     registered = ledger.require_registered(registration.sha256)
@@ -314,6 +274,7 @@ def open_look(
             f"a look must be at the registered arms, {', '.join(sorted(registration.document['arms']))}, "
             f"got {', '.join(sorted(arms)) or 'none'}"
         )
+    _check_selection(ledger, registration, selection)
     heldout = heldout_hash(registration.document)
     if registered.heldout != heldout:
         raise ProtocolError(f"the held-out problems must be those registered, {registered.heldout}, got {heldout}")
@@ -326,7 +287,7 @@ def open_look(
         problem_ids=ids,
         contents=contents,
         arms=arms,
-        details=details,
+        details=_look_details(selection, details),
         code=code,
         user=user,
         time=time,
@@ -339,6 +300,7 @@ def resume_look(
     registration: Registration,
     *,
     arms: Mapping[str, LookedArm],
+    selection: str | None = None,
     code: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> HeldoutKey | None:
@@ -351,7 +313,7 @@ def resume_look(
         ProtocolError: the registration changed, or the ledger does not hold together.
     """
     registration.check()
-    facts = canonical_json(details or {})
+    facts = canonical_json(_look_details(selection, details))
     wanted = (registration.sha256, heldout_hash(registration.document), dict(arms), code, facts)
     for entry in reversed(ledger.entries()):
         found = (entry.registration, entry.heldout, dict(entry.arms), entry.code, canonical_json(entry.details))
@@ -373,6 +335,20 @@ def require_key(key: object, ledger: LookLedger, registration: Registration) -> 
         if entry.sha256 == key.ledger_head and entry.kind == "look" and entry.registration == key.registration:
             return key
     raise ProtocolError(f"the look of this key, line {key.ledger_head}, must be in the ledger {ledger.path}")
+
+
+def _check_selection(ledger: LookLedger, registration: Registration, selection: str | None) -> None:
+    entry = ledger.selected(registration.sha256)
+    frozen = None if entry is None else entry.details.get("selection")
+    tuned = tuned_parameters(registration.document)
+    if tuned and frozen is None:
+        raise ProtocolError(f"what is tuned must be selected before a look, got no selection of {', '.join(tuned)}")
+    if frozen != selection:
+        raise ProtocolError(f"a look must be at the selection that was frozen, {frozen}, got {selection}")
+
+
+def _look_details(selection: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**(details or {}), **({} if selection is None else {"selection": selection})}
 
 
 def _key(ledger: LookLedger, entry: Entry) -> HeldoutKey:
@@ -397,16 +373,6 @@ def _touching(entries: Iterable[Entry], problem_ids: Iterable[str], contents: It
 
 def _registers(entry: Entry, registration: str) -> bool:
     return entry.kind in ("register", "amend") and entry.registration == registration
-
-
-def _entry(path: Path, link: Link) -> Entry:
-    content = dict(link.content)
-    try:
-        arms = {name: LookedArm(**arm) for name, arm in content.pop("arms").items()}
-        ids, contents = tuple(content.pop("problem_ids")), tuple(content.pop("contents"))
-        return Entry(**content, arms=arms, problem_ids=ids, contents=contents, sha256=link.sha256)
-    except (KeyError, TypeError, AttributeError):
-        raise ProtocolError(f"{path}:{content.get('n')}: this line is no entry of a ledger of looks") from None
 
 
 def _user() -> str:

@@ -15,6 +15,7 @@ _DRAWS_PER_BLOCK = 4_000_000
 _QUANTILES = 400  # points that stand for a beta distribution when the shift is solved for
 _NODES = 40  # Gauss-Hermite points that stand for the spread of effects
 _FARTHEST = 60.0  # logits
+_SHAPES_LOG = (-6.0, 8.0)  # where a fit looks for the shapes
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,11 @@ def fit_beta(n_correct: Sequence[int], n_replicates: int) -> BetaAccuracies:
         return -float(frequency @ betabinom.logpmf(np.arange(n_replicates + 1), n_replicates, shapes[0], shapes[1]))
 
     mean = (counts.sum() + 0.5) / (counts.size * n_replicates + 1)
-    start = np.log([mean, 1 - mean])
-    found = minimize(unlikeliness, start, method="L-BFGS-B", bounds=[(-6.0, 8.0)] * 2)
+    spread = counts.var() / (n_replicates * mean * (1 - mean))  # 1 where problems are alike, n_replicates where 0 or 1
+    alike = float(np.clip((spread - 1) / (n_replicates - 1), 0.02, 0.9))  # correlation within problems
+    start = np.log(np.array([mean, 1 - mean]) * (1 / alike - 1))
+    # No gradients: the likelihood is flat where problems are alike, and a long first step ends there.
+    found = minimize(unlikeliness, start, method="Nelder-Mead", bounds=[_SHAPES_LOG] * 2, options={"maxiter": 2_000})
     a, b = np.exp(found.x)
     return BetaAccuracies(float(a), float(b))
 

@@ -18,13 +18,17 @@ TEMPLATE = (
 _DEV_BUCKETS = (0, 1)
 
 
+def bucket(problem_id: str, modulus: int = 5) -> int:
+    """Return the MD5 of an id modulo `modulus`: which part of a split it falls into, for ever and on every machine."""
+    return int(hashlib.md5(problem_id.encode(), usedforsecurity=False).hexdigest(), 16) % modulus
+
+
 def paper_split(unique_id: str) -> str:
     """Return "dev" or "confirm" by the source paper's rule: MD5 of the id modulo 5, buckets 0 and 1 are dev.
 
     [sun2026minimal] §1.5: 201 and 299 of the 500 problems.
     """
-    bucket = int(hashlib.md5(unique_id.encode(), usedforsecurity=False).hexdigest(), 16) % 5
-    return "dev" if bucket in _DEV_BUCKETS else "confirm"
+    return "dev" if bucket(unique_id) in _DEV_BUCKETS else "confirm"
 
 
 def load_math500(split: str, path: str | None) -> list[Problem]:

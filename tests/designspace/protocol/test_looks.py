@@ -164,14 +164,14 @@ def test_going_on_with_an_interrupted_run_is_no_second_look(ledger, registration
     """The same arms, code and problems give the same rows; anything else is a look of its own."""
     ledger.register(registration)
     assert resume_look(ledger, registration, arms=ARMS, code="x") is None
-    key = open_look(ledger, registration, arms=ARMS, code="x", details={"selection": "s"})
-    again = resume_look(ledger, registration, arms=ARMS, code="x", details={"selection": "s"})
+    key = open_look(ledger, registration, arms=ARMS, code="x", details={"note": "s"})
+    again = resume_look(ledger, registration, arms=ARMS, code="x", details={"note": "s"})
     assert again is not None
     assert (again.look, again.ledger_head) == (key.look, key.ledger_head)
-    assert resume_look(ledger, registration, arms=ARMS, code="y", details={"selection": "s"}) is None
+    assert resume_look(ledger, registration, arms=ARMS, code="y", details={"note": "s"}) is None
     assert resume_look(ledger, registration, arms=ARMS, code="x") is None
     changed = {**ARMS, "alpha": LookedArm("f" * 64, "triattention")}
-    assert resume_look(ledger, registration, arms=changed, code="x", details={"selection": "s"}) is None
+    assert resume_look(ledger, registration, arms=changed, code="x", details={"note": "s"}) is None
     assert len(ledger.entries()) == 2
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.stats.multitest  # noqa: F401  (imported here, not while Hypothesis watches)
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.errors import DeclarationError
@@ -14,6 +13,7 @@ from designspace.statistics import bonferroni, bonferroni_threshold, holm
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
+@settings(max_examples=15, deadline=None)  # statsmodels collects garbage at every call
 @given(P_VALUES, st.integers(0, 4))
 def test_against_the_definitions(p_values, unrun):
     """Bonferroni: times m. Holm: times the number of nulls still standing, never falling."""
@@ -27,6 +27,7 @@ def test_against_the_definitions(p_values, unrun):
     assert holm(p_values, m).adjusted == pytest.approx([stepped[i] for i in range(len(p_values))])
 
 
+@settings(max_examples=15, deadline=None)
 @given(P_VALUES)
 def test_holm_rejects_whatever_bonferroni_does(p_values):
     """And perhaps more."""

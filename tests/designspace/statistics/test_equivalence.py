@@ -16,7 +16,9 @@ def sample(n, replicates, loss, seed):
     generator = np.random.default_rng(seed)
     before = generator.uniform(0.3, 0.7, n)
     after = before - loss + generator.choice([-0.1, 0.1], n)
-    return scores_of((generator.binomial(replicates, after) - generator.binomial(replicates, before)) / replicates, replicates)
+    return scores_of(
+        (generator.binomial(replicates, after) - generator.binomial(replicates, before)) / replicates, replicates
+    )
 
 
 @pytest.mark.parametrize("replicates", [1, 4])

@@ -1,0 +1,108 @@
+"""The document of a study as things are here and now: what is registered, and what a confirmation compares with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.code_id import code_id
+from designspace.engine import ENGINE_VERSION
+from designspace.environment import environment
+from designspace.models.calibration import artefact_hash
+from designspace.protocol.document import FORMAT
+from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
+from designspace.tasks.grading import GRADER_ID
+from sweeps.identity import IDENTITY_VERSION, calibrations_needed
+from sweeps.study import Study
+from sweeps.tuning import tuning_document
+
+# What the power calculation assumes where nothing was measured yet: problems of every difficulty, and a mechanism that
+# helps some of them and hurts others.
+_ASSUMED = BetaAccuracies(1.0, 1.0)
+_EFFECT_SPREAD = 0.5
+_MISSING = "a text that was cut off, or holds no answer, counts as incorrect"
+
+
+def live_document(
+    study: Study,
+    *,
+    parent: dict[str, Any] | None = None,
+    parent_sha256: str | None = None,
+    reason: str | None = None,
+    seen: bool = False,
+    override: str | None = None,
+) -> dict[str, Any]:
+    """Return everything that a registration promises, computed anew.
+
+    parent: the document that this one amends. override: why it is registered although its power is too small.
+
+    Raises:
+        DesignspaceError: data, models or calibrations are not here.
+    """
+    protocol, sweep, hypotheses = study.protocol, study.sweep, study.hypotheses()
+    m = len(hypotheses) + (0 if parent is None else int(parent["m"]))
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "parent": parent_sha256,
+        "amendment": reason,
+        "source": study.source_text,
+        "hypotheses": hypotheses,
+        "m": m,
+        "metric": protocol.metric,
+        "alpha": protocol.alpha,
+        "correction": protocol.correction,
+        "smallest_effect": protocol.smallest_effect,
+        "tolerance": protocol.tolerance,
+        "test": protocol.test.model_dump(exclude_none=True),
+        "decision": protocol.decision,
+        "tuning": None if protocol.tuning is None else tuning_document(study.space, protocol.tuning),
+        "arms": study.arms(),
+        "data": study.data_records(),
+        "generation": sweep.generation.model_dump(),
+        "replicates": protocol.replicates,
+        "root_seed": sweep.seeds.root,
+        "budgets": [{"label": str(budget), "tokens": budget.tokens, "of": budget.of} for budget in sweep.budgets],
+        "models": {model.name: model.identity() for model in sweep.models},
+        "calibration": _calibrations(study),
+        "grader": {"id": GRADER_ID, "missing": _MISSING},
+        "code": {
+            "id": code_id(),
+            "engine_version": ENGINE_VERSION,
+            "identity_version": IDENTITY_VERSION,
+            "packages": environment(),
+        },
+        "power": power(study, m, override),
+        "seen": seen,
+    }
+
+
+def power(study: Study, m: int, override: str | None = None) -> dict[str, Any]:
+    """Return the smallest gain that the study finds with a power of 80 %, by simulation, and what that assumes."""
+    n_problems = sum(len(task["problems"]) for task in study.data_records()["heldout"])
+    design = StudyDesign(
+        accuracies=_ASSUMED,
+        n_problems=n_problems,
+        n_replicates=study.protocol.replicates,
+        test=study.protocol.test.name,
+        alpha=study.protocol.alpha,
+        n_comparisons=m,
+        effect_spread=_EFFECT_SPREAD,
+    )
+    found = minimum_detectable_effect(design)
+    return {
+        "minimum_detectable_effect": found.effect,
+        "target_power": found.target_power,
+        "n_problems": n_problems,
+        "n_replicates": study.protocol.replicates,
+        "assumes": {
+            "baseline_accuracy": f"beta({_ASSUMED.a:g}, {_ASSUMED.b:g}) over problems",
+            "effect_spread_logits": _EFFECT_SPREAD,
+            "discordance": found.at.discordance,
+        },
+        "override": override,
+    }
+
+
+def _calibrations(study: Study) -> dict[str, dict[str, str | None]]:
+    needed = sorted({name for mechanism in study.sweep.mechanisms for name in calibrations_needed(mechanism)})
+    return {model.name: {name: artefact_hash(model, name) for name in needed} for model in study.sweep.models}

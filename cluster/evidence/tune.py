@@ -1,0 +1,161 @@
+"""Tune on development problems: trials as cells of the same store, and one frozen selection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.code_id import code_id
+from cluster.evidence.folder import EvidenceFolder, opened
+from cluster.evidence.live import live_document
+from cluster.evidence.register import study_of
+from cluster.run import RunSettings, run_sweeps
+from designspace.canonical import canonical_json
+from designspace.errors import ProtocolError
+from designspace.protocol import LookedArm, Registration, require_same
+from designspace.protocol.selection import Selection, freeze_selection
+from designspace.store import ResultsStore
+from sweeps.expand import Cell, expand
+from sweeps.spec import Sweep
+from sweeps.study import Study
+from sweeps.tuning import Trial, mean_effects, next_trials, repeats, select, selection_uncertainty
+
+FloatArray = NDArray[np.float64]
+
+
+def tune(registration: str | Path, settings: RunSettings | None = None) -> Selection:
+    """Run all trials that are missing, select, and freeze the selection; the same call again resumes.
+
+    Raises:
+        ProtocolError: nothing to tune, the registration or its ledger does not hold, or a trial could not be run.
+        RegistrationMismatch: what is here differs from what was registered.
+    """
+    folder, registered = opened(registration)
+    study = study_of(registered, folder)
+    require_unchanged(study, registered)
+    rule = study.protocol.tuning
+    if rule is None:
+        raise ProtocolError(f"study {study.name!r} tunes nothing: confirm it")
+    _note_tuning(study, registered, folder)
+    scored: list[tuple[Trial, FloatArray, float]] = []
+    while wave := next_trials(study.space, rule, registered.sha256, [(trial, score) for trial, _, score in scored]):
+        sweeps = [replace(study.sweep_for(trial.values), study=f"{study.name}-trial-{trial.number}") for trial in wave]
+        outcome = run_sweeps(sweeps, f"{study.name}-tuning", folder.results, settings or RunSettings())
+        if not outcome.complete:
+            raise ProtocolError(
+                f"{len(outcome.quarantined)} shards of the trials were given up: {folder.results}; the same command goes on"
+            )
+        store = ResultsStore.open(folder.results, create=False)
+        for trial, sweep in zip(wave, sweeps, strict=True):
+            effects = _effects(study, sweep, store)
+            scored.append((trial, effects, float(mean_effects([effects[None]])[0])))
+    selection = _selection(study, registered, scored)
+    arms = looked_arms(study.sweep_for(selection.values))
+    path = folder.file(registered.sha256, "selection")
+    freeze_selection(path, selection, folder.ledger, arms=arms, code=code_id())
+    return selection
+
+
+def require_unchanged(study: Study, registered: Registration) -> None:
+    """Compare everything that was registered with what is here now.
+
+    Raises:
+        RegistrationMismatch: carrying every difference by dotted path.
+    """
+    document = registered.document
+    lineage = {"parent": document["parent"], "amendment": document["amendment"], "seen": document["seen"]}
+    live = {**live_document(study, override=document["power"]["override"]), **lineage}
+    if document["parent"] is not None:
+        # The family of an amendment holds its parent's: that part is checked when it is registered.
+        live["m"], live["power"] = document["m"], document["power"]
+    require_same(document, live)
+
+
+def looked_arms(sweep: Sweep) -> dict[str, LookedArm]:
+    """Return the arms of a sweep as the ledger knows them."""
+    return {
+        mechanism.name: LookedArm(
+            hashlib.sha256(canonical_json(mechanism.identity()).encode()).hexdigest(), mechanism.scoring.kind
+        )
+        for mechanism in sweep.mechanisms
+    }
+
+
+def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder) -> None:
+    noted = [e for e in folder.ledger.entries() if e.kind == "tune" and e.registration == registered.sha256]
+    if noted:
+        return
+    problems = [p for task in registered.document["data"]["dev"] for p in task["problems"]]
+    folder.ledger.append(
+        "tune",
+        registration=registered.sha256,
+        problem_ids=[p["id"] for p in problems],
+        contents=[p["content"] for p in problems],
+        arms=looked_arms(study.sweep),
+        code=code_id(),
+    )
+
+
+def _effects(study: Study, sweep: Sweep, store: ResultsStore) -> FloatArray:
+    """Return accuracy(arm) - accuracy(baseline), [n_cells, n_problems]: cells of all contrasts, problems of all dev tasks."""
+    cells = expand(sweep)
+    scores = _scores(store, cells)
+    rows = []
+    for contrast in study.protocol.contrasts:
+        for model, budget in study.cells(contrast):
+            row: list[float] = []
+            for task in sweep.tasks:
+                arm, baseline = (
+                    scores[model, task.name, str(budget), name] for name in (contrast.arm, contrast.baseline)
+                )
+                row += [arm[problem] - baseline[problem] for problem in sorted(arm)]
+            rows.append(row)
+    return np.array(rows, dtype=np.float64)
+
+
+def _scores(store: ResultsStore, cells: Sequence[Cell]) -> dict[tuple[str, str, str, str], dict[str, float]]:
+    """Return the mean of `correct` per problem, by (model, task, budget, mechanism); arms without a budget at every one."""
+    columns = ["cell_id", "problem_id", "correct"]
+    table = store.samples(columns, cell_ids={cell.cell_id for cell in cells}).to_table().to_pylist()
+    found: dict[tuple[str, str, str, str], dict[str, list[bool]]] = {}
+    by_id = {cell.cell_id: cell for cell in cells}
+    for row in table:
+        cell = by_id[row["cell_id"]]
+        key = (cell.model.name, cell.task.name, str(cell.budget), cell.mechanism.name)
+        found.setdefault(key, {}).setdefault(row["problem_id"], []).append(bool(row["correct"]))
+    return {
+        key: {problem: sum(outcomes) / len(outcomes) for problem, outcomes in problems.items()}
+        for key, problems in found.items()
+    }
+
+
+def _selection(study: Study, registered: Registration, scored: Sequence[tuple[Trial, FloatArray, float]]) -> Selection:
+    rule = study.protocol.tuning
+    if rule is None:
+        raise ProtocolError("nothing was tuned")
+    trials = [trial for trial, _, _ in scored]
+    chosen = select([(trial, score) for trial, _, score in scored], rule)
+    effects = np.stack([effects for _, effects, _ in scored])
+    shares = selection_uncertainty(trials, [effects], rule, seed=rule.seed)
+    evidence: Mapping[str, Any] = {
+        "trials": [
+            {
+                "number": trial.number,
+                "values": dict(trial.values),
+                "mean_effect": score,
+                "effect_by_cell": effects.mean(axis=1).tolist(),
+                "chosen_in_resamples": shares[trial.number],
+            }
+            for trial, effects, score in scored
+        ],
+        "selected": chosen.trial.number,
+        "tied": list(chosen.tied),
+        "repeats": {str(number): first for number, first in repeats(trials).items()},
+    }
+    return Selection(registered.sha256, dict(chosen.trial.values), dict(evidence))

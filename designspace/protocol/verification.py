@@ -1,0 +1,72 @@
+"""Derive a report once more and hold it against the one that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from designspace.errors import ProtocolError
+from designspace.protocol.analysis import analyse, report_bytes
+from designspace.protocol.document import heldout_hash, heldout_problems
+from designspace.protocol.looks import Entry, LookLedger
+from designspace.protocol.registration import Difference, Registration, differences, parse_json
+from designspace.protocol.selection import Selection
+
+
+def verify(
+    report: Mapping[str, Any] | bytes,
+    registration: Registration,
+    selection: Selection | None,
+    table: pa.Table,
+    ledger: LookLedger,
+) -> list[Difference]:
+    """Return where a report differs from what its registration, its selection and the rows give; empty if nowhere.
+
+    Args:
+        report: the document, or the bytes of its file, which must then be the canonical spelling.
+        registration: what it says it is of.
+        selection: what it was tuned to.
+        table: rows of the confirmation.
+        ledger: must hold the look; its number is counted anew.
+
+    Raises:
+        ProtocolError: the ledger does not hold together or lacks the look, registration or selection are not those it
+            knows, or the rows are not those registered.
+    """
+    if isinstance(report, bytes):
+        report = _parsed(report)
+    registration.check()
+    ledger.require_registered(registration.sha256)
+    entry = _look(report, registration, ledger)
+    noted = entry.details.get("selection")
+    shown = None if selection is None else selection.sha256
+    if noted != shown:
+        raise ProtocolError(f"the look in line {entry.n} of the ledger was at selection {noted}, got {shown}")
+    problems = heldout_problems(registration.document)
+    touching = ledger.looks_touching([p["id"] for p in problems], [p["content"] for p in problems])
+    look = sum(other.n <= entry.n for other in touching)
+    again = analyse(
+        registration.document, None if selection is None else selection.to_json(), table, entry.sha256, look
+    )
+    return [] if report_bytes(report) == report_bytes(again) else differences(again, report)
+
+
+def _look(report: Mapping[str, Any], registration: Registration, ledger: LookLedger) -> Entry:
+    n = ledger.require_head(str(report.get("ledger_head")))
+    entry = ledger.entries()[n - 1] if n else None
+    mine = (registration.sha256, heldout_hash(registration.document))
+    if entry is None or entry.kind != "look" or (entry.registration, entry.heldout) != mine:
+        raise ProtocolError(f"line {n} of the ledger must be the look of this report, at registration {mine[0]}")
+    return entry
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        report = parse_json(content.decode())
+    except ValueError as error:
+        raise ProtocolError(f"a report must be JSON: {error}") from error
+    if not isinstance(report, dict) or report_bytes(report) != content:
+        raise ProtocolError("a report file must be as `report_bytes` spells it: it was edited")
+    return report
