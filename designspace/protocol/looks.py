@@ -187,11 +187,12 @@ class LookLedger:
     @staticmethod
     def _check_unseen(document: Mapping[str, Any], entries: Iterable[Entry]) -> None:
         problems = heldout_problems(document)
-        earlier = _touching(entries, [p["id"] for p in problems], [p["content"] for p in problems])
+        ids, contents = [p["id"] for p in problems], [p["content"] for p in problems]
+        earlier = _touching(entries, ids, contents, ("look", "tune"))
         if earlier and not document["seen"]:
             raise ProtocolError(
-                f"seen must be true: {len(earlier)} earlier look(s) touched these held-out problems "
-                f"(line {earlier[0].n} of the ledger), got seen=false"
+                f"seen must be true: line {earlier[0].n} of the ledger is a {earlier[0].kind} on these held-out problems, "
+                f"and {len(earlier) - 1} more, got seen=false"
             )
 
 
@@ -280,6 +281,9 @@ def open_look(
         raise ProtocolError(f"the held-out problems must be those registered, {registered.heldout}, got {heldout}")
     problems = heldout_problems(registration.document)
     ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
+    tuned_on = _touching(ledger.entries(), ids, contents, ("tune",))
+    if tuned_on and not registration.document["seen"]:
+        raise ProtocolError(f"held-out problems must not be tuned on, got line {tuned_on[0].n} of the ledger")
     entry = ledger.append(
         "look",
         registration=registration.sha256,
@@ -362,12 +366,14 @@ def _key(ledger: LookLedger, entry: Entry) -> HeldoutKey:
     )
 
 
-def _touching(entries: Iterable[Entry], problem_ids: Iterable[str], contents: Iterable[str]) -> list[Entry]:
+def _touching(
+    entries: Iterable[Entry], problem_ids: Iterable[str], contents: Iterable[str], kinds: Iterable[str] = ("look",)
+) -> list[Entry]:
     ids, hashes = set(problem_ids), set(contents)
     return [
         entry
         for entry in entries
-        if entry.kind == "look" and not (ids.isdisjoint(entry.problem_ids) and hashes.isdisjoint(entry.contents))
+        if entry.kind in kinds and not (ids.isdisjoint(entry.problem_ids) and hashes.isdisjoint(entry.contents))
     ]
 
 

@@ -33,7 +33,8 @@ def in_order(table: pa.Table) -> pa.Table:
     if missing:
         raise ProtocolError(f"the rows of a confirmation must have the columns {', '.join(missing)}")
     keys = [tuple(map(str, row.values())) for row in table.select(_KEY).to_pylist()]
-    return table.take(sorted(range(len(keys)), key=keys.__getitem__))
+    order = pa.array(sorted(range(len(keys)), key=keys.__getitem__), type=pa.int64())
+    return table.select(COLUMNS).unify_dictionaries().take(order)
 
 
 def checked_rows(registration: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:

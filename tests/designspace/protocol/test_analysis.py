@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from designspace.canonical import canonical_json
@@ -341,6 +342,15 @@ def test_report_is_pure_and_plain():
     one, two = report(registered, found), report(registered, found[::-1])
     assert report_bytes(one) == report_bytes(two)
     assert json.loads(canonical_json(one)) == one
+
+
+def test_rows_from_many_files():
+    """Files of the store spell their labels each in their own numbers."""
+    registered = document()
+    found = rows(registered)
+    parts = [[row for row in found if row["model"] == model] for model in ("toy-qwen", "toy-llama")]
+    joined = pa.concat_tables([table(part) for part in parts])
+    assert report_bytes(analyse(registered, None, joined, HEAD, 1)) == report_bytes(report(registered, found))
 
 
 def test_seconds_of_a_second_run_do_not_change_the_report():

@@ -509,6 +509,21 @@ def test_tuning_on_heldout_problems_by_id():
         check_document(made)
 
 
+def test_tuning_on_heldout_problems_before_registering(ledger, registration):
+    """Problems that an earlier study tuned on are not unseen."""
+    ledger.append("tune", registration="r", problem_ids=["confirm-1"], arms=ARMS)
+    with pytest.raises(ProtocolError, match="line 1 of the ledger is a tune on these held-out problems"):
+        ledger.register(registration)
+
+
+def test_tuning_on_heldout_problems_after_registering(ledger, registration):
+    """What was tuned on opens no key."""
+    ledger.register(registration)
+    ledger.append("tune", registration=registration.sha256, problem_ids=["x"], contents=[content_hash([HELDOUT[2]])])
+    with pytest.raises(ProtocolError, match="must not be tuned on, got line 2"):
+        open_look(ledger, registration, arms=ARMS)
+
+
 def test_tuning_on_heldout_problems_by_near_duplicate_text():
     """Another id and another wording of a sentence do not make another problem."""
     copied = Problem("dev-99", f"Please answer. {HELDOUT[4].prompt.upper()}", HELDOUT[4].answer)
