@@ -244,6 +244,20 @@ def calibrate(
 
 
 @app.command()
+def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
+    """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
+    from cluster.run import default_results
+    from designspace.store import ResultsStore
+    from sweeps.effects import axis_effects, effects_text
+    from sweeps.spec import load_sweep
+
+    declared = load_sweep(sweep)
+    store = ResultsStore.open(results or default_results(declared.study), create=False)
+    found = axis_effects(declared, store)
+    _print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+
+
+@app.command()
 def register(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="Sweep file with a protocol (YAML).")],
     results: ResultsOption = None,

@@ -66,7 +66,7 @@ class Range:
         if self.whole and not isinstance(self.step, int):
             raise DeclarationError(f"a range of whole numbers needs a whole step, got step={self.step}")
         n_steps = (self.high - self.low) / self.step if self.step > 0 else 0.0
-        if n_steps < 1 or not isclose(n_steps, round(n_steps), rel_tol=1e-9):
+        if round(n_steps) < 1 or not isclose(n_steps, round(n_steps), rel_tol=1e-9):
             raise DeclarationError(f"high must be low plus a number of steps, got {self.low}, {self.high}, {self.step}")
 
     @property

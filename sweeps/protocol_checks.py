@@ -142,7 +142,9 @@ def _check_cell(cell: CellMatch, path: DataPath, sweep: Sweep, problems: Problem
         return False
     if not any(_matches(cell, model, budget) for model in sweep.models for budget in sweep.budgets):
         known = ", ".join(map(str, sweep.budgets))
-        problems.add((*path, "budget"), f"must be a budget of this study, got another (known: {known})")
+        wanted = cell.budget.model_dump(exclude_none=True).values() if cell.budget else ()
+        got = " ".join(map(str, wanted))
+        problems.add((*path, "budget"), f"must be a budget of this study, got {got} (known: {known})")
         return False
     return True
 
@@ -151,7 +153,7 @@ def _check_tuning(protocol: ProtocolSpec, space: Space, sweep: Sweep, problems: 
     tuning, path = protocol.tuning, ("protocol", "tuning")
     if tuning is None:
         if space:
-            problems.add(("protocol",), f"tuning: required field is missing: {space[0].id} has no value yet")
+            problems.add(path, f"required field is missing: {space[0].id} has no value yet")
         return
     if not space:
         problems.add(path, "must be left out where no mechanism has a {tune: …} placeholder")

@@ -13,8 +13,9 @@ from cluster.evidence.tune import looked_arms, require_unchanged
 from cluster.run import RunOutcome, RunSettings, run_sweeps
 from designspace.errors import ProtocolError
 from designspace.protocol import HeldoutKey, Registration, open_look, resume_look
+from designspace.protocol import verify as recompute
 from designspace.protocol.analysis import analyse, report_bytes
-from designspace.protocol.registration import Difference, differences, read_json
+from designspace.protocol.registration import Difference, read_json
 from designspace.protocol.selection import Selection, load_selection
 from designspace.store import ResultsStore
 from designspace.store.commit import atomic_bytes
@@ -43,7 +44,7 @@ def confirm(registration: str | Path, settings: RunSettings | None = None) -> Co
     study = study_of(registered, folder)
     require_unchanged(study, registered)
     selection = _selection(study, registered, folder)
-    key = _look(study, registered, selection, folder, may_open=True)
+    key = _look(study, registered, selection, folder)
     sweep = _heldout_sweep(study, selection, key)
     outcome = run_sweeps([sweep], sweep.study, folder.results, settings or RunSettings())
     path = folder.file(registered.sha256, "report")
@@ -62,17 +63,11 @@ def verify(report: str | Path) -> list[Difference]:
     """
     path = Path(report)
     stored = read_json(path, "report")
-    folder = EvidenceFolder.around(path)
-    sha256 = str(stored.get("registration"))
-    folder, registered = opened(folder.file(sha256, "registration"))
-    study = study_of(registered, folder)
-    selection = _selection(study, registered, folder)
-    key = _look(study, registered, selection, folder, may_open=False)
-    again = _analysed(registered, selection, _heldout_sweep(study, selection, key), key, folder)
-    found = differences(again, stored)
-    if not found and path.read_bytes() != report_bytes(again):
-        raise ProtocolError(f"{path} says the same in another spelling: it was rewritten by hand")
-    return found
+    folder, registered = opened(EvidenceFolder.around(path).file(str(stored.get("registration")), "registration"))
+    selection = _selection(study_of(registered, folder), registered, folder)
+    cells = stored.get("rows", {}).get("cells", [])
+    table = ResultsStore.open(folder.results, create=False).samples(cell_ids=set(map(str, cells))).to_table()
+    return recompute(path.read_bytes(), registered, selection, table, folder.ledger)
 
 
 def _selection(study: Study, registered: Registration, folder: EvidenceFolder) -> Selection | None:
@@ -84,22 +79,15 @@ def _selection(study: Study, registered: Registration, folder: EvidenceFolder) -
     return load_selection(path, folder.ledger)
 
 
-def _look(
-    study: Study, registered: Registration, selection: Selection | None, folder: EvidenceFolder, *, may_open: bool
-) -> HeldoutKey:
+def _look(study: Study, registered: Registration, selection: Selection | None, folder: EvidenceFolder) -> HeldoutKey:
     """Return the key of the look that this confirmation is, noting it first if it is not noted yet."""
     values = {} if selection is None else selection.values
     facts: dict[str, Any] = {
         "arms": looked_arms(study.sweep_for(values)),
         "selection": None if selection is None else selection.sha256,
-        "code": registered.document["code"]["id"] if not may_open else code_id(),
+        "code": code_id(),
     }
-    key = resume_look(folder.ledger, registered, **facts)
-    if key is not None:
-        return key
-    if not may_open:
-        raise ProtocolError("the ledger has no look of this registration, so there is nothing to verify")
-    return open_look(folder.ledger, registered, **facts)
+    return resume_look(folder.ledger, registered, **facts) or open_look(folder.ledger, registered, **facts)
 
 
 def _heldout_sweep(study: Study, selection: Selection | None, key: HeldoutKey) -> Sweep:

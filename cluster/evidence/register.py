@@ -10,7 +10,6 @@ from cluster.evidence.live import live_document
 from cluster.run import default_results
 from designspace.errors import ProtocolError
 from designspace.protocol import Registration, make_registration, save
-from designspace.protocol.document import heldout_problems
 from designspace.store import ResultsStore
 from sweeps.study import Study, load_study
 
@@ -53,8 +52,7 @@ def amend(
         raise ProtocolError("an amendment needs a reason, got an empty one")
     folder, parent = opened(registration)
     study = load_study(file) if file is not None else study_of(parent, folder)
-    problems = _problems(live_document(study))
-    seen = bool(folder.ledger.looks_touching([p["id"] for p in problems], [p["content"] for p in problems]))
+    seen = bool(folder.ledger.seen_before(live_document(study)))
     document = live_document(
         study, parent=parent.document, parent_sha256=parent.sha256, reason=reason, seen=seen, override=underpowered
     )
@@ -92,7 +90,3 @@ def _check_power(document: dict[str, Any]) -> None:
             f"{document['power']['target_power']:.0%}: more problems, more replicates or fewer hypotheses are needed, "
             "or a reason to register it all the same (--underpowered REASON), which is recorded"
         )
-
-
-def _problems(document: dict[str, Any]) -> list[dict[str, str]]:
-    return heldout_problems(document)

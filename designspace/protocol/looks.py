@@ -115,7 +115,7 @@ class LookLedger:
         document = registration.document
         if document["parent"] is not None:
             self._check_parent(document)
-        self._check_unseen(document, self.entries())
+        self._check_unseen(document)
         return self.append(
             "register" if document["parent"] is None else "amend",
             registration=registration.sha256,
@@ -163,6 +163,12 @@ class LookLedger:
         """Return the looks at any of these problems, by id or by content; a set less one problem is not a new set."""
         return _touching(self.entries(), problem_ids, contents)
 
+    def seen_before(self, document: Mapping[str, Any]) -> list[Entry]:
+        """Return the looks and the tuning on any held-out problem of a document: with any of these, `seen` is true."""
+        problems = heldout_problems(document)
+        ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
+        return _touching(self.entries(), ids, contents, ("look", "tune"))
+
     def relatives(self, arm_kinds: Iterable[str], problem_ids: Iterable[str]) -> list[Relative]:
         """Return earlier work, tuning included, by arms of these families on any of these problems."""
         families, problems = set(arm_kinds), set(problem_ids)
@@ -184,11 +190,8 @@ class LookLedger:
                 f"got m={document['m']}"
             )
 
-    @staticmethod
-    def _check_unseen(document: Mapping[str, Any], entries: Iterable[Entry]) -> None:
-        problems = heldout_problems(document)
-        ids, contents = [p["id"] for p in problems], [p["content"] for p in problems]
-        earlier = _touching(entries, ids, contents, ("look", "tune"))
+    def _check_unseen(self, document: Mapping[str, Any]) -> None:
+        earlier = self.seen_before(document)
         if earlier and not document["seen"]:
             raise ProtocolError(
                 f"seen must be true: line {earlier[0].n} of the ledger is a {earlier[0].kind} on these held-out problems, "

@@ -116,6 +116,16 @@ def test_looks_are_those_of_the_same_problems(ledger):
     assert [entry.n for entry in ledger.looks("h")] == [1]
 
 
+def test_looks_and_tuning_make_problems_seen(ledger, registration):
+    """By id or by content; a selection or a registration does not."""
+    contents = [problem["content"] for problem in registration.document["data"]["heldout"][0]["problems"]]
+    ledger.append("look", registration="r", problem_ids=["confirm-7"])
+    ledger.append("tune", registration="r", contents=contents[:1])
+    ledger.append("select", registration="r", problem_ids=["confirm-7"])
+    ledger.append("look", registration="r", problem_ids=["other"])
+    assert [entry.n for entry in ledger.seen_before(registration.document)] == [1, 2]
+
+
 def test_relatives_share_a_family_and_a_problem(ledger):
     """Which problems has any relative of this arm touched."""
     other = {"x": LookedArm("1" * 64, "snapkv")}

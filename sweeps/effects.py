@@ -1,0 +1,149 @@
+"""Which axis matters: main effects and pairwise interactions of a sweep's arms, model by model and budget by budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from designspace.axes import Mechanism, Strategy
+from designspace.canonical import canonical_json
+from designspace.errors import DeclarationError
+from designspace.statistics import AxisEffect, FactorialEffects, FactorialScores, interactions, main_effects
+from designspace.store import ResultsStore
+from sweeps.expand import Cell, expand
+from sweeps.spec import Sweep
+
+AXES = ("scoring", "selector", "head_routing", "cadence", "representation", "decoding")
+
+
+@dataclass(frozen=True)
+class GroupEffects:
+    """Effects within one model, task and budget: the family that p values are corrected for."""
+
+    model: str
+    task: str
+    budget: str
+    references: Mapping[str, str]
+    main: FactorialEffects
+    pairs: FactorialEffects
+
+    def document(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {
+            "model": self.model,
+            "task": self.task,
+            "budget": self.budget,
+            "references": dict(self.references),
+            "main": asdict(self.main),
+            "interactions": asdict(self.pairs),
+        }
+
+
+def axis_effects(sweep: Sweep, store: ResultsStore) -> list[GroupEffects]:
+    """Return the effects of every axis on which a sweep's arms differ; the first arm's levels are the references.
+
+    Raises:
+        DeclarationError: all arms agree on every axis, or a generation of the sweep is not graded yet.
+    """
+    arms = [mechanism for mechanism in sweep.mechanisms if mechanism.budget_applies]
+    levels = axis_levels(arms)
+    if not levels:
+        raise DeclarationError("effects need arms that differ in an axis: declare a grid")
+    axes = tuple(levels)
+    references = {axis: of_arm[arms[0].name] for axis, of_arm in levels.items()}
+    groups: dict[tuple[str, str, str], dict[str, list[Cell]]] = {}
+    for cell in expand(sweep):
+        if cell.mechanism.budget_applies:
+            key = (cell.model.name, f"{cell.task.name}/{cell.task.split}", str(cell.budget))
+            groups.setdefault(key, {}).setdefault(cell.mechanism.name, []).append(cell)
+    found = []
+    for key, cells in groups.items():
+        scores = _scores(store, axes, levels, cells, sweep.seeds.count)
+        found.append(GroupEffects(*key, references, main_effects(scores, references), interactions(scores, references)))
+    return found
+
+
+def axis_levels(arms: Sequence[Mechanism]) -> dict[str, dict[str, str]]:
+    """Return axis -> arm -> level, for the axes on which arms differ. A level is a kind, with parameters where kinds repeat."""
+    levels: dict[str, dict[str, str]] = {}
+    for axis in AXES:
+        chosen = {arm.name: _level(arm, axis) for arm in arms}
+        distinct = {canonical_json(document): document for document in chosen.values()}
+        if len(distinct) < 2:
+            continue
+        labels = {text: _label(document, list(distinct.values())) for text, document in distinct.items()}
+        levels[axis] = {name: labels[canonical_json(document)] for name, document in chosen.items()}
+    return levels
+
+
+def effects_text(groups: Sequence[GroupEffects]) -> str:
+    """Return the effects for people, in points of accuracy; p values are Holm's, within the group."""
+    lines = []
+    for group in groups:
+        lines.append(f"{group.model}, {group.task}, budget {group.budget}, {group.main.n_problems} problems")
+        lines += [f"  {_line(effect)}" for effect in (*group.main.effects, *group.pairs.effects)]
+        skipped = (*group.main.not_estimable, *group.pairs.not_estimable)
+        lines += [f"  no arms to estimate {name} from" for name in skipped]
+    return "\n".join(lines)
+
+
+def _line(effect: AxisEffect) -> str:
+    pairs = zip(effect.axes, effect.levels, effect.references, strict=True)
+    name = " x ".join(f"{axis}: {level} over {reference}" for axis, level, reference in pairs)
+    mark = " *" if effect.p_holm <= 0.05 else ""
+    return (
+        f"{name}: {100 * effect.effect:+.1f} [{100 * effect.low:+.1f}, {100 * effect.high:+.1f}], "
+        f"p = {effect.p_holm:.4f}{mark}"
+    )
+
+
+def _level(arm: Mechanism, axis: str) -> dict[str, Any]:
+    strategy: Strategy | None = arm.scoring.selector if axis == "selector" else getattr(arm, axis)
+    if strategy is None:
+        return {"kind": "as generation says"}
+    identity = strategy.identity()
+    return {name: value for name, value in identity.items() if name not in ("selector", "version")}
+
+
+def _label(document: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    same_kind = [other for other in others if other["kind"] == document["kind"]]
+    differing = [n for n in document if any(other.get(n) != document[n] for other in same_kind)]
+    parameters = ", ".join(f"{name}={document[name]}" for name in differing)
+    return f"{document['kind']}({parameters})" if parameters else str(document["kind"])
+
+
+def _scores(
+    store: ResultsStore,
+    axes: tuple[str, ...],
+    levels: Mapping[str, Mapping[str, str]],
+    cells: Mapping[str, Sequence[Cell]],
+    n_replicates: int,
+) -> FactorialScores:
+    names = list(cells)
+    means = [_problem_means(store, [cell.cell_id for cell in cells[name]], name, n_replicates) for name in names]
+    problems = sorted(means[0])
+    for name, mean in zip(names, means, strict=True):
+        if sorted(mean) != problems:
+            raise DeclarationError(f"arm {name!r} has not run on the problems of {names[0]!r}: run the sweep first")
+    return FactorialScores(
+        axes=axes,
+        cells=tuple(tuple(levels[axis][name] for axis in axes) for name in names),
+        problem_ids=tuple(problems),
+        accuracy=np.array([[mean[problem] for problem in problems] for mean in means]),
+        n_replicates=n_replicates,
+    )
+
+
+def _problem_means(store: ResultsStore, cell_ids: Sequence[str], arm: str, n_replicates: int) -> dict[str, float]:
+    rows = store.samples(["problem_id", "correct"], cell_ids=set(cell_ids)).to_table().to_pylist()
+    outcomes: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["correct"] is None:
+            raise DeclarationError(f"arm {arm!r} is not graded yet: run the sweep again")
+        outcomes.setdefault(row["problem_id"], []).append(bool(row["correct"]))
+    if not outcomes or any(len(found) != n_replicates for found in outcomes.values()):
+        raise DeclarationError(f"arm {arm!r} has not finished: run the sweep first")
+    return {problem: sum(found) / len(found) for problem, found in outcomes.items()}
