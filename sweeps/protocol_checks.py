@@ -91,7 +91,9 @@ def _check_heldout(heldout: list[tuple[TaskSpec, DataPath]], sweep: Sweep, probl
     refuse_repeats(heldout, lambda task: task.name, lambda task: f"held-out task {task.name!r}", problems)
     for task, path in heldout:
         for dev in sweep.tasks:
-            if task.name == dev.name and (task.split == dev.split or _EVERY_PROBLEM in (task.split, dev.split)):
+            # Two files of one's own may hold what they like: what they share is looked for when the study is registered.
+            same_source = task.name == dev.name and task.path == dev.path
+            if same_source and (task.split == dev.split or _EVERY_PROBLEM in (task.split, dev.split)):
                 got = f"got {task.name} {task.split} beside {dev.name} {dev.split} under tasks"
                 problems.add(path, f"held-out problems must not be among the development problems, {got}")
 

@@ -8,9 +8,11 @@ from cluster.code_id import code_id
 from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
 from designspace.models.calibration import artefact_hash
+from designspace.models.spec import forget_fingerprints
 from designspace.protocol.document import FORMAT
 from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
 from designspace.tasks.grading import GRADER_ID
+from designspace.tasks.task import forget_problems
 from sweeps.identity import IDENTITY_VERSION, calibrations_needed
 from sweeps.study import Study
 from sweeps.tuning import tuning_document
@@ -38,6 +40,8 @@ def live_document(
     Raises:
         DesignspaceError: data, models or calibrations are not here.
     """
+    forget_problems()
+    forget_fingerprints()
     protocol, sweep, hypotheses = study.protocol, study.sweep, study.hypotheses()
     m = len(hypotheses) + (0 if parent is None else int(parent["m"]))
     return {

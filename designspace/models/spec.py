@@ -86,6 +86,11 @@ def bundled_names() -> list[str]:
     return sorted(folder.name for folder in BUNDLED_ROOT.iterdir() if (folder / "config.json").is_file())
 
 
+def forget_fingerprints() -> None:
+    """Read every model folder again when its fingerprint is next asked for: it may have changed under this process."""
+    folder_fingerprint.cache_clear()
+
+
 @cache
 def folder_fingerprint(folder: Path) -> str:
     """Return the SHA-256 over names and contents of a model folder's configuration, tokenizer and safetensors files.

@@ -86,6 +86,12 @@ def _content_hash(spec: TaskSpec) -> str:
     return content_hash(_load(spec))
 
 
+def forget_problems() -> None:
+    """Read every task's file again when it is next asked for: it may have changed under this process."""
+    _load.cache_clear()
+    _content_hash.cache_clear()
+
+
 def _load_chain(spec: TaskSpec) -> list[Problem]:
     generated = chain_arithmetic(spec.split, spec.problems or 0)
     return [Problem(p.problem_id, p.prompt, p.answer, p.kind) for p in generated]

@@ -48,7 +48,7 @@ def key_of(study: Study, folder: Path) -> HeldoutKey:
     registration = make_registration(registered(study))
     ledger = LookLedger(folder / "ledger.jsonl")
     ledger.register(registration)
-    return open_look(ledger, registration, arms={"arm": LookedArm("a" * 64, "snapkv")})
+    return open_look(ledger, registration, arms={name: LookedArm("a" * 64, "snapkv") for name in ("arm", "base")})
 
 
 def test_there_are_enough_broken_studies() -> None:
@@ -95,7 +95,7 @@ def test_wrong_values_are_refused() -> None:
 
 def test_values_that_make_no_mechanism_are_refused() -> None:
     """A range is only tried at its ends when the file is read; what lies between is told when it is drawn."""
-    study = study_of(tuned(scoring={"kind": "snapkv", "kernel": {"tune": {"low": 3, "high": 7}}}))
+    study = study_of(tuned(scoring={"kind": "snapkv", "kernel": {"tune": {"low": 3, "high": 9}}}))
     assert study.sweep_for({"arm.scoring.kernel": 5}).mechanisms[1].name == "arm"
     with pytest.raises(DeclarationError, match=r"<study>:1:\d+: mechanisms\[1\]\.scoring: .*kernel=4"):
         study.sweep_for({"arm.scoring.kernel": 4})

@@ -113,6 +113,17 @@ def test_errors_of_the_family_stay_within_alpha():
     assert min(wrong.values()) > 0
 
 
+def test_an_interaction_alike_in_all_problems_keeps_an_interval():
+    """A difference of differences of 1 in each of 150 problems; it could have been 2."""
+    cells = tuple(product(("off", "on"), repeat=2))
+    accuracy = np.repeat([[0.0], [0.0], [0.0], [1.0]], len(IDS), axis=1)
+    scores = FactorialScores(("a", "b"), cells, IDS, accuracy)
+    [found] = interactions(scores, {"a": "off", "b": "off"}, resamples=500).effects
+
+    assert found.effect == 1
+    assert 0.7 < found.low < 1 < found.high < 1.3
+
+
 @pytest.mark.parametrize("references", [{"scoring": "full"}, {**BASELINE, "colour": "red"}])
 def test_every_axis_needs_a_reference(references):
     """No more, no fewer."""

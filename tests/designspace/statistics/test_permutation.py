@@ -70,6 +70,14 @@ def test_draws_approach_enumeration():
     assert drawn == pytest.approx(exact, abs=4 * np.sqrt(exact / 16_000))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_unit_of_the_differences_is_irrelevant(seed):
+    """Thirds and whole answers tie in the same patterns: same draws, same p."""
+    steps = np.random.default_rng(seed).integers(-3, 4, size=299).astype(float)
+    thirds, whole = (sign_flip_p_value(unit * steps, resamples=2_000, seed=seed)[0] for unit in (1 / 3, 1.0))
+    assert thirds == whole
+
+
 def test_draws_never_say_zero():
     """60 differences of one sign: the observed pattern counts itself."""
     p_value, _ = sign_flip_p_value(np.ones(60), resamples=999)
