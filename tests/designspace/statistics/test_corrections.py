@@ -13,7 +13,7 @@ from designspace.statistics import bonferroni, bonferroni_threshold, holm
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
-@settings(max_examples=15, deadline=None)  # statsmodels collects garbage at every call
+@settings(max_examples=8, deadline=None)  # statsmodels collects garbage at every call
 @given(P_VALUES, st.integers(0, 4))
 def test_against_the_definitions(p_values, unrun):
     """Bonferroni: times m. Holm: times the number of nulls still standing, never falling."""
@@ -27,7 +27,7 @@ def test_against_the_definitions(p_values, unrun):
     assert holm(p_values, m).adjusted == pytest.approx([stepped[i] for i in range(len(p_values))])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(P_VALUES)
 def test_holm_rejects_whatever_bonferroni_does(p_values):
     """And perhaps more."""
