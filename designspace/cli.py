@@ -131,10 +131,17 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     from sweeps.plan import plan as make_plan
     from sweeps.plan_table import print_plan
     from sweeps.spec import load_sweep
+    from sweeps.study import is_study, load_study
 
-    declared = load_sweep(sweep)
+    study = load_study(sweep) if is_study(sweep) else None
+    declared = load_sweep(sweep) if study is None else study.sweep
     planned = make_plan(declared, _store_of(declared.study, results))
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
+    if study is not None:
+        from cluster.evidence.live import power
+
+        m = len(study.hypotheses())
+        typer.echo(f"study: development sweep above; {_power_text(power(study, m), m)}", err=as_json)
 
 
 @app.command()
@@ -397,13 +404,15 @@ def _run_settings(executor: Any, address: str | None, workers: int | None, progr
 
 
 def _print_registered(document: dict[str, Any], sha256: str, path: Path) -> None:
-    power = document["power"]
+    typer.echo(f"registered {sha256}\n{_power_text(document['power'], document['m'])}\n{path}")
+
+
+def _power_text(power: dict[str, Any], m: int) -> str:
     effect = power["minimum_detectable_effect"]
     detects = "no effect" if effect is None else f"an effect of {100 * effect:.1f} points"
-    typer.echo(
-        f"registered {sha256}\n{len(document['hypotheses'])} hypotheses, m={document['m']}, "
-        f"{power['n_problems']} held-out problems x {power['n_replicates']}: finds {detects} with a power of "
-        f"{power['target_power']:.0%}\n{path}"
+    return (
+        f"a family of {m}, {power['n_problems']} held-out problems x {power['n_replicates']}: finds {detects} with a power "
+        f"of {power['target_power']:.0%}"
     )
 
 

@@ -12,111 +12,29 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from designspace.attention import DecodePass, PrefillPass
 from designspace.axes import Decoding, Mechanism
 from designspace.compress import Kept, compress, packing_order
-from designspace.control import Action, Controller, StepSeen
+from designspace.control import Action, StepSeen
 from designspace.errors import DeclarationError, InvariantViolation
+from designspace.generation import Checkpoint, Generation, Request, Row, finished
 from designspace.ledger import Ledger, RowAccount
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.sampling import key_integer, step_uniforms
-from designspace.schedule import Budget, Pacer
-from designspace.slots import Prompt, RowSnapshot, SlotCache
+from designspace.schedule import Budget
+from designspace.slots import Prompt, SlotCache
 from designspace.view import Setting, View
+
+__all__ = ["ENGINE_VERSION", "Engine", "Generation", "Request"]
 
 ENGINE_VERSION = 2  # raised when the same declaration may give other tokens; part of a cell's identity
 _BUCKET = 16  # prompts are padded to a multiple of this
 _EVENT_ROWS = 16  # rows per event chunk where rows fall due at different steps
-
-
-@dataclass(frozen=True)
-class Request:
-    """One generation to make. `stream` keys its random numbers (`designspace.sampling.stream_key`).
-
-    `max_new_tokens` is a cap of its own below the engine's, e.g. where prompt and text together are limited.
-    """
-
-    problem_id: str
-    prompt_ids: tuple[int, ...]
-    stream: bytes
-    max_new_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One finished generation and its cache account; sizes are per (layer, KV head), bytes are per row, over all layers.
-
-    `steady_mean_cache_tokens` is the mean over the steps after the first event, None where there was none.
-    `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
-    `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
-    """
-
-    problem_id: str
-    token_ids: tuple[int, ...]
-    finish_reason: str
-    n_prompt_tokens: int
-    n_steps: int
-    n_events: int
-    n_evicted: int
-    n_extra_tokens: int
-    mean_cache_tokens: float
-    steady_mean_cache_tokens: float | None
-    peak_cache_tokens: float
-    mean_cache_bytes: float
-    peak_cache_bytes: int
-    mean_read_bytes: float
-    mean_aux_bytes: float
-    cache_tokens_per_step: tuple[float, ...]
-    wall_s: float
-    mean_log_prob: float | None = None
-
-    @property
-    def n_new_tokens(self) -> int:
-        """Tokens generated, the end-of-text token included."""
-        return len(self.token_ids)
-
-
-@dataclass
-class _Row:
-    """What a row in flight is doing. `step` is the cadence's clock, which a rollback turns back; `n_steps` never is."""
-
-    request: Request
-    uniforms: np.ndarray
-    limit: int
-    started_s: float
-    pacer: Pacer
-    controller: Controller | None
-    tokens: list[int] = field(default_factory=list)
-    forced: deque[int] = field(default_factory=deque)
-    step: int = 0
-    n_steps: int = 0
-    n_draws: int = 0
-    hold: bool = False
-    heat: float = 1.0
-    checkpoint: _Checkpoint | None = None
-    log_prob: float = 0.0
-    reencoded_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """A row as it was, to be returned to. n_tokens, n_bytes: what its slots held, over all layers and heads."""
-
-    cache: RowSnapshot
-    tokens: tuple[int, ...]
-    forced: tuple[int, ...]
-    pacer: Pacer
-    step: int
-    hold: bool
-    n_tokens: int
-    n_bytes: int
 
 
 class Engine:
@@ -175,7 +93,7 @@ class Engine:
         self.ledger = Ledger(self.cache)
         # A tag that the tokenizer cannot write is refused now, not at the first problem.
         self.decoding.controller(loaded)
-        self._in_flight: dict[int, _Row] = {}
+        self._in_flight: dict[int, Row] = {}
 
     def _cache_owners(self) -> tuple[int, ...] | None:
         """Return which layer's cache each layer reads: as the model was trained, or as the routing has it; None: its own."""
@@ -245,7 +163,7 @@ class Engine:
             raise InvariantViolation(
                 f"prompt of {request.problem_id!r} must have 1 to {self.max_prompt_tokens} tokens, got {n_prompt}"
             )
-        state = _Row(
+        state = Row(
             request=request,
             uniforms=step_uniforms(request.stream, self.decoding.draws(self.max_new_tokens)),
             limit=min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens),
@@ -292,7 +210,7 @@ class Engine:
         held = text.positions >= 0
         return Kept(packing_order(held), held.sum(dim=-1), text.keys, text.values)
 
-    def _cut_text(self, row: int, state: _Row, text: Prompt, target: int) -> Kept:
+    def _cut_text(self, row: int, state: Row, text: Prompt, target: int) -> Kept:
         """Return what of a freshly encoded text is kept when it is cut to `target`."""
         device = text.positions.device
         memory = self.cache.memory
@@ -383,7 +301,7 @@ class Engine:
             if saved is not None:
                 self._charge_spare(row, saved)
 
-    def _charge_spare(self, row: int, saved: _Checkpoint) -> None:
+    def _charge_spare(self, row: int, saved: Checkpoint) -> None:
         """Charge what a checkpoint holds and the slots no longer do, at the mean bytes of what it holds."""
         positions, account = self.cache.positions[:, row], self.ledger.accounts[row]
         still_held = int(((positions >= 0) & (positions < saved.cache.next_position)).sum())
@@ -411,14 +329,14 @@ class Engine:
         # Not log_softmax: on a CPU its last bit depends on where in the batch a row stands.
         return torch.softmax(logits.double(), dim=-1).gather(-1, tokens[:, None])[:, 0].log().tolist()
 
-    def _draw(self, state: _Row) -> float:
+    def _draw(self, state: Row) -> float:
         """Return the row's next random number; past the last one the generation ends anyway."""
         if state.n_draws == len(state.uniforms):
             return 0.0
         state.n_draws += 1
         return float(state.uniforms[state.n_draws - 1])
 
-    def _take(self, row: int, state: _Row, token: int, logits: Tensor) -> None:
+    def _take(self, row: int, state: Row, token: int, logits: Tensor) -> None:
         """Put a chosen token into the text, as the row's controller has it; logits: [V] float32."""
         if state.controller is None:
             state.tokens.append(token)
@@ -434,7 +352,7 @@ class Engine:
         if self._reason_to_end(state) is None:  # a text that ends here needs its cache no more
             self._steer_cache(row, state, action)
 
-    def _steer_cache(self, row: int, state: _Row, action: Action) -> None:
+    def _steer_cache(self, row: int, state: Row, action: Action) -> None:
         start = len(state.request.prompt_ids)
         if action.hold is not None:
             state.hold = action.hold
@@ -449,8 +367,8 @@ class Engine:
             account.spare_tokens = account.spare_bytes = 0
             state.checkpoint = self._checkpoint(row, state)
 
-    def _checkpoint(self, row: int, state: _Row) -> _Checkpoint:
-        return _Checkpoint(
+    def _checkpoint(self, row: int, state: Row) -> Checkpoint:
+        return Checkpoint(
             cache=self.cache.snapshot(row),
             tokens=tuple(state.tokens),
             forced=tuple(state.forced),
@@ -461,7 +379,7 @@ class Engine:
             n_bytes=int(self.cache.held_bytes()[row]),
         )
 
-    def _roll_back(self, row: int, state: _Row) -> None:
+    def _roll_back(self, row: int, state: Row) -> None:
         """Return to the last checkpoint; what was spent since stays on the account."""
         if state.checkpoint is None:
             raise InvariantViolation(f"decoding {self.decoding.kind!r} rolled back without a checkpoint")
@@ -479,7 +397,7 @@ class Engine:
         kept = Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values, view.mass, view.memory)
         self._apply([row], rows, view, kept)
 
-    def _refresh(self, row: int, state: _Row) -> None:
+    def _refresh(self, row: int, state: Row) -> None:
         """Encode prompt and text anew, up to the token that comes next, and cut it to what the row holds now.
 
         So the cadence goes on as if nothing had happened: its sizes, and the mean that its budget asks for, stay.
@@ -499,9 +417,9 @@ class Engine:
         if reason is not None:
             account = self._retire(row)
             mean_log_prob = state.log_prob / len(state.tokens) if self.decoding.samples > 1 else None
-            yield _generation(state, account, reason, mean_log_prob)
+            yield finished(state, account, reason, mean_log_prob)
 
-    def _reason_to_end(self, state: _Row) -> str | None:
+    def _reason_to_end(self, state: Row) -> str | None:
         if state.tokens[-1] in self.loaded.eos_ids:
             return "stop"
         return "length" if len(state.tokens) >= state.limit else None
@@ -510,31 +428,3 @@ class Engine:
         del self._in_flight[row]
         self.cache.retire(row)
         return self.ledger.close(row)
-
-
-def _generation(state: _Row, account: RowAccount, finish_reason: str, mean_log_prob: float | None) -> Generation:
-    sizes, n_new = account.cache_tokens(), len(state.tokens)
-    return Generation(
-        problem_id=state.request.problem_id,
-        token_ids=tuple(state.tokens),
-        finish_reason=finish_reason,
-        n_prompt_tokens=len(state.request.prompt_ids),
-        n_steps=state.n_steps,
-        n_events=account.n_events,
-        n_evicted=account.n_evicted,
-        n_extra_tokens=state.n_steps - max(n_new - 1, 0) + account.n_reencoded,
-        mean_cache_tokens=_mean(sizes),
-        steady_mean_cache_tokens=account.steady_mean(),
-        peak_cache_tokens=account.peak(),
-        mean_cache_bytes=_mean(account.held_bytes),
-        peak_cache_bytes=max([*account.held_bytes, state.reencoded_bytes]),
-        mean_read_bytes=_mean(account.read_bytes),
-        mean_aux_bytes=_mean(account.aux_bytes),
-        cache_tokens_per_step=tuple(sizes),
-        wall_s=time.perf_counter() - state.started_s,
-        mean_log_prob=mean_log_prob,
-    )
-
-
-def _mean(numbers: list[int] | list[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else 0.0

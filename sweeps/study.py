@@ -130,6 +130,15 @@ class Study:
         return arms
 
 
+def is_study(path: str | Path) -> bool:
+    """Return whether a file has a `protocol` block.
+
+    Raises:
+        DeclarationError: it cannot be read, or is no YAML.
+    """
+    return "protocol" in read_document(path).data
+
+
 def load_study(path: str | Path) -> Study:
     """Read and validate a study file. Relative paths in it start at the file's own folder.
 

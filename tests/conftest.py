@@ -58,7 +58,8 @@ def toy_statistics(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
     generator = torch.Generator().manual_seed(seed)
     shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
-    return {Q_STATISTICS: statistics_artefact(mean, mean.abs() * 1.5)}
+    made = statistics_artefact(mean, mean.abs() * 1.5)
+    return {Q_STATISTICS: made, "q-stats-reasoning": made}
 
 
 @pytest.fixture(scope="session")
