@@ -15,10 +15,10 @@ from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
 from sweeps.document import DataPath
-from sweeps.placeholders import Space, grid
 from sweeps.problems import Problems
 from sweeps.protocol_fields import CellMatch, Contrast, PaperDecision, ProtocolSpec, TuningSpec
 from sweeps.sources import refuse_repeats
+from sweeps.space import Space, grid
 from sweeps.spec import Sweep
 
 _EVERY_PROBLEM = "all"  # the split that holds the others of its task

@@ -18,11 +18,12 @@ from designspace.schedule import Budget
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
 from sweeps.document import DataPath, Document, parse_document, path_text, read_document
-from sweeps.placeholders import Space, checked_values, find_space, first_values, probes, substituted
+from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
 from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses
 from sweeps.protocol_fields import Contrast, ProtocolSpec
 from sweeps.sources import build_task
+from sweeps.space import Space, checked_values, first_values, probes
 from sweeps.spec import Sweep, build_sweep, check_schema
 
 

@@ -12,20 +12,9 @@ from hypothesis import strategies as st
 
 from designspace.errors import DeclarationError
 from sweeps.document import parse_document
-from sweeps.placeholders import (
-    Range,
-    Space,
-    checked_values,
-    complete,
-    find_space,
-    first_values,
-    grid,
-    is_placeholder,
-    placeholder_paths,
-    probes,
-    substituted,
-)
+from sweeps.placeholders import find_space, is_placeholder, placeholder_paths, substituted
 from sweeps.problems import Problems
+from sweeps.space import Range, Space, checked_values, complete, first_values, grid, probes
 
 # Two selectors with a weight each at the same place, and a range that exists whatever is chosen.
 NESTED = {

@@ -10,7 +10,7 @@ import sweeps
 from designspace.schedule import Budget
 from sweeps.document import read_document
 from sweeps.expand import expand
-from sweeps.placeholders import grid
+from sweeps.space import grid
 from sweeps.spec import load_sweep
 from sweeps.study import load_study
 

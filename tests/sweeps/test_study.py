@@ -14,8 +14,8 @@ from designspace.protocol.looks import LookedArm
 from designspace.statistics.registered_tests import REGISTERED_TESTS
 from designspace.tasks.task import TaskSpec
 from sweeps.expand import expand
-from sweeps.placeholders import grid
 from sweeps.protocol_fields import PairedTest
+from sweeps.space import grid
 from sweeps.spec import load_sweep, parse_sweep
 from sweeps.study import HeldoutName, Study, load_study, parse_study
 from sweeps.tuning import tuning_document

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from designspace.errors import ProtocolError
-from sweeps.placeholders import Space, checked_values
 from sweeps.protocol_fields import TuningSpec
+from sweeps.space import Space, checked_values
 from sweeps.tuning import (
     Trial,
     mean_effects,

@@ -1,0 +1,61 @@
+"""Systems that share the budget out among layers and heads."""
+
+from __future__ import annotations
+
+from families.cadence.every_k import EveryK
+from families.cadence.every_step import EveryStep
+from families.cadence.never import Never
+from families.catalog.system import system
+from families.head_routing.ada_kv import AdaKV
+from families.head_routing.duo import Duo
+from families.head_routing.dynamic_kv import DynamicKV
+from families.head_routing.head_kv import HeadKV
+from families.head_routing.kv_sharer import KVSharer
+from families.head_routing.pyramid import Pyramid
+from families.head_routing.squeeze import Squeeze
+from families.scoring.full import Full
+from families.scoring.h2o import H2O
+from families.scoring.snapkv import SnapKV
+
+SYSTEMS = (
+    system(
+        "pyramid-kv", "SnapKV scores, more slots in lower layers", "cai2024pyramidkv", SnapKV(), EveryK(), Pyramid()
+    ),
+    system("ada-kv", "SnapKV scores, heads compete within a layer", "feng2024adakv", SnapKV(), EveryK(), AdaKV()),
+    system(
+        "headkv",
+        "SnapKV scores, heads by calibrated importance",
+        "fu2024headkv",
+        SnapKV(),
+        EveryK(),
+        HeadKV(),
+        choices=(
+            "importance is measured on the model's own texts (designspace calibrate); the paper probes retrieval heads",
+        ),
+    ),
+    system(
+        "duo",
+        "retrieval heads hold more, streaming heads sinks and a window",
+        "xiao2024duoattention",
+        SnapKV(),
+        EveryK(),
+        Duo(),
+        choices=(
+            "retrieval heads are bounded, so that the mean is the budget; in the paper they hold everything",
+            "the gate is computed from mean queries and keys; the paper trains it",
+        ),
+    ),
+    system(
+        "squeeze", "less for layers whose attention changes little", "wang2024squeeze", H2O(), EveryStep(), Squeeze()
+    ),
+    system("dynamic-kv", "layers compete for the slots", "zhou2024dynamickv", SnapKV(), EveryK(), DynamicKV()),
+    system(
+        "kv-sharer",
+        "dissimilar layers share one cache",
+        "yang2024kvsharer",
+        Full(),
+        Never(),
+        KVSharer(),
+        choices=("one layer is replaced; the paper replaces a quarter (n_shared)",),
+    ),
+)

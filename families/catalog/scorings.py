@@ -1,0 +1,148 @@
+"""Systems that say which tokens are worth a slot."""
+
+from __future__ import annotations
+
+from families.cadence.every_k import EveryK
+from families.cadence.every_step import EveryStep
+from families.cadence.hysteresis import Hysteresis
+from families.cadence.prefill_only import PrefillOnly
+from families.catalog.system import system
+from families.scoring.caote import CAOTE
+from families.scoring.critical_kv import CriticalKV
+from families.scoring.expected_attention import ExpectedAttention
+from families.scoring.h2o import H2O
+from families.scoring.keydiff import KeyDiff
+from families.scoring.knorm import KNorm
+from families.scoring.lag_kv import LagKV
+from families.scoring.lazy_eviction import LazyEviction
+from families.scoring.r_kv import RKV
+from families.scoring.scissorhands import Scissorhands
+from families.scoring.snapkv import SnapKV
+from families.scoring.streaming_llm import StreamingLLM
+from families.scoring.tova import TOVA
+from families.scoring.triattention import TriAttention
+from families.scoring.vatp import VATP
+
+SYSTEMS = (
+    system(
+        "streaming-llm",
+        "attention sinks and a sliding window",
+        "xiao2024streamingllm",
+        StreamingLLM(),
+        EveryStep(),
+        choices=("tokens keep their original positions; the paper counts positions within the cache",),
+    ),
+    system(
+        "h2o",
+        "heavy hitters by accumulated attention",
+        "zhang2023h2o",
+        H2O(),
+        EveryStep(),
+        choices=(
+            "the window is a fixed number of tokens (recent); the paper gives it half of the budget",
+            "query heads of a group are averaged row by row; the paper has no groups",
+        ),
+    ),
+    system(
+        "scissorhands",
+        "tokens that were often above the mean attention of late",
+        "liu2023scissorhands",
+        Scissorhands(),
+        Hysteresis(),
+        choices=(
+            "half of the budget is dropped at a time where the steady mean allows it (cadence slack)",
+            "all layers alike; the paper gives later layers more (head routing)",
+        ),
+    ),
+    system("tova", "attention of the newest query", "oren2024tova", TOVA(), EveryStep()),
+    system(
+        "snapkv",
+        "pooled attention of an observation window, repeated while decoding",
+        "li2024snapkv",
+        SnapKV(),
+        EveryK(),
+        choices=(
+            "repeated in blocks while decoding, with a window of 8; the paper cuts the prompt once (snapkv-prefill)",
+            "one set per KV head, group mean before pooling; the paper keeps a set per query head",
+        ),
+    ),
+    system(
+        "snapkv-prefill",
+        "pooled attention of an observation window, prompt only",
+        "li2024snapkv",
+        SnapKV(recent=32),
+        PrefillOnly(),
+    ),
+    system(
+        "knorm",
+        "keys of small norm",
+        "devoto2024l2norm",
+        KNorm(),
+        EveryStep(),
+        choices=("all layers are cut; the paper leaves the first two alone",),
+    ),
+    system("keydiff", "keys that point away from the mean direction", "park2025keydiff", KeyDiff(), EveryK()),
+    system("lag-kv", "tokens that stand out against the next block", "liang2025lagkv", LagKV(), EveryK()),
+    system(
+        "expected-attention",
+        "expected attention of Gaussian future queries times the value's norm",
+        "devoto2025expected",
+        ExpectedAttention(),
+        EveryK(),
+    ),
+    system(
+        "r-kv",
+        "attention less redundancy of keys, block-wise",
+        "cai2025rkv",
+        RKV(),
+        EveryK(),
+        choices=(
+            "the paper's weight 0.1; the released script has 0.07 (lam)",
+            "a key without a near duplicate spares nothing; the released code then spares slot 0",
+        ),
+    ),
+    system(
+        "lazy-eviction",
+        "how long a token may rest between activations",
+        "zhang2025lazyeviction",
+        LazyEviction(),
+        EveryK(),
+        choices=(
+            "the second term of the score falls with the interval, as the text says; the formula as printed rises (h2_mode)",
+        ),
+    ),
+    system(
+        "vatp",
+        "H2O's mass times the norm of the value",
+        "guo2024vatp",
+        VATP(),
+        EveryStep(),
+        choices=("20 sinks as published; at budgets below 40 this leaves nothing to rank (sinks)",),
+    ),
+    system(
+        "caote",
+        "how far the attention output moves without the token",
+        "goel2025caote",
+        CAOTE(),
+        EveryStep(),
+        choices=("around H2O's mass, normalised (probabilities, scoring)",),
+    ),
+    system(
+        "critical-kv",
+        "best by attention, the rest by projected value norm",
+        "feng2025criticalkv",
+        CriticalKV(),
+        EveryK(),
+    ),
+    system(
+        "triattention",
+        "expected attention from query centres, one keep list for all heads",
+        "triattention2026",
+        TriAttention(),
+        EveryK(),
+        choices=(
+            "one ranking for all layers and heads, as in the source paper; the released runner's scope is kv-head (scope)",
+            "prompt tokens count and may be evicted, no window, no sinks (sinks, recent)",
+        ),
+    ),
+)

@@ -1,0 +1,37 @@
+"""Systems that choose a set rather than the highest scores."""
+
+from __future__ import annotations
+
+from families.cadence.every_k import EveryK
+from families.catalog.system import PAPER, system
+from families.scoring.h2o import H2O
+from families.scoring.selectors.diversity import Diversity
+from families.scoring.selectors.dpp import DPP
+from families.scoring.selectors.facility_location import FacilityLocation
+from families.scoring.selectors.k_center import KCenter
+from families.scoring.selectors.mmr import MMR
+from families.scoring.triattention import TriAttention
+
+SYSTEMS = (
+    system(
+        "alpha",
+        "TriAttention with the V-space diversity selector, weight 0.5",
+        PAPER,
+        TriAttention(selector=Diversity(weight=0.5)),
+        EveryK(),
+        choices=(
+            "scores are z-normalised first, which the paper does not state (scoring normalise)",
+            "protected tokens do not count as chosen (selector seed_with_protected)",
+        ),
+    ),
+    system("mmr", "H2O's mass, maximal marginal relevance", "carbonell1998mmr", H2O(selector=MMR()), EveryK()),
+    system(
+        "facility-location",
+        "H2O's mass, coverage of all keys",
+        "nemhauser1978",
+        H2O(selector=FacilityLocation()),
+        EveryK(),
+    ),
+    system("dpp", "H2O's mass, greedy determinantal selection", "chen2018fastdpp", H2O(selector=DPP()), EveryK()),
+    system("k-center", "H2O's mass, farthest first", "gonzalez1985", H2O(selector=KCenter()), EveryK()),
+)
