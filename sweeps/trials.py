@@ -16,9 +16,7 @@ from sweeps.protocol_fields import TuningSpec
 FloatArray = NDArray[np.float64]
 
 _ROUNDING = 1e-12  # objectives are means of many numbers: the bound of a tie is not decided by their last bits
-
 _RESAMPLES = 10_000
-
 _RESAMPLES_PER_BLOCK = 1_000
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +143,40 @@ def test_a_tuning_that_was_interrupted_ends_as_one_that_was_not(done: Path, tmp_
         t["effect_by_cell"] for t in whole["evidence"]["trials"]
     ]
     assert selection.values == whole["values"]
+
+
+def kill_after(command: str, path: Path, n_commits: int) -> None:
+    """Start a command in a process of its own and kill it when so many shards are stored."""
+    samples = path.parent.parent / "samples"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "designspace", command, str(path), "--executor", "inline", "--progress", "none"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline_s = time.monotonic() + 120
+    while len(list(samples.glob("*/*/*.parquet"))) < n_commits:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_killed_in_tuning_and_in_confirmation_it_draws_and_decides_the_same(done: Path, tmp_path: Path) -> None:
+    """SIGKILL in both, then to the end: the selection and every figure of an undisturbed study, and one look."""
+    path = registered(tmp_path)
+    kill_after("tune", path, 1)
+    selection = tune(path, INLINE)
+    n_stored = len(list((tmp_path / "results/samples").glob("*/*/*.parquet")))
+    kill_after("confirm", path, n_stored + 1)
+    report = confirm(path, INLINE).report
+    quiet = json.loads(report_in(done / "results").read_text())
+    whole = json.loads(next((done / "results/protocol").glob("*.selection.json")).read_text())["selection"]
+
+    assert report is not None
+    assert selection.values == whole["values"] and selection.evidence == whole["evidence"]
+    assert report["hypotheses"] == quiet["hypotheses"] and report["look"] == 1
+    assert verify(report_in(tmp_path / "results")) == []
 
 
 def test_confirming_before_tuning_is_refused_and_looks_at_nothing(tmp_path: Path) -> None:
