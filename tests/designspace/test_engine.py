@@ -53,7 +53,9 @@ def small(kind: str) -> object:
         field.name for field in fields(chosen)
     }:  # a scoring around another one protects what that one does
         return chosen(scoring=small("triattention" if kind == "variant-b" else "snapkv"), sinks=0, recent=0)
-    extra = {"streaming-llm": {"sinks": 1}, "triattention": {"offset_max": 64}, "q-stats": {"offset_max": 64}}.get(kind, {"recent": 3})
+    extra = {"streaming-llm": {"sinks": 1}, "triattention": {"offset_max": 64}, "q-stats": {"offset_max": 64}}.get(
+        kind, {"recent": 3}
+    )
     return chosen(**extra)
 
 
