@@ -14,7 +14,10 @@ import designspace
 from designspace import cli
 from tests.cluster import tiny
 
-COMMANDS = ("run", "plan", "status", "report", "list", "show", "export", "calibrate", "grade-cases")
+COMMANDS = (
+    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "grade-cases", "effects", "register", "amend",
+    "tune", "confirm", "verify",
+)  # fmt: skip
 
 
 def call(*arguments: object, code: int = 0) -> Result:

@@ -164,5 +164,5 @@ def test_the_usual_statistics_do_not_do(toy_llama: LoadedModel) -> None:
     with pytest.raises(DeclarationError, match="q-stats-reasoning"):
         Engine(
             toy_llama, mechanism, Budget(24), rows=1, max_new_tokens=4, max_prompt_tokens=8,
-            artefacts=toy_statistics(toy_llama),
+            artefacts={"q-stats": toy_statistics(toy_llama)["q-stats"]},
         )  # fmt: skip
