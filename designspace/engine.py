@@ -326,7 +326,7 @@ class Engine:
         """Return the model's own log-probabilities of tokens [B], zeros where no samples are compared by them."""
         if self.decoding.samples == 1:
             return [0.0] * len(tokens)
-        # Not log_softmax: on a CPU its last bit depends on where in the batch a row stands.
+        # In float64, as sums over a whole text are compared to the last bit.
         return torch.softmax(logits.double(), dim=-1).gather(-1, tokens[:, None])[:, 0].log().tolist()
 
     def _draw(self, state: Row) -> float:
