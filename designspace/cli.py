@@ -141,7 +141,10 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
         from cluster.evidence.live import power
 
         m = len(study.hypotheses())
-        typer.echo(f"study: development sweep above; {_power_text(power(study, m), m)}", err=as_json)
+        typer.echo(
+            f"study: development sweep above; {_power_text(power(study, study.data_records(), m), m)}",
+            err=as_json,
+        )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.code_id import code_id
@@ -9,7 +10,7 @@ from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
 from designspace.models.calibration import artefact_hash
 from designspace.models.spec import forget_fingerprints
-from designspace.protocol.document import FORMAT
+from designspace.protocol.document import FORMAT, heldout_problems
 from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
 from designspace.tasks.grading import GRADER_ID
 from designspace.tasks.task import forget_problems
@@ -42,7 +43,7 @@ def live_document(
     """
     forget_problems()
     forget_fingerprints()
-    protocol, sweep, hypotheses = study.protocol, study.sweep, study.hypotheses()
+    protocol, sweep, hypotheses, data = study.protocol, study.sweep, study.hypotheses(), study.data_records()
     m = len(hypotheses) + (0 if parent is None else int(parent["m"]))
     return {
         "format": FORMAT,
@@ -61,7 +62,7 @@ def live_document(
         "decision": protocol.decision,
         "tuning": None if protocol.tuning is None else tuning_document(study.space, protocol.tuning),
         "arms": study.arms(),
-        "data": study.data_records(),
+        "data": data,
         "generation": sweep.generation.model_dump(),
         "replicates": protocol.replicates,
         "root_seed": sweep.seeds.root,
@@ -75,14 +76,17 @@ def live_document(
             "identity_version": IDENTITY_VERSION,
             "packages": environment(),
         },
-        "power": power(study, m, override),
+        "power": power(study, data, m, override),
         "seen": seen,
     }
 
 
-def power(study: Study, m: int, override: str | None = None) -> dict[str, Any]:
-    """Return the smallest gain that the study finds with a power of 80 %, by simulation, and what that assumes."""
-    n_problems = sum(len(task["problems"]) for task in study.data_records()["heldout"])
+def power(study: Study, data: Mapping[str, Any], m: int, override: str | None = None) -> dict[str, Any]:
+    """Return the smallest gain that the study finds with a power of 80 %, by simulation, and what that assumes.
+
+    data: `study.data_records()`.
+    """
+    n_problems = len(heldout_problems({"data": data}))
     design = StudyDesign(
         accuracies=_ASSUMED,
         n_problems=n_problems,

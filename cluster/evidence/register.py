@@ -52,7 +52,7 @@ def amend(
         raise ProtocolError("an amendment needs a reason, got an empty one")
     folder, parent = opened(registration)
     study = load_study(file) if file is not None else study_of(parent, folder)
-    seen = bool(folder.ledger.seen_before(live_document(study)))
+    seen = bool(folder.ledger.seen_before({"data": study.data_records()}))
     document = live_document(
         study, parent=parent.document, parent_sha256=parent.sha256, reason=reason, seen=seen, override=underpowered
     )

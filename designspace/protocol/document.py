@@ -38,7 +38,7 @@ from typing import Any
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.decision import check_decision
-from designspace.protocol.tests_registered import REGISTERED_TESTS
+from designspace.statistics.registered_tests import REGISTERED_TESTS
 from designspace.tasks.problem import Problem, content_hash
 
 FORMAT = 1

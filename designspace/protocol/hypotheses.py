@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from designspace.protocol.matched_memory import memory_record
-from designspace.protocol.tests_registered import run_registered_test
 from designspace.report.summary import ArmSummary, GroupKey
 from designspace.statistics.corrections import bonferroni, bonferroni_threshold, holm
 from designspace.statistics.equivalence import equivalence, non_inferiority
 from designspace.statistics.paired import PairedScores, pair
+from designspace.statistics.registered_tests import paired_test
 from designspace.statistics.t_test import t_test
 
 Row = Mapping[str, Any]
@@ -87,7 +87,8 @@ def corrected(registration: Mapping[str, Any], results: Sequence[dict[str, Any]]
 
 def _tested(registration: Mapping[str, Any], hypothesis: Mapping[str, Any], scores: PairedScores) -> dict[str, Any]:
     level = 1 - registration["alpha"]
-    found = run_registered_test(registration["test"], scores, level=level)
+    test = registration["test"]
+    found = paired_test(scores, test["name"], resamples=test.get("resamples"), seed=test.get("seed"), level=level)
     claim = None
     if hypothesis["kind"] in _MARGIN_TESTS:
         # At the corrected level, so that the interval of the claim says what `significant` says.
