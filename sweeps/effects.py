@@ -14,6 +14,7 @@ from designspace.errors import DeclarationError
 from designspace.statistics import AxisEffect, FactorialEffects, FactorialScores, interactions, main_effects
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
+from sweeps.scores import problem_means
 from sweeps.spec import Sweep
 
 AXES = ("scoring", "selector", "head_routing", "cadence", "representation", "decoding")
@@ -123,7 +124,7 @@ def _scores(
     n_replicates: int,
 ) -> FactorialScores:
     names = list(cells)
-    means = [_problem_means(store, [cell.cell_id for cell in cells[name]], name, n_replicates) for name in names]
+    means = [problem_means(store, cells[name], n_replicates) for name in names]
     problems = sorted(means[0])
     for name, mean in zip(names, means, strict=True):
         if sorted(mean) != problems:
@@ -135,15 +136,3 @@ def _scores(
         accuracy=np.array([[mean[problem] for problem in problems] for mean in means]),
         n_replicates=n_replicates,
     )
-
-
-def _problem_means(store: ResultsStore, cell_ids: Sequence[str], arm: str, n_replicates: int) -> dict[str, float]:
-    rows = store.samples(["problem_id", "correct"], cell_ids=set(cell_ids)).to_table().to_pylist()
-    outcomes: dict[str, list[bool]] = {}
-    for row in rows:
-        if row["correct"] is None:
-            raise DeclarationError(f"arm {arm!r} is not graded yet: run the sweep again")
-        outcomes.setdefault(row["problem_id"], []).append(bool(row["correct"]))
-    if not outcomes or any(len(found) != n_replicates for found in outcomes.values()):
-        raise DeclarationError(f"arm {arm!r} has not finished: run the sweep first")
-    return {problem: sum(found) / len(found) for problem, found in outcomes.items()}

@@ -22,6 +22,7 @@ from designspace.protocol import LookedArm, Registration, require_same
 from designspace.protocol.selection import Selection, freeze_selection
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
+from sweeps.scores import problem_means
 from sweeps.spec import Sweep
 from sweeps.study import Study
 from sweeps.tuning import Trial, mean_effects, next_trials, repeats, select, selection_uncertainty
@@ -104,8 +105,11 @@ def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder)
 
 def _effects(study: Study, sweep: Sweep, store: ResultsStore) -> FloatArray:
     """Return accuracy(arm) - accuracy(baseline), [n_cells, n_problems]: cells of all contrasts, problems of all dev tasks."""
-    cells = expand(sweep)
-    scores = _scores(store, cells)
+    sides: dict[tuple[str, str, str, str], list[Cell]] = {}
+    for cell in expand(sweep):
+        key = (cell.model.name, cell.task.name, str(cell.budget), cell.mechanism.name)
+        sides.setdefault(key, []).append(cell)
+    scores = {key: problem_means(store, cells, sweep.seeds.count) for key, cells in sides.items()}
     rows = []
     for contrast in study.protocol.contrasts:
         for model, budget in study.cells(contrast):
@@ -117,22 +121,6 @@ def _effects(study: Study, sweep: Sweep, store: ResultsStore) -> FloatArray:
                 row += [arm[problem] - baseline[problem] for problem in sorted(arm)]
             rows.append(row)
     return np.array(rows, dtype=np.float64)
-
-
-def _scores(store: ResultsStore, cells: Sequence[Cell]) -> dict[tuple[str, str, str, str], dict[str, float]]:
-    """Return the mean of `correct` per problem, by (model, task, budget, mechanism); arms without a budget at every one."""
-    columns = ["cell_id", "problem_id", "correct"]
-    table = store.samples(columns, cell_ids={cell.cell_id for cell in cells}).to_table().to_pylist()
-    found: dict[tuple[str, str, str, str], dict[str, list[bool]]] = {}
-    by_id = {cell.cell_id: cell for cell in cells}
-    for row in table:
-        cell = by_id[row["cell_id"]]
-        key = (cell.model.name, cell.task.name, str(cell.budget), cell.mechanism.name)
-        found.setdefault(key, {}).setdefault(row["problem_id"], []).append(bool(row["correct"]))
-    return {
-        key: {problem: sum(outcomes) / len(outcomes) for problem, outcomes in problems.items()}
-        for key, problems in found.items()
-    }
 
 
 def _selection(study: Study, registered: Registration, scored: Sequence[tuple[Trial, FloatArray, float]]) -> Selection:
