@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from designspace.attention import DecodePass, PrefillPass
-from designspace.axes import Decoding, Mechanism
+from designspace.axes import Mechanism
+from designspace.capacity import needed_capacity
 from designspace.compress import Kept, compress, packing_order
 from designspace.control import Action, StepSeen
 from designspace.errors import DeclarationError, InvariantViolation
@@ -70,7 +71,7 @@ class Engine:
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, mechanism.decoding
         self.decoding.controller(
             loaded
-        )  # says now, not after the first prompt, which of its texts the model cannot write
+        )  # a tag that the tokenizer cannot write is refused now, not at the first prompt
         self.owners = self._cache_owners()
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
@@ -91,8 +92,6 @@ class Engine:
             output_projection=None if projection is None else self.cache.geometry.held(projection),
         )
         self.ledger = Ledger(self.cache)
-        # A tag that the tokenizer cannot write is refused now, not at the first problem.
-        self.decoding.controller(loaded)
         self._in_flight: dict[int, Row] = {}
 
     def _cache_owners(self) -> tuple[int, ...] | None:
@@ -107,20 +106,14 @@ class Engine:
         return routed if trained is None else trained
 
     def _needed_capacity(self) -> int:
-        """Slots per head: the largest mean size, and what the largest share has above it; at most the longest text."""
-        schedule, longest = self.schedule, self.max_prompt_tokens + self.max_new_tokens
-        if self.decoding.grows:
-            return longest + 1
-        peak = schedule.peak_bound(self.max_prompt_tokens, self.max_new_tokens)
-        if not self.mechanism.budget_applies:
-            return peak + 1
-        routing, geometry = self.mechanism.head_routing, self.loaded.geometry
-        geometry = geometry if self.owners is None else geometry.owning(self.owners)
-        protected = self.mechanism.scoring.sinks + self.mechanism.scoring.recent
-        # A steered row may be cut anew at any size; others are cut to the after-event size alone.
-        cut_to = peak if type(self.decoding).controller is not Decoding.controller else schedule.high
-        excess = routing.largest_share(cut_to, geometry, protected) - cut_to
-        return min(peak + excess, longest) + 1
+        geometry = self.loaded.geometry
+        return needed_capacity(
+            self.mechanism,
+            self.schedule,
+            geometry if self.owners is None else geometry.owning(self.owners),
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_new_tokens=self.max_new_tokens,
+        )
 
     def _new_cache(self) -> SlotCache:
         return SlotCache(
