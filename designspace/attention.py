@@ -93,31 +93,41 @@ class DecodePass(Pass):
 
         A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
         """
-        cache, group, index = self.cache, self.cache.geometry.group, self.cache.cache_of[layer]
-        if cache.owns(layer):
-            cache.append(index, key[:, :, 0], value[:, :, 0])
+        cache, index, owns = self.cache, self.cache.cache_of[layer], self.cache.owns(layer)
+        new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
+        if cache.fused is None:
+            output, weights = self._attend_plain(index, *new, scaling, window, append=owns)
+        else:
+            wanted = owns and cache.observers.needs.weights
+            output, weights = cache.fused(index, *new, scaling, window, append=owns, wants_weights=wanted)
+        if owns:
+            cache.observers.record(index, query, weights, cache.positions[index], cache.next_position)
+        return output.unsqueeze(1)  # [B,1,H_q,D]
+
+    def _attend_plain(
+        self, index: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *, append: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend to all slots through a mask, whatever the store holds and wherever it is."""
+        cache, group = self.cache, self.cache.geometry.group
+        if append:
+            cache.append(index, key, value)
         keys, values, positions = cache.read(index)
         visible = (positions >= 0)[:, :, None]  # [B,H_kv,1,C]
         if window is not None:
             visible = visible & (positions > (cache.next_position - window)[:, None, None])[:, :, None]
-        chosen = cache.visible(index, query[:, :, 0])
+        chosen = cache.visible(index, query)
         visible = visible if chosen is None else visible & chosen
         # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
         bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
         log_mass = cache.log_mass(index)
         bias = bias if log_mass is None else bias + log_mass[:, :, None].to(bias.dtype)
-        grouped = query.unflatten(1, (-1, group)).squeeze(3)  # [B,H_kv,G,D]: the group's heads as queries of one head
-        if cache.observers.needs.weights:
-            logits = grouped.float() @ keys.float().mT * scaling + bias.float()
-            weights = torch.softmax(logits, dim=-1)  # [B,H_kv,G,C]
-            output = weights.to(values.dtype) @ values
-        else:
-            weights = None
+        grouped = query.unflatten(1, (-1, group))  # [B,H_kv,G,D]: the group's heads as queries of one head
+        if not cache.observers.needs.weights:
             output = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
-        if cache.owns(layer):
-            rows = None if weights is None else weights.flatten(1, 2)
-            cache.observers.record(index, query, rows, positions, cache.next_position)
-        return output.flatten(1, 2).unsqueeze(1)  # [B,1,H_q,D]
+            return output.flatten(1, 2), None
+        logits = grouped.float() @ keys.float().mT * scaling + bias.float()
+        weights = torch.softmax(logits, dim=-1)  # [B,H_kv,G,C]
+        return (weights.to(values.dtype) @ values).flatten(1, 2), weights.flatten(1, 2)
 
 
 class PrefillPass(Pass):

@@ -31,12 +31,14 @@ class Request:
 class Generation:
     """One finished generation and its cache account; sizes are per (layer, KV head), bytes are per row, over all layers.
 
+    `stream` is the request's: where one engine runs replicates of a problem side by side it tells them apart.
     `steady_mean_cache_tokens` is the mean over the steps after the first event, None where there was none.
     `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
     `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
     """
 
     problem_id: str
+    stream: bytes
     token_ids: tuple[int, ...]
     finish_reason: str
     n_prompt_tokens: int
@@ -102,6 +104,7 @@ def finished(state: Row, account: RowAccount, finish_reason: str, mean_log_prob:
     sizes, n_new = account.cache_tokens(), len(state.tokens)
     return Generation(
         problem_id=state.request.problem_id,
+        stream=state.request.stream,
         token_ids=tuple(state.tokens),
         finish_reason=finish_reason,
         n_prompt_tokens=len(state.request.prompt_ids),

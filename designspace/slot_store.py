@@ -77,6 +77,13 @@ class SlotStore(ABC):
     def allocated_bytes(self) -> int:
         """Return the bytes this layout reserves, filled or not."""
 
+    def flat(self) -> tuple[Tensor, Tensor] | None:
+        """Return keys and values [L,B,H_kv,C,D] where they lie slot by slot just as attention reads them, else None.
+
+        A fused kernel then writes and reads them itself, in place of `write`, `read` and `visible`.
+        """
+        return None
+
     def visible(self, layer: int, query: Tensor, held: Held) -> Tensor | None:
         """Return which slots [B,H_kv,G,C] these queries [B,H_q,D] attend to, or None: to all that are held."""
         return None

@@ -19,6 +19,7 @@ from designspace.axes import Needs, Representation
 from designspace.compress import Kept
 from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
+from designspace.kernels.decode_attention import FusedAttention
 from designspace.models.calibration import Artefact
 from designspace.observers import Observers
 from designspace.slot_store import Held, Room
@@ -91,6 +92,7 @@ class SlotCache:
         self.streams = torch.zeros(rows, dtype=torch.int64, device=device)
         self.active = torch.zeros(rows, dtype=torch.bool, device=device)
         self.observers = Observers(needs, geometry, rows, capacity, dtype, device)
+        self.fused = FusedAttention.of(self)
 
     def owns(self, layer: int) -> bool:
         """Return whether a layer of the model has a cache of its own."""

@@ -40,6 +40,10 @@ class FullStore(SlotStore):
         self.keys[:, rows] = keys
         self.values[:, rows] = values
 
+    def flat(self) -> tuple[Tensor, Tensor] | None:
+        """Return both tensors; not for subclasses, which may do more when they write or read."""
+        return (self.keys, self.values) if type(self) is FullStore else None
+
     def held_bytes(self, counts: Tensor) -> Tensor:
         """Return 2 D itemsize bytes per token and head."""
         token_bytes = 2 * self.keys.shape[-1] * self.keys.element_size()

@@ -1,0 +1,164 @@
+/* One decode step of attention over fixed slots, float32: append each row's new token, then attend to its filled slots.
+ *
+ * The filled slots of a (row, KV head) are 0 ... count-1 in position order, so empty slots are never read. Every (row, head)
+ * is computed by the same sequence of operations whatever its neighbours: a row's output does not depend on the batch.
+ * keys, values: [rows, heads, slots, dim]; query: [rows, heads * group, dim]; new_key, new_value: [rows, heads, dim]. */
+#include <float.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    int64_t rows, heads, group, slots, dim;
+    int64_t query_row, query_head, key_row, key_head, value_row, value_head; /* strides of the new vectors, in elements */
+    int64_t window; /* attend to the newest `window` positions only; 0: no limit */
+    int32_t append; /* 0: this layer reads a cache that has the token already */
+    int32_t threads;
+    float scale;
+} Shape;
+
+/* exp(x) for x <= 0: 2^n times a polynomial on [-ln2/2, ln2/2], relative error below 2e-7; vectorises, unlike libm's. */
+static inline float exp_negative(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float n = (float)(int32_t)(x * 1.44269504f - 0.5f);
+    float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t Order __attribute__((vector_size(64)));
+
+static inline Lanes pairwise(Lanes a, Lanes b, Order low, Order high) {
+    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+
+/* Return the 16 horizontal sums of 16 vectors: four rounds of pairwise sums, four times cheaper than one by one. */
+static inline Lanes sums(Lanes x[16]) {
+    const Order low1 = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30}, high1 = low1 + 1;
+    const Order low2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29}, high2 = low2 + 2;
+    const Order low4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27}, high4 = low4 + 4;
+    const Order low8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}, high8 = low8 + 8;
+    for (int i = 0; i < 8; i++) x[i] = pairwise(x[2 * i], x[2 * i + 1], low1, high1);
+    for (int i = 0; i < 4; i++) x[i] = pairwise(x[2 * i], x[2 * i + 1], low2, high2);
+    for (int i = 0; i < 2; i++) x[i] = pairwise(x[2 * i], x[2 * i + 1], low4, high4);
+    return pairwise(x[0], x[1], low8, high8);
+}
+
+static inline __attribute__((always_inline)) float dot(const float *a, const float *b, int64_t dim) {
+    float sum = 0.0f;
+    for (int64_t d = 0; d < dim; d++) sum += a[d] * b[d];
+    return sum;
+}
+
+/* w[c] = scale * query . key of every slot, 16 slots at a time; a head dimension of whole vectors only. */
+static inline __attribute__((always_inline)) void logits(const float *q, const float *keys, float *w, int64_t dim,
+                                                         int64_t n, float scale) {
+    int64_t c = 0;
+    if (dim % 16 == 0)
+        for (; c + 16 <= n; c += 16) {
+            Lanes part[16];
+            for (int j = 0; j < 16; j++) {
+                const float *k = keys + (c + j) * dim;
+                part[j] = *(const Lanes *)q * *(const Lanes *)k;
+                for (int64_t d = 16; d < dim; d += 16) part[j] += *(const Lanes *)(q + d) * *(const Lanes *)(k + d);
+            }
+            *(Lanes *)(w + c) = sums(part) * scale;
+        }
+    for (; c < n; c++) w[c] = dot(q, keys + c * dim, dim) * scale;
+}
+
+static inline void softmax(float *w, const float *log_mass, int64_t n) {
+    float largest = -FLT_MAX, total = 0.0f;
+    if (log_mass)
+        for (int64_t c = 0; c < n; c++) w[c] += log_mass[c];
+    for (int64_t c = 0; c < n; c++) largest = w[c] > largest ? w[c] : largest;
+    for (int64_t c = 0; c < n; c++) {
+        w[c] = exp_negative(w[c] - largest);
+        total += w[c];
+    }
+    float inverse = 1.0f / total;
+    for (int64_t c = 0; c < n; c++) w[c] *= inverse;
+}
+
+/* o += sum of w[c] v[c], with the accumulators of 64 channels in registers. */
+static inline __attribute__((always_inline)) void mix(const float *w, const float *values, float *o, int64_t dim,
+                                                      int64_t n) {
+    int64_t start = 0;
+    for (; start + 64 <= dim; start += 64) {
+        Lanes sum[4] = {{0}, {0}, {0}, {0}};
+        for (int64_t c = 0; c < n; c++)
+            for (int j = 0; j < 4; j++) sum[j] += w[c] * *(const Lanes *)(values + c * dim + start + 16 * j);
+        for (int j = 0; j < 4; j++) *(Lanes *)(o + start + 16 * j) = sum[j];
+    }
+    for (; start + 16 <= dim; start += 16) {
+        Lanes even = {0}, odd = {0}; /* two chains, as one would wait for its own sums */
+        int64_t c = 0;
+        for (; c + 2 <= n; c += 2) {
+            even += w[c] * *(const Lanes *)(values + c * dim + start);
+            odd += w[c + 1] * *(const Lanes *)(values + (c + 1) * dim + start);
+        }
+        if (c < n) even += w[c] * *(const Lanes *)(values + c * dim + start);
+        *(Lanes *)(o + start) = even + odd;
+    }
+    for (; start < dim; start++) {
+        float sum = 0.0f;
+        for (int64_t c = 0; c < n; c++) sum += w[c] * values[c * dim + start];
+        o[start] = sum;
+    }
+}
+
+static inline __attribute__((always_inline)) void attend_head(
+    const float *query, const float *keys, const float *values, const float *log_mass, float *weights, float *out,
+    int64_t query_head, int64_t group, int64_t dim, int64_t first, int64_t n, int64_t slots, float scale) {
+    for (int64_t g = 0; g < group; g++) {
+        float *w = weights + g * slots;
+        logits(query + g * query_head, keys + first * dim, w + first, dim, n - first, scale);
+        softmax(w + first, log_mass ? log_mass + first : 0, n - first);
+        mix(w + first, values + first * dim, out + g * dim, dim, n - first);
+        memset(w, 0, first * sizeof(float));
+        memset(w + n, 0, (slots - n) * sizeof(float));
+    }
+}
+
+/* weights: [rows, heads * group, slots] where wanted, else scratch of one head's group per thread. */
+void decode_attention(const Shape *s, const float *query, const float *new_key, const float *new_value, float *keys,
+                      float *values, int32_t *positions, int32_t *counts, const int64_t *next_position,
+                      const uint8_t *active, const float *log_mass, float *weights, float *scratch, float *out) {
+    int64_t slots = s->slots, dim = s->dim, group = s->group;
+#pragma omp parallel for num_threads(s->threads) schedule(static) if (s->threads > 1)
+    for (int64_t i = 0; i < s->rows * s->heads; i++) {
+        int64_t row = i / s->heads, head = i % s->heads, n = counts[i];
+        float *k = keys + i * slots * dim, *v = values + i * slots * dim;
+        int32_t *p = positions + i * slots;
+        if (s->append) {
+            memcpy(k + n * dim, new_key + row * s->key_row + head * s->key_head, dim * sizeof(float));
+            memcpy(v + n * dim, new_value + row * s->value_row + head * s->value_head, dim * sizeof(float));
+            p[n] = active[row] ? (int32_t)next_position[row] : -1;
+            counts[i] += active[row];
+            n++;
+        }
+        int64_t first = 0;
+        if (s->window)
+            while (first < n - 1 && p[first] <= next_position[row] - s->window) first++;
+        const float *q = query + row * s->query_row + head * group * s->query_head;
+        const float *m = log_mass ? log_mass + i * slots : 0;
+        float *w = weights ? weights + i * group * slots : scratch + i * group * slots;
+        float *o = out + i * group * dim;
+        switch (dim) { /* a constant dimension lets the compiler unroll and keep accumulators in registers */
+            case 16: attend_head(q, k, v, m, w, o, s->query_head, group, 16, first, n, slots, s->scale); break;
+            case 32: attend_head(q, k, v, m, w, o, s->query_head, group, 32, first, n, slots, s->scale); break;
+            case 64: attend_head(q, k, v, m, w, o, s->query_head, group, 64, first, n, slots, s->scale); break;
+            case 128: attend_head(q, k, v, m, w, o, s->query_head, group, 128, first, n, slots, s->scale); break;
+            default: attend_head(q, k, v, m, w, o, s->query_head, group, dim, first, n, slots, s->scale);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+"""The fused decode attention: append the new token to its slot and attend to the filled ones, float32 on CPUs.
+
+It reads only filled slots, once, and the softmax never leaves the cache lines it is computed in; PyTorch's own attention
+reads all slots through a mask. `designspace.attention.DecodePass` is the plain path that it is compared with.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from designspace.kernels.build import load_library
+
+if TYPE_CHECKING:
+    from designspace.slots import SlotCache
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "heads", "group", "slots", "dim")),
+        *((f"{what}_{of}", ctypes.c_int64) for what in ("query", "key", "value") for of in ("row", "head")),
+        ("window", ctypes.c_int64),
+        ("append", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+    )
+
+
+class FusedAttention:
+    """Bound to one cache, whose tensors stay where they are for its whole life."""
+
+    def __init__(self, cache: SlotCache, keys: Tensor, values: Tensor, library: ctypes.CDLL) -> None:
+        """keys, values: [L,B,H_kv,C,D] float32, contiguous, as the cache's store keeps them."""
+        self.cache, self.keys, self.values = cache, keys, values
+        self._run = library.decode_attention
+        self._run.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 13]
+        self._run.restype = None
+        geometry = cache.geometry
+        self._shape = (cache.rows, geometry.n_kv_heads, geometry.group, cache.capacity, geometry.head_dim)
+        self._scratch = torch.empty(cache.rows * geometry.n_query_heads * cache.capacity)
+
+    @staticmethod
+    def of(cache: SlotCache) -> FusedAttention | None:
+        """Return the kernel for a cache, None where it does not apply or cannot be built."""
+        flat = cache.store.flat()
+        if flat is None or flat[0].dtype != torch.float32 or flat[0].device.type != "cpu":
+            return None
+        library = load_library("decode_attention")
+        return None if library is None else FusedAttention(cache, *flat, library)
+
+    def __call__(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        window: int | None,
+        *,
+        append: bool,
+        wants_weights: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return output [B,H_q,D] and, if wanted, attention weights [B,H_q,C] float32.
+
+        query: [B,H_q,D]; key, value: [B,H_kv,D], written to the next free slot where `append`. layer: of the cache.
+        """
+        cache = self.cache
+        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+        out = torch.empty(query.shape)
+        weights = torch.empty(*query.shape[:2], cache.capacity) if wants_weights else None
+        if append and cache.mass is not None:
+            cache.mass[layer].scatter_(2, cache.counts[layer].long()[..., None], 1)
+        log_mass = cache.log_mass(layer)
+        shape = _Shape(
+            *self._shape,
+            *query.stride()[:2],
+            *key.stride()[:2],
+            *value.stride()[:2],
+            window or 0,
+            append,
+            torch.get_num_threads(),
+            scaling,
+        )
+        tensors = (
+            query,
+            key,
+            value,
+            self.keys[layer],
+            self.values[layer],
+            cache.positions[layer],
+            cache.counts[layer],
+            cache.next_position,
+            cache.active,
+            log_mass,
+            weights,
+            self._scratch,
+            out,
+        )
+        self._run(ctypes.byref(shape), *(None if x is None else x.data_ptr() for x in tensors))
+        return out, weights

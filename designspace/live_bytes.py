@@ -1,0 +1,59 @@
+"""Count the bytes of tensors that are alive while code runs, on any device, the `meta` device included."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows every storage that is made inside the block; what was there before counts nothing.
+
+    Tensors share a storage with their views, so a view is free, and so is writing in place. What an operator needs inside
+    itself and gives back before it returns is not seen.
+
+    Attributes:
+        now: bytes alive. peak: the most that were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator and take down what it made."""
+        leaves = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, Tensor)]
+        old = {leaf.untyped_storage()._cdata for leaf in leaves}
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_iter(made):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in old:
+                self._note(leaf.untyped_storage())
+        return made
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._known.pop(key)
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most bytes that were alive at once of what `run` made, its result included."""
+    with torch.inference_mode(), LiveBytes() as live:
+        run()
+    return live.peak
