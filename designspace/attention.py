@@ -59,12 +59,15 @@ def attention(
     attention_mask: Tensor | None = None,
     *,
     scaling: float,
-    slots: Pass,
+    slots: Pass | None,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend through the pass given to the model call; transformers' own mask is not used."""
     layer: int = module.layer_idx  # type: ignore[assignment]
+    if slots is None:  # a compiled graph, which must not know the pass that it will run for
+        output: Tensor = torch.ops.designspace.attend(query, key, value, layer, scaling, sliding_window or 0)
+        return output, None
     owners = trained_owners(module.config)
     if owners is not None:
         if owners[layer] == layer:
@@ -245,6 +248,23 @@ class PrefillPass(Pass):
         if self.needs.last:
             observed.last = torch.stack(self._last)
         return observed
+
+
+class PrefillPasses(Pass):
+    """Several prompts through the model together, each attending by itself; rows beyond them repeat the first."""
+
+    def __init__(self, passes: list[PrefillPass]) -> None:
+        self.passes = passes
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Hand each row [1,...] of the batch to its own pass."""
+        outputs = [
+            one.attend(layer, query[i : i + 1], key[i : i + 1], value[i : i + 1], scaling, window)
+            for i, one in enumerate(self.passes)
+        ]
+        return torch.cat([*outputs, *outputs[:1] * (len(query) - len(outputs))])
 
 
 def _causal(length: int, start: int, n_queries: int, window: int | None, device: torch.device) -> Tensor:

@@ -1,24 +1,21 @@
 """How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
 
-    total(B) = weights + cache(B) + workspace(B)
+    total(B) = weights + cache(B) + workspace(B)                                                    for B rows
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + event(E), prompt) + copies(B)
 
-for B rows. `weights` are those of the configuration, and what is derived from them; `cache` is the sum of the tensors of a
-`SlotCache` made on the meta device with the capacity that the engine would give it. The workspace is what lives beside the
-two at the worst moment,
+* weights: those of the configuration, and what is derived from them.
+* cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
+* model: one token of every row through the model on the meta device, attention left out, up to the logits.
+* step: one decode step of cache and attention. choice: of tokens from logits [B,V], in as many copies as the decoding makes.
+* event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
+* prompt: the longest one through the model on the meta device, with its keys and values stacked; then its own event, or its
+  load into a row.
+* copies: a decoding that steers may keep a copy of every row (a checkpoint), and encode prompt and text anew.
 
-    workspace(B) = max(decode(B), event(E) + logits(B), prefill, prompt event, load) + checkpoints(B)
-
-* decode: one step of the model without attention, on the meta device; and the larger of one step of cache and attention, and
-  of the choice of tokens, [B,V] in as many copies as the decoding makes.
-* event: read, decide, move, for the E rows of one chunk; all rows where a cadence cuts at every step.
-* prefill: the longest prompt through the model on the meta device, its keys and values stacked. Then it is cut (prompt
-  event), or loaded into its row as it is.
-* checkpoints: a decoding that steers may keep a copy of every row, and encode a whole text anew.
-
-Events, steps and loads run for real, on random numbers, on a stand-in of one or two rows and up to four layers on the CPU,
-whose live bytes are counted; they grow linearly with rows and layers, and with slots as what was measured does. So whatever
-a strategy makes of its view is in the sum, and no strategy has to say how much that is. All of it depends on the
-declaration alone, not on the machine.
+Steps, events and loads run for real, on a stand-in of one or two rows and up to four layers on the CPU whose live bytes are
+counted. They grow linearly with rows and layers, with slots along a line or a parabola. So whatever a strategy makes of its
+view is in the sum, and no strategy has to say how much that is. Everything depends on the declaration alone, not on the
+machine; what an allocator adds to it, and operators inside themselves, is for `designspace.rows.SHARE`.
 """
 
 from __future__ import annotations
@@ -28,25 +25,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
-from designspace.attention import DecodePass, Pass, PrefillPass
-from designspace.axes import Cadence, Decoding, Mechanism, Needs
+from designspace.axes import Cadence, Decoding, Mechanism
 from designspace.capacity import needed_capacity
-from designspace.errors import DeclarationError
+from designspace.extrapolation import curve, straight
+from designspace.free_memory import bytes_text
 from designspace.geometry import Geometry
 from designspace.live_bytes import peak_bytes
+from designspace.model_memory import decode_bytes, padded, prefill_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
-from designspace.schedule import Budget, Schedule
+from designspace.schedule import Budget
 from designspace.slots import SlotCache
-from designspace.stand_in import StandIn, padded
+from designspace.stand_in import StandIn
 
-_META = torch.device("meta")
 _EVENT_ROWS = 16  # of a chunk where rows fall due at different steps, as the engine has it
-_PROBED_LAYERS = (2, 4)
-_PROBED_SLOTS = (128, 256, 384)
+_ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which stand-ins are measured
 _SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
 
 
@@ -65,7 +60,8 @@ class Footprint:
 
     def __str__(self) -> str:
         """Return the parts in words."""
-        return f"{in_gib(self.cache)} cache + {in_gib(self.workspace)} workspace + {in_gib(self.weights)} weights"
+        named = (self.cache, "cache"), (self.workspace, "workspace"), (self.weights, "weights")
+        return " + ".join(f"{bytes_text(n_bytes)} {what}" for n_bytes, what in named)
 
 
 class ArmMemory:
@@ -84,11 +80,15 @@ class ArmMemory:
         max_prompt_tokens: int,
         artefacts: Mapping[str, Artefact] | None = None,
     ) -> None:
-        """Take what the engine takes, `rows` apart."""
+        """Take what the engine takes, `rows` apart.
+
+        Raises:
+            DeclarationError: the budget does not fit the mechanism.
+        """
         self.skeleton, self.mechanism, self.needs = skeleton_of(loaded), mechanism, mechanism.needs()
         self.artefacts = artefacts or {}
         self.max_new_tokens, self.max_prompt_tokens = max_new_tokens, max_prompt_tokens
-        self.schedule: Schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
+        self.schedule = mechanism.bind(budget, self.skeleton.geometry, self.skeleton.dtype, self.owners)
         self.capacity = needed_capacity(
             mechanism,
             self.schedule,
@@ -96,6 +96,7 @@ class ArmMemory:
             max_prompt_tokens=max_prompt_tokens,
             max_new_tokens=max_new_tokens,
         )
+        self._probes: dict[tuple[object, ...], int] = {}
 
     def at(self, rows: int) -> Footprint:
         """Return the footprint with so many rows in a batch."""
@@ -116,14 +117,21 @@ class ArmMemory:
 
     @cached_property
     def weights(self) -> int:
-        """Weights, a stacked copy of the output projections where a strategy reads them, and calibrations."""
-        total = weight_bytes(self.skeleton) + sum(x.nbytes for a in self.artefacts.values() for x in a.tensors.values())
+        """Weights, calibrations, and the copy of the output projections that some strategies read."""
+        total = weight_bytes(self.skeleton)
+        total += sum(tensor.nbytes for artefact in self.artefacts.values() for tensor in artefact.tensors.values())
         if self.needs.output_projection or self.needs.layer_cosine:
             total += self.skeleton.output_projection().nbytes
         return total
 
     def cache(self, rows: int) -> int:
         """Return the bytes of everything that a slot cache of so many rows allocates."""
+        try:
+            return self._allocated(rows, torch.device("meta"))
+        except RuntimeError:  # a store that looks at its calibration's numbers, which the meta device does not have
+            return straight(lambda n: self._allocated(n, torch.device("cpu")), rows, _ROWS)
+
+    def _allocated(self, rows: int, device: torch.device) -> int:
         cache = SlotCache(
             self.skeleton.geometry,
             self.mechanism.representation,
@@ -131,7 +139,7 @@ class ArmMemory:
             rows=rows,
             capacity=self.capacity,
             dtype=self.skeleton.dtype,
-            device=_META,
+            device=device,
             width=self.max_prompt_tokens + self.max_new_tokens,
             owners=self.owners,
             artefacts=self.artefacts,
@@ -141,15 +149,14 @@ class ArmMemory:
     def workspace(self, rows: int) -> int:
         """Return the bytes that live beside weights and cache at the worst moment."""
         logits = 4 * rows * self._vocabulary
-        looks_at_logits = type(self.mechanism.cadence).signal is not Cadence.signal
+        signals = _SIGNAL_COPIES * logits if type(self.mechanism.cadence).signal is not Cadence.signal else 0
+        decode = straight(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
         stages = (
-            self._model_step(rows) + max(self._cache_step(rows), self._choice(rows)),
-            logits + (_SIGNAL_COPIES * logits if looks_at_logits else 0),
-            logits + self._events(rows),
+            decode + max(self._step(rows), self._choice(rows), signals),
+            logits + self._event(rows),
             self._prompt,
         )
-        steers = self._steers
-        return max(stages) + (self.cache(rows) if steers else 0)
+        return max(stages) + (self.cache(rows) if self._steers else 0)
 
     @property
     def _vocabulary(self) -> int:
@@ -160,69 +167,55 @@ class ArmMemory:
         decoding = self.mechanism.decoding
         return decoding is not None and type(decoding).controller is not Decoding.controller
 
-    def _model_step(self, rows: int) -> int:
-        """Return the bytes of one token of every row on its way through the model, attention apart."""
-        skeleton = self.skeleton
-
-        def step() -> object:
-            ids = torch.zeros(rows, 1, dtype=torch.long, device=_META)
-            output = skeleton.model(input_ids=ids, position_ids=ids, use_cache=False, slots=_NoAttention())
-            return output.logits[:, -1].float()
-
-        return peak_bytes(step)
-
     def _choice(self, rows: int) -> int:
-        """Return the bytes of choosing a token for every row, beside the logits."""
         decoding = self.mechanism.decoding
         if decoding is None:
             return 0
 
-        def choose(n_rows: int) -> int:
+        def measured(n_rows: int) -> int:
             logits, uniforms = torch.zeros(n_rows, self._vocabulary), torch.zeros(n_rows, dtype=torch.float64)
-            heat = torch.ones(n_rows, 1)
-            needed = peak_bytes(lambda: decoding.choose(logits / heat, uniforms))
-            return needed if decoding.samples == 1 else max(needed, peak_bytes(lambda: torch.softmax(logits.double(), -1)))
+            chosen = peak_bytes(lambda: decoding.choose(logits / torch.ones(n_rows, 1), uniforms))
+            # Where samples are compared by their probabilities, those are taken in float64.
+            return max(chosen, 2 * 8 * logits.numel()) if decoding.samples > 1 else chosen
 
-        return _straight(choose, rows, (1, 2))
+        return straight(measured, rows, _ROWS)
 
-    def _cache_step(self, rows: int) -> int:
-        """Return the bytes of one decode step of cache and attention, in all layers."""
-        # A fused kernel may keep a row of logits per query head.
+    def _step(self, rows: int) -> int:
+        # A fused kernel may keep one row of attention logits per query head.
         scratch = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
         return scratch + self._measured(StandIn.step, rows, self.capacity)
 
-    def _events(self, rows: int) -> int:
+    def _event(self, rows: int) -> int:
         if not self.mechanism.budget_applies and not self._steers:
             return 0
-        n_rows = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
-        return self._measured(StandIn.event, n_rows, self.capacity)
+        chunk = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
+        return self._measured(StandIn.event, chunk, self.capacity)
 
     @cached_property
     def _prompt(self) -> int:
-        """Bytes of taking in the longest text that is encoded: forward pass, then cut or load."""
         longest = self.max_prompt_tokens + (self.max_new_tokens if self._steers else 0)
+        encoding = prefill_bytes(self.skeleton, self.needs, longest, self.owners)
         width = padded(longest)
         text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
-        after = text + self._measured(StandIn.load, 1, self.capacity)
-        if self.schedule.pacer().due(0, longest, None):
-            after = max(after, self._measured(StandIn.event, 1, max(width, self.capacity)))
-        return max(prefill_bytes(self.skeleton, self.needs, longest, self.owners), after)
+        taking_in = text + self._measured(StandIn.load, 1, self.capacity)
+        if not self.schedule.pacer().due(0, longest, None):
+            return max(encoding, taking_in)
+        return max(encoding, taking_in, self._measured(StandIn.event, 1, max(width, self.capacity)))
 
     def _measured(self, run: Callable[[StandIn], None], rows: int, slots: int) -> int:
-        """Return what a stand-in needs beside itself for `run`, for all layers, `rows` and `slots`."""
+        """Return what `run` needs beside a stand-in, for all layers, `rows` and `slots`."""
 
-        def at_slots(n_slots: int) -> int:
-            return _straight(lambda n: at_rows(n, n_slots), rows, (1, 2))
+        def of_all_layers(n_rows: int, n_slots: int) -> int:
+            return straight(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _LAYERS)
 
-        def at_rows(n_rows: int, n_slots: int) -> int:
-            return _straight(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _PROBED_LAYERS)
+        def of_all_rows(n_slots: int) -> int:
+            return straight(lambda n: of_all_layers(n, n_slots), rows, _ROWS)
 
-        return _curve(at_slots, slots, _PROBED_SLOTS)
+        return curve(of_all_rows, slots, _SLOTS)
 
     def _probe(self, run: Callable[[StandIn], None], rows: int, slots: int, layers: int) -> int:
         key = (run, rows, slots, layers)
         if key not in self._probes:
-            share = slots / max(self.capacity, slots)
             stand_in = StandIn(
                 self.mechanism,
                 self.geometry,
@@ -231,15 +224,11 @@ class ArmMemory:
                 rows=rows,
                 layers=layers,
                 slots=slots,
-                target=max(1, int(self.schedule.low * share)),
-                projection_width=self.skeleton.model.config.hidden_size,
+                target=max(1, self.schedule.low * min(slots, self.capacity) // self.capacity),
+                hidden=int(self.skeleton.model.config.hidden_size),
             )
             self._probes[key] = peak_bytes(lambda: run(stand_in))
         return self._probes[key]
-
-    @cached_property
-    def _probes(self) -> dict[tuple[object, ...], int]:
-        return {}
 
 
 def footprint(
@@ -252,10 +241,10 @@ def footprint(
     max_prompt_tokens: int,
     artefacts: Mapping[str, Artefact] | None = None,
 ) -> Footprint:
-    """Return the bytes that an engine with these arguments will take; nothing of it is allocated.
+    """Return the bytes that an engine with these arguments takes at most; nothing of it is allocated.
 
     Raises:
-        DeclarationError: as `Engine`.
+        DeclarationError: the budget does not fit the mechanism.
     """
     arm = ArmMemory(
         loaded,
@@ -266,3 +255,10 @@ def footprint(
         artefacts=artefacts,
     )
     return arm.at(rows)
+
+
+def _tensor_bytes(holder: object) -> int:
+    """Return the bytes of the tensors that are attributes of an object, or values of a mapping that is one."""
+    held = [value for value in vars(holder).values() if not isinstance(value, Mapping)]
+    held += [inner for value in vars(holder).values() if isinstance(value, Mapping) for inner in value.values()]
+    return sum(value.nbytes for value in held if isinstance(value, torch.Tensor))

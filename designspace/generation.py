@@ -65,7 +65,10 @@ class Generation:
 
 @dataclass
 class Row:
-    """What a row in flight is doing. `step` is the cadence's clock, which a rollback turns back; `n_steps` never is."""
+    """What a row in flight is doing. `step` is the cadence's clock, which a rollback turns back; `n_steps` never is.
+
+    ask_at: the step at which its pacer is to be asked again whether the row is due.
+    """
 
     request: Request
     uniforms: np.ndarray
@@ -77,12 +80,20 @@ class Row:
     forced: deque[int] = field(default_factory=deque)
     step: int = 0
     n_steps: int = 0
+    ask_at: int = 0
     n_draws: int = 0
     hold: bool = False
     heat: float = 1.0
     checkpoint: Checkpoint | None = None
     log_prob: float = 0.0
     reencoded_bytes: int = 0
+
+    def draw(self) -> float:
+        """Return the row's next random number; past the last one the generation ends anyway."""
+        if self.n_draws >= len(self.uniforms):
+            return 0.0
+        self.n_draws += 1
+        return float(self.uniforms[self.n_draws - 1])
 
 
 @dataclass(frozen=True)

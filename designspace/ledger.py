@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from designspace.slots import SlotCache
 
@@ -43,8 +44,17 @@ class RowAccount:
         """Note a compression after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens."""
         self.n_events += 1
         self.n_evicted += n_evicted
+        self.slot_tokens -= n_evicted
         if self.first_event_step is None:
             self.first_event_step = step
+
+    def steps(self, tokens: list[int], held: list[int], read: list[int], aux: list[int]) -> None:
+        """Take down consecutive steps: tokens in the slots, and bytes held, read and held beside."""
+        self.slot_tokens = tokens[-1]
+        self.tokens_per_step += [n + self.spare_tokens for n in tokens] if self.spare_tokens else tokens
+        self.held_bytes += [n + self.spare_bytes for n in held] if self.spare_bytes else held
+        self.read_bytes += read
+        self.aux_bytes += aux
 
     def reencoded(self, n_tokens: int) -> None:
         """Note that a text of `n_tokens` was encoded anew: it was held whole for a moment."""
@@ -68,28 +78,43 @@ class RowAccount:
 
 
 class Ledger:
-    """One account per row, fed once per decode step."""
+    """One account per row. Counts are taken down after every decode step and turned into sizes and bytes in blocks."""
 
-    def __init__(self, cache: SlotCache) -> None:
-        self.cache = cache
+    def __init__(self, cache: SlotCache, *, bytes_depend_on_data: bool) -> None:
+        self.cache, self._measure_now = cache, bytes_depend_on_data
         self.accounts: dict[int, RowAccount] = {}
+        self._counts: list[Tensor] = []
+        self._measured: list[Tensor] = []
 
-    def open(self, row: int) -> RowAccount:
-        """Start a new account for a row and return it."""
-        self.accounts[row] = RowAccount(self.cache.geometry.n_heads_total)
+    def open(self, row: int, n_tokens: int) -> RowAccount:
+        """Start a new account for a row with `n_tokens` in every head, and return it."""
+        n_heads = self.cache.geometry.n_heads_total
+        self.accounts[row] = RowAccount(n_heads, slot_tokens=n_tokens * n_heads)
         return self.accounts[row]
 
-    def record(self) -> None:
-        """Take down what each open row held and read in the step whose attention has just run."""
+    def note_step(self) -> None:
+        """Take down what the rows hold in the step whose attention has just run. Waits for nothing."""
+        self._counts.append(self.cache.counts.clone())
+        if self._measure_now:
+            self._measured.append(self._columns(self.cache.counts))
+
+    def block(self) -> list[list[list[int]]]:
+        """Return what has been noted since the last block, as [B][4][n]: tokens, bytes held, read and held beside."""
+        counts = torch.stack(self._counts, dim=1)  # [L,n,B,H]
+        n_steps, n_rows = counts.shape[1:3]
+        if self._measure_now:
+            columns = torch.stack(self._measured, dim=1)
+        else:  # the bytes follow from the counts, so that all steps are measured at once, as if they were rows
+            columns = self._columns(counts.flatten(1, 2)).view(4, n_steps, n_rows)
+        self._counts, self._measured = [], []
+        block: list[list[list[int]]] = columns.permute(2, 0, 1).tolist()
+        return block
+
+    def _columns(self, counts: Tensor) -> Tensor:
+        """Return [4,B] int64 for counts [L,B,H_kv]."""
         cache = self.cache
-        tokens = cache.counts.long().sum(dim=(0, 2))
-        columns = torch.stack([tokens, cache.held_bytes(), cache.read_bytes(), cache.aux_bytes()]).tolist()
-        for row, account in self.accounts.items():
-            account.slot_tokens = columns[0][row]
-            account.tokens_per_step.append(columns[0][row] + account.spare_tokens)
-            account.held_bytes.append(columns[1][row] + account.spare_bytes)
-            account.read_bytes.append(columns[2][row])
-            account.aux_bytes.append(columns[3][row])
+        tokens = counts.long().sum(dim=(0, 2))
+        return torch.stack([tokens, cache.held_bytes(counts), cache.read_bytes(counts), cache.aux_bytes(counts)])
 
     def close(self, row: int) -> RowAccount:
         """End a row's account and return it."""

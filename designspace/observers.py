@@ -37,8 +37,9 @@ class Observers:
     def advance(self, positions: Tensor) -> None:
         """Open a new decode step for tokens at `positions` [B]: shift the query window by one."""
         if self.query_positions is not None and self.queries is not None:
-            self.query_positions = torch.cat([self.query_positions[:, 1:], positions[:, None]], dim=1)
-            self.queries = torch.roll(self.queries, -1, dims=3)
+            # In place: a captured graph knows these tensors by their addresses.
+            self.query_positions.copy_(torch.cat([self.query_positions[:, 1:], positions[:, None]], dim=1))
+            self.queries.copy_(torch.roll(self.queries, -1, dims=3))
 
     def record(self, layer: int, query: Tensor, weights: Tensor | None, positions: Tensor, now: Tensor) -> None:
         """Take in one layer of a decode step.

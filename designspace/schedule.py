@@ -12,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor
 
 from designspace.errors import DeclarationError
@@ -73,6 +74,12 @@ class Schedule(ABC):
         """Return the after-event size of a row that has had `n_events` events."""
         return self.low + (self.high - self.low) * (n_events % 2)
 
+    def steps_until_due(self, step: int, size: int, n_events: int, horizon: int) -> int:
+        """Return after how many more steps a row that is not cut before is due; `horizon` where it is not due by then."""
+        ahead = torch.arange(1, horizon + 1)
+        due = torch.as_tensor(self.due(step + ahead, size + ahead, torch.full_like(ahead, n_events)))
+        return int(due.int().argmax()) + 1 if bool(due.any()) else horizon
+
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size that a row with this prompt can reach within `n_steps`."""
         return min(self.high + self.slack, n_prompt + n_steps)
@@ -108,6 +115,12 @@ class Pacer:
     def due(self, step: int, size: int, signal: float | None) -> bool:
         """Return whether the row is cut after this step; step 0 is the prompt, size the attended size."""
         return bool(self.schedule.due(step, size, self.n_events))
+
+    def steps_until_due(self, step: int, size: int, horizon: int) -> int:
+        """Return for how many steps `due` need not be asked: 1 where it must see every step."""
+        if type(self).due is not Pacer.due:
+            return 1
+        return self.schedule.steps_until_due(step, size, self.n_events, horizon)
 
     def target(self) -> int:
         """Return the size to cut to now."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Needs, Representation
-from designspace.compress import Kept
+from designspace.compress import Kept, packing_order
 from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
 from designspace.kernels.decode_attention import FusedAttention
@@ -37,6 +37,12 @@ class Prompt(NamedTuple):
     positions: Tensor
     observed: Observed
     n_tokens: int
+
+
+def everything(text: Prompt) -> Kept:
+    """Return a packing that keeps a whole text."""
+    held = text.positions >= 0
+    return Kept(packing_order(held), held.sum(dim=-1), text.keys, text.values)
 
 
 @dataclass(frozen=True)
@@ -98,15 +104,20 @@ class SlotCache:
         """Return whether a layer of the model has a cache of its own."""
         return self.owners[layer] == layer
 
-    def begin_step(self) -> None:
-        """Check that every active row has a free slot in every head, and open the step.
+    def check_room(self, n_steps: int) -> None:
+        """Check that so many tokens fit into every head of every row.
 
         Raises:
             InvariantViolation: a row is full: its cadence did not fire in time.
         """
         fullest = int(self.counts.amax())
-        if fullest >= self.capacity:
-            raise InvariantViolation(f"a row holds {fullest} tokens in one head, so no slot of {self.capacity} is free")
+        if fullest + n_steps > self.capacity:
+            raise InvariantViolation(
+                f"a row holds {fullest} tokens in one head, so {n_steps} more do not fit into {self.capacity} slots"
+            )
+
+    def begin_step(self) -> None:
+        """Open a step for the tokens at `next_position`."""
         self.observers.advance(self.next_position)
 
     def append(self, index: int, keys: Tensor, values: Tensor) -> None:
@@ -189,21 +200,21 @@ class SlotCache:
             memory=None if self.memory is None else self.memory[:, rows],
         )
 
-    def held_bytes(self) -> Tensor:
-        """Return [B] int64: what rows hold of keys, values and masses."""
-        return self.store.held_bytes(self.counts) + self._mass_bytes()
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return [B] int64: what rows with these counts [L,B,H_kv] hold of keys, values and masses."""
+        return self.store.held_bytes(counts) + self._mass_bytes(counts)
 
-    def read_bytes(self) -> Tensor:
+    def read_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: what one decode step reads of that."""
-        return self.store.read_bytes(self.counts) + self._mass_bytes()
+        return self.store.read_bytes(counts) + self._mass_bytes(counts)
 
-    def _mass_bytes(self) -> Tensor | int:
-        return 0 if self.mass is None else self.counts.long().sum(dim=(0, 2)) * self.mass.element_size()
+    def _mass_bytes(self, counts: Tensor) -> Tensor | int:
+        return 0 if self.mass is None else counts.long().sum(dim=(0, 2)) * self.mass.element_size()
 
-    def aux_bytes(self) -> Tensor:
+    def aux_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: what rows hold beside that: positions, observations, what the representation remembers."""
-        tokens = self.counts.long().sum(dim=(0, 2))
-        total = tokens * self.positions.element_size() + self.observers.held_bytes(self.counts)
+        tokens = counts.long().sum(dim=(0, 2))
+        total = tokens * self.positions.element_size() + self.observers.held_bytes(counts)
         return total if self.memory is None else total + self.memory[:, 0].nbytes
 
     def snapshot(self, row: int) -> RowSnapshot:

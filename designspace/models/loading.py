@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,13 +21,19 @@ _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for the engine. `tokenizer` may be None for models made in memory."""
+    """A model ready for the engine. `tokenizer` may be None for models made in memory.
+
+    graphs: its compiled decode steps by number of rows and threads, shared by everything that runs on it.
+    """
 
     model: Any
     tokenizer: Any
     geometry: Geometry
     eos_ids: frozenset[int]
     spec: ModelSpec | None = None
+    graphs: dict[tuple[int, int], Callable[[Tensor, Tensor], Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def kv_owners(self) -> tuple[int, ...] | None:

@@ -19,3 +19,7 @@ class Greedy(Decoding):
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Return the argmax of [B,V]."""
         return logits.argmax(dim=-1)
+
+    def draws(self, max_new_tokens: int) -> int:
+        """Return 0: nothing is left to chance."""
+        return 0

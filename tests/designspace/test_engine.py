@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -74,14 +74,19 @@ def requests(lengths: Sequence[int] = LENGTHS) -> list[Request]:
 
 
 def generate(
-    loaded: LoadedModel, mechanism: Mechanism, budget: Budget, todo: list[Request], rows: int = ROWS
+    loaded: LoadedModel, mechanism: Mechanism, budget: Budget, todo: list[Request], rows: int = ROWS, burst: int = 5
 ) -> dict[str, Generation]:
     """Run and index by problem."""
     engine = Engine(
         loaded, mechanism, budget, rows=rows, max_new_tokens=N_NEW, max_prompt_tokens=max(LENGTHS),
-        artefacts=toy_statistics(loaded),
+        artefacts=toy_statistics(loaded), burst=burst,
     )  # fmt: skip
     return {g.problem_id: g for g in engine.generate(todo)}
+
+
+def start(engine: Engine, request: Request) -> None:
+    """Load one prompt into row 0."""
+    engine._start(0, request, *engine.prefill.encode(request.prompt_ids))
 
 
 def row(generation: Generation) -> tuple[object, ...]:
@@ -107,6 +112,19 @@ def test_rows_do_not_depend_on_the_batch(toy_llama: LoadedModel, kind: str, cade
 
     assert {k: row(g) for k, g in straight.items()} == {k: row(g) for k, g in shuffled.items()}
     assert {k: row(straight[k]) for k in few} == {k: row(g) for k, g in few.items()}
+
+
+@pytest.mark.parametrize("cadence", CADENCES, ids=lambda c: c.kind)
+def test_a_burst_moves_nothing_but_speed(toy_llama: LoadedModel, cadence: object) -> None:
+    """Texts that end within a burst, at its last step, or by their length: the same as looked at step by step."""
+    loaded = replace(toy_llama, eos_ids=frozenset(range(3, 9)))
+    mechanism, budget = compose(small("h2o"), cadence, decoding=Sampling(temperature=1.0)), budget_for(cadence)
+    watched, *others = (generate(loaded, mechanism, budget, requests(), burst=burst) for burst in (1, 2, 5, 16))
+    reasons = {g.finish_reason for g in watched.values()}
+
+    assert reasons == {"stop", "length"}
+    for other in others:
+        assert {k: row(g) for k, g in watched.items()} == {k: row(g) for k, g in other.items()}
 
 
 class Script:
@@ -203,13 +221,13 @@ def test_ledger_bytes_equal_what_the_tensors_hold(toy_llama: LoadedModel, repres
     mechanism = compose(StreamingLLM(sinks=1), EveryK(k=4), representation=representation)
     engine = Engine(toy_llama, mechanism, Budget(14), rows=1, max_new_tokens=N_NEW, max_prompt_tokens=30)
     per_step: list[int] = []
-    record = engine.ledger.record
+    note_step = engine.ledger.note_step
 
-    def counting_record() -> None:
+    def counting_note() -> None:
         per_step.append(count_bytes(engine, representation))
-        record()
+        note_step()
 
-    engine.ledger.record = counting_record  # type: ignore[method-assign]
+    engine.ledger.note_step = counting_note  # type: ignore[method-assign]
     generation = next(iter(engine.generate(requests([24]))))
 
     assert generation.mean_cache_bytes == pytest.approx(sum(per_step) / len(per_step), abs=1e-9)
@@ -243,7 +261,7 @@ def test_slot_order_is_irrelevant(toy_llama: LoadedModel) -> None:
     for permute in (False, True):
         engine = Engine(toy_llama, mechanism, Budget(14), rows=1, max_new_tokens=N_NEW, max_prompt_tokens=30)
         with torch.inference_mode():
-            engine._start(0, requests([24])[0])
+            start(engine, requests([24])[0])
             cache = engine.cache
             if permute:
                 n = int(cache.counts[0, 0, 0])
@@ -252,7 +270,7 @@ def test_slot_order_is_irrelevant(toy_llama: LoadedModel) -> None:
                 )
                 for tensor in (cache.store.keys, cache.store.values, cache.positions):
                     tensor.copy_(tensor[:, :, :, order])
-            outcomes.append(engine._forward()[1])
+            outcomes.append(engine._feed(engine._fed))
 
     assert (outcomes[0] - outcomes[1]).abs().max() < 1e-5
 
@@ -277,7 +295,7 @@ def test_surviving_keys_are_bit_equal_to_the_originals(toy_llama: LoadedModel) -
     )
     with torch.inference_mode():
         for engine in (full, cut):
-            engine._start(0, requests([24])[0])
+            start(engine, requests([24])[0])
     n = int(cut.cache.counts[0, 0, 0])
     where = cut.cache.positions[:, 0, :, :n].long()[..., None].expand(-1, -1, -1, 16)
 
@@ -343,7 +361,7 @@ def test_an_overfull_row_is_refused(toy_llama: LoadedModel) -> None:
         capacity=12,
     )
 
-    with pytest.raises(InvariantViolation, match="no slot of 12 is free"):
+    with pytest.raises(InvariantViolation, match="do not fit into 12 slots"):
         list(engine.generate(requests([24])))
 
 

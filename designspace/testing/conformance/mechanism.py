@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Mechanism, Needs
-from designspace.engine import Engine, Generation, Request
+from designspace.engine import Burst, Engine, Generation, Request
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.sampling import stream_key
 from designspace.schedule import Budget
+from designspace.slots import Prompt
 from designspace.testing.conformance.cases import artefacts_for
 from designspace.testing.conformance.probes import Likeliest
 from designspace.testing.conformance.verdict import expect
@@ -30,26 +31,26 @@ class WatchedEngine(Engine):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        super().__init__(*args, **options, burst=1)
         self.said: dict[str, list[float]] = {}
         shape = self.cache.counts.shape
         # Could every protected token be afforded at every cut so far? False from the first one where it could not.
         self._afforded = torch.ones(shape, dtype=torch.bool)
 
-    def _start(self, row: int, request: Request) -> None:
-        super()._start(row, request)
+    def _start(self, row: int, request: Request, prompt: Prompt, logits: Tensor) -> None:
+        super()._start(row, request, prompt, logits)
         self._afforded[:, row] = True
         self._check_row(row)
 
-    def _signals(self, tokens: Tensor, logits: Tensor) -> list[float] | None:
-        signals = super()._signals(tokens, logits)
+    def _signals(self, fed: Tensor, logits: Tensor) -> list[float] | None:
+        signals = super()._signals(fed, logits)
         for row, state in self._in_flight.items():
             if signals is not None:
                 self.said.setdefault(state.request.problem_id, []).append(signals[row])
         return signals
 
-    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
-        super()._compress_due(tokens, logits)
+    def _compress_due(self, burst: Burst, fed: Tensor) -> None:
+        super()._compress_due(burst, fed)
         for row in self._in_flight:
             self._check_row(row)
 
