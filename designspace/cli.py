@@ -128,6 +128,7 @@ def run(
 @app.command()
 def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show what a sweep will do: cells, shards, cached and pending, tokens, predicted cache."""
+    from cluster.study import with_rows_of
     from sweeps.plan import plan as make_plan
     from sweeps.plan_table import print_plan
     from sweeps.spec import load_sweep
@@ -135,7 +136,8 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
 
     study = load_study(sweep) if is_study(sweep) else None
     declared = load_sweep(sweep) if study is None else study.sweep
-    planned = make_plan(declared, _store_of(declared.study, results))
+    store = _store_of(declared.study, results)
+    planned = make_plan(with_rows_of(declared, store), store)
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
     if study is not None:
         from cluster.evidence.live import power

@@ -52,7 +52,11 @@ def compress(mechanism: Mechanism, view: View) -> Kept:
 
 def packing_order(keep: Tensor) -> Tensor:
     """Return slot indices [...,C] with the kept ones [...,C] first, both parts in slot order, which is position order."""
-    return torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True)
+    kept = keep.cumsum(dim=-1)
+    slot = torch.arange(keep.shape[-1], device=keep.device)
+    # Counting says where each slot goes, several times faster than a stable sort.
+    to = torch.where(keep, kept - 1, kept[..., -1:] + slot - kept)
+    return torch.empty_like(to).scatter_(-1, to, slot.expand_as(to))
 
 
 def largest_remainder(real: Tensor, total: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ def _check_scores(who: str, view: View, scores: Tensor) -> None:
         raise InvariantViolation(
             f"{who} must return float32 scores {tuple(view.positions.shape)}, got {scores.dtype} {tuple(scores.shape)}"
         )
-    if bool(torch.isnan(scores[view.valid]).any()):
+    if bool((torch.isnan(scores) & view.valid).any()):
         raise InvariantViolation(f"{who} returned NaN for a held token")
 
 

@@ -12,6 +12,7 @@ host looks at tokens and counts once per burst. Only rows that are steered by th
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +42,7 @@ from designspace.view import Setting, View
 __all__ = ["ENGINE_VERSION", "Engine", "Generation", "Request"]
 
 ENGINE_VERSION = 3  # raised when the same declaration may give other tokens; part of a cell's identity
-_EVENT_ROWS = 16  # rows per event chunk where rows fall due at different steps
+_FEWEST_EVENT_ROWS, _MOST_EVENT_ROWS = 4, 16  # per chunk, where rows fall due at different steps
 _LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
 _BURSTS_PER_TEXT = 128
 
@@ -100,9 +101,8 @@ class Engine:
         self.owners = self._cache_owners()
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
-        # Fixed for the run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at
-        # every step cuts all rows together.
-        self.event_rows = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
+        self._burst = burst or max(1, min(_LONGEST_BURST, max_new_tokens // _BURSTS_PER_TEXT))
+        self.event_rows = event_rows(rows, self.schedule.slack, self._burst)
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
         projection = loaded.output_projection() if needs.output_projection or needs.layer_cosine else None
@@ -122,7 +122,6 @@ class Engine:
         self._fed = torch.zeros(rows, dtype=torch.long, device=loaded.device)
         self._eos = np.array(sorted(loaded.eos_ids), dtype=np.int64)
         self._signalled = type(mechanism.cadence).signal is not Cadence.signal
-        self._burst = burst or max(1, min(_LONGEST_BURST, max_new_tokens // _BURSTS_PER_TEXT))
         self.steering = Steering(self)
         self._in_flight: dict[int, Row] = {}
 
@@ -259,7 +258,8 @@ class Engine:
 
     def _burst_steps(self) -> int:
         """Return how many steps all rows can run before the host must look: none is due or full earlier."""
-        steps = self._burst
+        # Bursts end, and free rows are filled, on a grid of steps: rows then tend to fall due together.
+        steps = self._burst - self.n_steps % self._burst
         for state in self._in_flight.values():
             steps = 1 if state.controller else min(steps, state.ask_at - state.step, state.limit - len(state.tokens))
         return max(steps, 1)
@@ -350,7 +350,7 @@ class Engine:
     def apply(self, rows: list[int], padded: Tensor, view: View, kept: Kept) -> None:
         """Carry out a cut and charge it; what a checkpoint would bring back stays on the row's account."""
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
-        self.cache.compact(padded, view, kept)
+        self.cache.compact(padded, len(rows), view, kept)
         for row, n_evicted in zip(rows, evicted, strict=False):
             self.ledger.accounts[row].event(self._in_flight[row].n_steps, n_evicted)
             self.steering.charge_spare(row, self._in_flight[row])
@@ -396,6 +396,18 @@ class Engine:
         del self._in_flight[row]
         self.cache.retire(row)
         return self.ledger.close(row)
+
+
+def event_rows(rows: int, slack: int, burst: int) -> int:
+    """Return how many rows an event cuts together: about as many as fall due at once when their starts are spread.
+
+    Fixed for a run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at every step cuts
+    all rows together.
+    """
+    if slack == 1:
+        return rows
+    expected = 2 ** math.ceil(math.log2(max(rows * burst / max(slack, 1), 1)))
+    return min(rows, max(_FEWEST_EVENT_ROWS, min(_MOST_EVENT_ROWS, expected)))
 
 
 def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:

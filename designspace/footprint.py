@@ -36,7 +36,7 @@ from designspace.model_memory import decode_bytes, padded, prefill_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
-from designspace.schedule import Budget
+from designspace.schedule import Budget, Pacer
 from designspace.slots import SlotCache
 from designspace.stand_in import StandIn
 
@@ -167,6 +167,18 @@ class ArmMemory:
         decoding = self.mechanism.decoding
         return decoding is not None and type(decoding).controller is not Decoding.controller
 
+    @property
+    def _cuts_while_decoding(self) -> bool:
+        if not self.mechanism.budget_applies:
+            return False
+        if type(self.schedule.pacer()).due is not Pacer.due:
+            return True  # goes by what it will see
+        steps = torch.arange(1, self.max_new_tokens + 1)
+        sizes = torch.full_like(steps, self.capacity - 1)
+        return any(
+            bool(torch.as_tensor(self.schedule.due(steps, sizes, torch.full_like(steps, n))).any()) for n in (0, 1)
+        )
+
     def _choice(self, rows: int) -> int:
         decoding = self.mechanism.decoding
         if decoding is None:
@@ -186,7 +198,7 @@ class ArmMemory:
         return scratch + self._measured(StandIn.step, rows, self.capacity)
 
     def _event(self, rows: int) -> int:
-        if not self.mechanism.budget_applies and not self._steers:
+        if not (self._cuts_while_decoding or self._steers):
             return 0
         chunk = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
         return self._measured(StandIn.event, chunk, self.capacity)

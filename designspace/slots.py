@@ -19,6 +19,7 @@ from designspace.axes import Needs, Representation
 from designspace.compress import Kept, packing_order
 from designspace.errors import InvariantViolation
 from designspace.geometry import Geometry
+from designspace.kernels.compact_slots import in_place_move
 from designspace.kernels.decode_attention import FusedAttention
 from designspace.models.calibration import Artefact
 from designspace.observers import Observers
@@ -99,6 +100,7 @@ class SlotCache:
         self.active = torch.zeros(rows, dtype=torch.bool, device=device)
         self.observers = Observers(needs, geometry, rows, capacity, dtype, device)
         self.fused = FusedAttention.of(self)
+        self._move_in_place = in_place_move(self.store)
 
     def owns(self, layer: int) -> bool:
         """Return whether a layer of the model has a cache of its own."""
@@ -166,11 +168,15 @@ class SlotCache:
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
 
-    def compact(self, rows: Tensor, view: View, kept: Kept) -> None:
-        """Apply an event to rows [E], whose `view` it decided on."""
+    def compact(self, rows: Tensor, n_rows: int, view: View, kept: Kept) -> None:
+        """Apply an event to rows [E], of which the first `n_rows` are meant; its `view` is what it decided on."""
         order, filled = self._fit(kept)
         observed = self.observers.compact(rows, order, filled)
-        self._move(rows, view.positions, kept, order, filled, observed)
+        if self._move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
+            self._move(rows, view.positions, kept, order, filled, observed)
+        else:  # nothing was merged: the kept slots stay what they are
+            self._move_in_place(self.positions, order, kept.counts, rows[:n_rows])
+            self._settle(rows, kept, order, filled)
 
     def retire(self, row: int) -> None:
         """Free a row: no slot, no position, no trace of the sample is left."""
@@ -262,9 +268,13 @@ class SlotCache:
         held = Held(kept.counts, packed, observed.narrowed(self._store_needs))
         self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
         self.positions[:, rows] = packed.to(torch.int32)
+        self._settle(rows, kept, order, filled)
+
+    def _settle(self, rows: Tensor, kept: Kept, order: Tensor, filled: Tensor) -> None:
+        """Note what an event left beside keys, values and positions."""
         self.counts[:, rows] = kept.counts.to(torch.int32)
         if self.mass is not None:
-            mass = torch.ones_like(packed) if kept.mass is None else kept.mass.gather(-1, order)
+            mass = torch.ones_like(order) if kept.mass is None else kept.mass.gather(-1, order)
             self.mass[:, rows] = mass.masked_fill(~filled, 1).to(torch.int32)
         if self.memory is not None and kept.memory is not None:
             self.memory[:, rows] = kept.memory

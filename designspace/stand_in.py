@@ -77,7 +77,7 @@ class StandIn:
         """Cut all rows."""
         rows = torch.arange(self.cache.rows)
         view = self.cache.view(rows, self.setting, torch.full_like(rows, self.target))
-        self.cache.compact(rows, view, compress(self.mechanism, view))
+        self.cache.compact(rows, len(rows), view, compress(self.mechanism, view))
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random).to(self.dtype)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -11,6 +13,8 @@ from designspace.errors import ModelError
 from designspace.models import loading
 from designspace.models.loading import LoadedModel
 from designspace.models.spec import ModelSpec
+
+_skeletons: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
 
 
 @cache
@@ -35,10 +39,13 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
 
 
 def skeleton_of(loaded: LoadedModel) -> LoadedModel:
-    """Return a loaded model's shape; a skeleton is its own."""
+    """Return a loaded model's shape, the same one every time; a skeleton is its own."""
     if loaded.device.type == "meta":
         return loaded
-    return _bare(loaded.model.config, loaded.dtype, loaded.tokenizer, loaded.spec)
+    if loaded.model not in _skeletons:
+        config = copy.deepcopy(loaded.model.config)
+        _skeletons[loaded.model] = _bare(config, loaded.dtype, loaded.tokenizer, loaded.spec)
+    return _skeletons[loaded.model]
 
 
 def weight_bytes(loaded: LoadedModel) -> int:

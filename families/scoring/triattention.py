@@ -14,7 +14,7 @@ from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
 from designspace.models.calibration import Q_STATISTICS
 from designspace.models.query_statistics import centres
-from designspace.rotary import as_bands, refuse_partial_rotary
+from designspace.rotary import refuse_partial_rotary
 from designspace.sampling import hash_uniform
 from designspace.view import View
 from families.scoring.selectors.top_k import TopK
@@ -98,29 +98,29 @@ class TriAttention(Scoring):
         mean, modulus = (geometry.held(x) for x in centres(view.artefact(self.statistics)))
         scale = geometry.attention_scaling  # a held key was rotated by a cos, a sin, so it carries one a of a^2 already
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
-        bands = as_bands(view.keys.float())  # [L,E,H,C,F] complex
-        centre = mean.to(bands.device).view(shape)  # [L,1,H,G,F] complex
-        total = torch.zeros((), device=bands.device)
+        keys = view.keys.float()
+        centre = mean.to(keys.device).view(shape)  # [L,1,H,G,F] complex
+        total = torch.zeros((), device=keys.device)
         if self.trig:
-            total = total + self._trigonometric(view, centre * scale, bands)
+            total = total + self._trigonometric(view, centre * scale, keys)
         if self.norm:
-            excess = modulus.to(bands.device).view(shape)
+            excess = modulus.to(keys.device).view(shape)
             excess = excess - centre.abs() if self.concentration else excess
-            total = total + torch.einsum("lehgf,lehcf->lehgc", scale * excess, bands.abs())
+            moduli = keys.square().unflatten(-1, (2, -1)).sum(dim=-2).sqrt()  # [L,E,H,C,F]
+            total = total + (scale * excess) @ moduli.mT
         return total
 
-    def _trigonometric(self, view: View, centre: Tensor, bands: Tensor) -> Tensor:
-        frequency = view.geometry.inv_freq.double().to(bands.device)
+    def _trigonometric(self, view: View, centre: Tensor, keys: Tensor) -> Tensor:
+        frequency = view.geometry.inv_freq.double().to(keys.device)
         # Phases in float64: at offsets of 65,536 float32 phases are wrong by 1e-3.
-        angle = (
-            view.next_position.double()[:, None, None] + self.offsets().to(bands.device)[None, :, None]
-        ) * frequency
+        angle = (view.next_position.double()[:, None, None] + self.offsets().to(keys.device)[None, :, None]) * frequency
         turn = torch.polar(torch.ones_like(angle), angle)  # [E, offsets, F]
         turn = turn.mean(dim=1, keepdim=True) if self.aggregate == "mean" else turn
         query = (centre[:, :, :, :, None].to(torch.complex128) * turn[None, :, None, None]).to(torch.complex64)
-        sampled = torch.einsum("lehgof,lehcf->lehgoc", query.real, bands.real)
-        sampled = sampled + torch.einsum("lehgof,lehcf->lehgoc", query.imag, bands.imag)
-        return sampled.amax(dim=4)
+        # Re(q conj k), summed over the bands, is the dot product of the halves that a rotary vector keeps them in.
+        halves = torch.cat([query.real, query.imag], dim=-1)  # [L,E,H,G,offsets,D]
+        sampled = halves.flatten(3, 4) @ keys.mT  # [L,E,H,G*offsets,C]
+        return sampled.unflatten(3, halves.shape[3:5]).amax(dim=4)
 
     def reduce(self, view: View, z: Tensor) -> Tensor:
         """Reduce head scores [L,E,H_kv,G,C] to the scope's ranking, given per slot [L,E,H_kv,C]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from designspace.errors import DeclarationError
+from designspace.kernels.greedy_penalised import greedy_penalised
 from designspace.view import View
 from families.scoring.selectors.greedy import GreedySelector, Objective, Scope, Space
 from families.scoring.selectors.top_k import TopK
@@ -22,6 +23,7 @@ class Penalised:
         penalty = similarity.masked_fill(~seeds[..., None, :], lowest).amax(dim=-1).clamp(min=lowest)
         self.scores, self.penalty = scores, penalty
         self.penalised = scores - penalty.masked_fill(penalty == -torch.inf, 0.0)
+        self.similarity = similarity
         self.rows = similarity.flatten(
             0, -2
         )  # a gather of whole rows: index_select is several times faster than gather
@@ -31,6 +33,10 @@ class Penalised:
     def gain(self) -> Tensor:
         """Return the penalised scores [...,C]."""
         return self.penalised
+
+    def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
+        """Return the whole selection by the fused loop where there is one."""
+        return greedy_penalised(self.similarity, self.scores, self.penalty, self.penalised, candidates, n_picks)
 
     def add(self, slot: Tensor) -> None:
         """Note the similarities to the new member."""

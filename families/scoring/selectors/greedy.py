@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,14 @@ class Objective(Protocol):
 
     def add(self, slot: Tensor) -> None:
         """Take one slot per head into the chosen set; slot: [...,1] int64."""
+
+
+@runtime_checkable
+class FusedObjective(Protocol):
+    """An objective whose whole loop may run as one kernel."""
+
+    def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
+        """Return the mask [...,C] that `pick` would choose, None where there is no kernel for it."""
 
 
 def pick(objective: Objective, candidates: Tensor, n_picks: Tensor) -> Tensor:
@@ -102,5 +110,8 @@ class GreedySelector(Selector):
         if self.scope == "global" and all(bool((x == x[:1, :, :1]).all()) for x in (view.positions, *inputs[1:])):
             inputs = [x[:1, :, :1] for x in inputs]
         features, scores, candidates, seeds, n_picks = inputs
-        picks = pick(self.objective(features, scores, candidates, seeds), candidates, n_picks)
-        return protected | mask_of(picks, scores.shape[-1]).expand_as(protected)
+        objective = self.objective(features, scores, candidates, seeds)
+        chosen = objective.chosen(candidates, n_picks) if isinstance(objective, FusedObjective) else None
+        if chosen is None:
+            chosen = mask_of(pick(objective, candidates, n_picks), scores.shape[-1])
+        return protected | chosen.expand_as(protected)

@@ -1,0 +1,43 @@
+"""The fused move of an event: kept slots to the front, in place, touching nothing but them; float32 on CPUs.
+
+Without it an event gathers the kept slots into new tensors and writes whole rows back. It applies where slots keep their
+content bit for bit, in stores that keep keys and values as attention reads them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from designspace.kernels.build import load_library
+from designspace.slot_store import SlotStore
+
+Move = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+
+
+def in_place_move(store: SlotStore) -> Move | None:
+    """Return the kernel for a store, None where it does not apply or cannot be built.
+
+    It takes positions [L,B,H_kv,C] int32, order [L,E,H_kv,C] int64, kept [L,E,H_kv] int64 and rows [n] int64, n <= E, each
+    row once, and moves what the store holds of them along with the positions.
+    """
+    flat = store.flat()
+    if flat is None or flat[0].dtype != torch.float32 or flat[0].device.type != "cpu":
+        return None
+    library = load_library("compact_slots")
+    if library is None:
+        return None
+    keys, values = flat
+    run = library.compact_slots
+    run.argtypes = [*[ctypes.c_int64] * 7, ctypes.c_int32, *[ctypes.c_void_p] * 6]
+    run.restype = None
+
+    def move(positions: Tensor, order: Tensor, kept: Tensor, rows: Tensor) -> None:
+        order, kept = order.contiguous(), kept.contiguous()
+        pointers = (x.data_ptr() for x in (keys, values, positions, order, kept, rows))
+        run(*keys.shape, len(rows), order.shape[1], torch.get_num_threads(), *pointers)
+
+    return move
