@@ -1,0 +1,92 @@
+"""The kernels of an event against the plain path: the same bits, only faster."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from designspace.axes import Needs
+from designspace.compress import Kept, packing_order
+from designspace.geometry import Geometry
+from designspace.kernels import build
+from designspace.kernels.build import load_library
+from designspace.slots import SlotCache
+from designspace.view import Setting
+from families.representation.full import FullPrecision
+from families.scoring.selectors.diversity import Penalised
+from families.scoring.selectors.greedy import mask_of, pick
+
+needs_compiler = pytest.mark.skipif(load_library("compact_slots") is None, reason="no C compiler on this machine")
+
+
+@needs_compiler
+def test_compaction_in_place_equals_gather_and_load() -> None:
+    """Some rows of a cache, ragged heads, a chunk padded with copies of its first row."""
+    caches = []
+    for in_place in (True, False):
+        geometry = Geometry(2, 4, 2, 16, inv_freq=torch.ones(8))
+        cache = SlotCache(
+            geometry, FullPrecision(), Needs(accumulated=True),
+            rows=5, capacity=23, dtype=torch.float32, device=torch.device("cpu"), width=64,
+        )  # fmt: skip
+        assert cache._move_in_place is not None
+        if not in_place:
+            cache._move_in_place = None
+        random = torch.Generator().manual_seed(0)
+        for tensor in (cache.store.keys, cache.store.values, cache.observers.accumulated):
+            tensor.copy_(torch.randn(tensor.shape, generator=random))
+        counts = torch.randint(5, 24, cache.counts.shape, generator=random)
+        cache.counts.copy_(counts)
+        cache.positions.copy_(
+            torch.arange(23).expand(cache.positions.shape).masked_fill(torch.arange(23) >= counts[..., None], -1)
+        )
+        rows = torch.tensor([4, 1, 3, 4])
+        view = cache.view(rows, Setting(geometry, 64), torch.full((4,), 4))
+        keep = (torch.rand(view.positions.shape, generator=random) < 0.5) & view.valid
+        keep[:, 3] = keep[:, 0]
+        cache.compact(rows, 3, view, Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
+        caches.append(cache)
+
+    filled = torch.arange(23) < caches[0].counts[..., None]
+    for name in ("positions", "counts"):
+        assert torch.equal(getattr(caches[0], name), getattr(caches[1], name))
+    for name in ("keys", "values"):
+        assert torch.equal(getattr(caches[0].store, name)[filled], getattr(caches[1].store, name)[filled])
+    assert torch.equal(caches[0].observers.accumulated[filled], caches[1].observers.accumulated[filled])
+
+
+@needs_compiler
+@pytest.mark.parametrize("floor", [True, False])
+@pytest.mark.parametrize("seeded", [True, False])
+def test_greedy_kernel_picks_what_the_loop_picks(floor: bool, seeded: bool) -> None:
+    """Equal masks, with ties in scores, copies among the values, heads without picks and with all of them."""
+    random = torch.Generator().manual_seed(5)
+    features = torch.nn.functional.normalize(torch.randn(2, 3, 2, 40, 8, generator=random), dim=-1)
+    features[..., 7, :] = features[..., 21, :]
+    scores = torch.randint(-3, 4, features.shape[:-1], generator=random).float()
+    candidates = torch.rand(scores.shape, generator=random) < 0.8
+    seeds = (torch.rand(scores.shape, generator=random) < 0.1) & ~candidates if seeded else torch.zeros_like(candidates)
+    n_picks = (torch.rand(scores.shape[:-1], generator=random) * (candidates.sum(dim=-1) + 1)).long()
+    n_picks[0, 0, 0], n_picks[0, 0, 1] = 0, candidates[0, 0, 1].sum()
+
+    def objective() -> Penalised:
+        return Penalised(features @ features.mT, scores, seeds, 1.5, floor=floor)
+
+    chosen = objective().chosen(candidates, n_picks)
+    assert chosen is not None
+    assert torch.equal(chosen, mask_of(pick(objective(), candidates, n_picks), 40))
+
+
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them, and without a compiler, the plain path runs."""
+    monkeypatch.setenv("DESIGNSPACE_KERNELS", "0")
+    assert build.load_library.__wrapped__("compact_slots") is None
+    monkeypatch.delenv("DESIGNSPACE_KERNELS")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert build.load_library.__wrapped__("compact_slots") is None
+
+
+def test_packing_order_is_a_stable_sort() -> None:
+    """Kept slots first, both parts in slot order."""
+    keep = torch.rand(3, 2, 4, 33, generator=torch.Generator().manual_seed(1)) < 0.4
+    assert torch.equal(packing_order(keep), torch.argsort((~keep).to(torch.uint8), dim=-1, stable=True))
