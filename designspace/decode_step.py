@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -79,9 +80,11 @@ def compiled_forward(loaded: LoadedModel, rows: int) -> Forward:
             return logits
 
         # Shapes, types and weights are fixed for the life of the model, so nothing is left for guards to find, and checking
-        # them costs as much as a small layer.
+        # them costs as much as a small layer. Graphs belong to code objects, and without guards a second model would be
+        # given the first one's: so each has a copy of the code to itself.
+        own = FunctionType(forward.__code__.replace(), forward.__globals__, closure=forward.__closure__)
         graphs[rows, threads] = torch.compile(
-            forward,
+            own,
             fullgraph=True,
             dynamic=False,
             options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},

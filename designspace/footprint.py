@@ -1,15 +1,15 @@
 """How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
 
     total(B) = weights + cache(B) + workspace(B)                                                    for B rows
-    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + event(E), prompt) + copies(B)
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + event(E), prompts) + waiting + copies(B)
 
 * weights: those of the configuration, and what is derived from them.
 * cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
 * model: one token of every row through the model on the meta device, attention left out, up to the logits.
 * step: one decode step of cache and attention. choice: of tokens from logits [B,V], in as many copies as the decoding makes.
 * event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
-* prompt: the longest one through the model on the meta device, with its keys and values stacked; then its own event, or its
-  load into a row.
+* prompts: the longest ones through the model on the meta device, as many as run together, with their keys and values
+  stacked; or one's own event, or its load into a row. waiting: those that were encoded ahead, or are asked for again.
 * copies: a decoding that steers may keep a copy of every row (a checkpoint), and encode prompt and text anew.
 
 Steps, events and loads run for real, on a stand-in of one or two rows and up to four layers on the CPU whose live bytes are
@@ -28,21 +28,23 @@ import torch
 
 from designspace.axes import Cadence, Decoding, Mechanism
 from designspace.capacity import needed_capacity
+from designspace.engine import _BURSTS_PER_TEXT, _LONGEST_BURST, event_rows
 from designspace.extrapolation import curve, straight
 from designspace.free_memory import bytes_text
 from designspace.geometry import Geometry
 from designspace.live_bytes import peak_bytes
-from designspace.model_memory import decode_bytes, padded, prefill_bytes
+from designspace.model_memory import PromptBytes, decode_bytes, prompt_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
+from designspace.prefill import bucket
 from designspace.schedule import Budget, Pacer
 from designspace.slots import SlotCache
 from designspace.stand_in import StandIn
 
-_EVENT_ROWS = 16  # of a chunk where rows fall due at different steps, as the engine has it
 _ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which stand-ins are measured
 _SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
+_LEDGER_BYTES = 64  # per row, head and step of a burst: counts, and some of their 64-bit products
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,15 @@ class ArmMemory:
         signals = _SIGNAL_COPIES * logits if type(self.mechanism.cadence).signal is not Cadence.signal else 0
         decode = straight(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
         stages = (
-            decode + max(self._step(rows), self._choice(rows), signals),
+            decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
             logits + self._event(rows),
             self._prompt,
         )
-        return max(stages) + (self.cache(rows) if self._steers else 0)
+        return max(stages) + self._prompts.waiting + (self.cache(rows) if self._steers else 0)
+
+    @property
+    def _burst(self) -> int:
+        return max(1, min(_LONGEST_BURST, self.max_new_tokens // _BURSTS_PER_TEXT))
 
     @property
     def _vocabulary(self) -> int:
@@ -200,19 +206,33 @@ class ArmMemory:
     def _event(self, rows: int) -> int:
         if not (self._cuts_while_decoding or self._steers):
             return 0
-        chunk = rows if self.schedule.slack == 1 else min(_EVENT_ROWS, rows)
+        chunk = event_rows(rows, self.schedule.slack, self._burst)
         return self._measured(StandIn.event, chunk, self.capacity)
+
+    def _ledger(self, rows: int) -> int:
+        return _LEDGER_BYTES * self.geometry.n_heads_total * rows * self._burst
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.max_prompt_tokens + (self.max_new_tokens if self._steers else 0)
+
+    @cached_property
+    def _prompts(self) -> PromptBytes:
+        of_prompts = prompt_bytes(self.skeleton, self.needs, self.max_prompt_tokens, self.owners)
+        if not self._steers:
+            return of_prompts
+        anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.owners)
+        return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.waiting)
 
     @cached_property
     def _prompt(self) -> int:
-        longest = self.max_prompt_tokens + (self.max_new_tokens if self._steers else 0)
-        encoding = prefill_bytes(self.skeleton, self.needs, longest, self.owners)
-        width = padded(longest)
+        """Bytes of encoding texts, or of one that is cut or loaded into its row."""
+        width = bucket(self._longest)
         text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
         taking_in = text + self._measured(StandIn.load, 1, self.capacity)
-        if not self.schedule.pacer().due(0, longest, None):
-            return max(encoding, taking_in)
-        return max(encoding, taking_in, self._measured(StandIn.event, 1, max(width, self.capacity)))
+        if self.schedule.pacer().due(0, self._longest, None):
+            taking_in = max(taking_in, self._measured(StandIn.event, 1, max(width, self.capacity)))
+        return max(self._prompts.encoding, taking_in)
 
     def _measured(self, run: Callable[[StandIn], None], rows: int, slots: int) -> int:
         """Return what `run` needs beside a stand-in, for all layers, `rows` and `slots`."""

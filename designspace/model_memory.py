@@ -1,21 +1,30 @@
-"""What a model's own forward pass needs beside weights and cache, found on a skeleton: nothing is computed."""
+"""What a model's own forward passes need beside weights and cache, found on a skeleton: nothing is computed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass, PrefillPass
+from designspace.attention import Pass
 from designspace.axes import Needs
-from designspace.live_bytes import peak_bytes
+from designspace.generation import Request
+from designspace.live_bytes import LiveBytes, peak_bytes
 from designspace.models.loading import LoadedModel
+from designspace.prefill import _MOST_KEPT, Prefill, bucket, prompts_per_pass
 
 _META = torch.device("meta")
-_BUCKET = 16  # prompts are padded to a multiple of this, as the engine has it
 _TRACKER_COPIES = 4  # per layer, stacked, and two while one is being updated
+
+
+class PromptBytes(NamedTuple):
+    """encoding: the most that is alive while prompts run. waiting: what prompts hold that wait for a row."""
+
+    encoding: int
+    waiting: int
 
 
 class _NoAttention(Pass):
@@ -26,11 +35,6 @@ class _NoAttention(Pass):
     ) -> Tensor:
         """Return something of the shape of the output, [B,T,H_q,D]."""
         return torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
-
-
-def padded(n_tokens: int) -> int:
-    """Return the length to which a prompt is padded."""
-    return -(-n_tokens // _BUCKET) * _BUCKET
 
 
 @lru_cache(maxsize=256)
@@ -46,27 +50,19 @@ def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def prefill_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None) -> int:
-    """Return the bytes of encoding one text of so many tokens, with its keys, values and observations stacked."""
+def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None) -> PromptBytes:
+    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of those that may wait."""
     # Trackers see the queries one by one, which takes long and changes nothing in the sizes; here they are counted.
     shown = replace(needs, trackers=(), accumulated=needs.weights)
-    geometry, length = skeleton.geometry, padded(n_tokens)
-    per_token = sum(tracker.channels * tracker.dtype.itemsize for tracker in needs.trackers)
-    tracked = _TRACKER_COPIES * geometry.n_heads_total * length * per_token
     projection = skeleton.output_projection() if needs.layer_cosine else None
-
-    def encode() -> object:
-        prefill = PrefillPass(shown, geometry, n_tokens, owners)
-        output = skeleton.model(
-            input_ids=torch.zeros(1, length, dtype=torch.long, device=_META),
-            position_ids=torch.arange(length, device=_META)[None],
-            use_cache=False,
-            logits_to_keep=torch.tensor([n_tokens - 1], device=_META),
-            slots=prefill,
-            output_hidden_states=needs.layer_cosine,
-        )
-        if projection is not None:
-            prefill.note_residuals(output.hidden_states, projection)
-        return prefill.prompt(), output
-
-    return tracked + peak_bytes(encode)
+    n_prompts, width = prompts_per_pass(bucket(n_tokens)), bucket(n_tokens)
+    per_token = sum(tracker.channels * tracker.dtype.itemsize for tracker in needs.trackers)
+    tracked = n_prompts * skeleton.geometry.n_heads_total * width * per_token
+    queue = [Request(f"p{i}", (*[0] * (n_tokens - 1), i), b"") for i in range(n_prompts)]
+    with torch.inference_mode(), LiveBytes() as live:
+        prefill = Prefill(skeleton, shown, owners, projection)
+        prefill.announce(queue)
+        taken = prefill.take(queue)
+        held = live.now
+    del taken
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, _MOST_KEPT * (held + tracked) // n_prompts)

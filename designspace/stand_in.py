@@ -10,10 +10,10 @@ from torch import Tensor
 
 from designspace.attention import DecodePass
 from designspace.axes import Mechanism, Needs
-from designspace.compress import Kept, compress, packing_order
+from designspace.compress import compress
 from designspace.geometry import Geometry
 from designspace.models.calibration import Artefact
-from designspace.slots import Prompt, SlotCache
+from designspace.slots import Prompt, SlotCache, everything
 from designspace.view import Observed, Setting
 
 _CPU = torch.device("cpu")
@@ -51,17 +51,16 @@ class StandIn:
             width=max(slots, 2),
             artefacts=artefacts,
         )
-        self.cache.fused = None  # whether there is a compiler must not change what is found
+        self.cache.fused = self.cache._move_in_place = None  # a compiler that is there must not change what is found
         self.dtype = dtype
         self.setting = self._setting(artefacts, hidden)
         self.text = self._text()
-        self.everything = self._everything()
         for row in range(rows):
-            self.cache.load(row, self.text, self.everything, row)
+            self.cache.load(row, self.text, everything(self.text), row)
 
     def load(self) -> None:
         """Take a whole text into the first row."""
-        self.cache.load(0, self.text, self.everything, 0)
+        self.cache.load(0, self.text, everything(self.text), 0)
 
     def step(self) -> None:
         """Decode one token of every row, without the model around attention."""
@@ -116,10 +115,6 @@ class StandIn:
             {tracker: torch.zeros(*heads, tracker.channels, dtype=tracker.dtype) for tracker in needs.trackers},
             torch.rand(n_layers, 1, generator=self.random) if needs.layer_cosine else None,
         )
-
-    def _everything(self) -> Kept:
-        held = self.text.positions >= 0
-        return Kept(packing_order(held), held.sum(dim=-1), self.text.keys, self.text.values)
 
 
 def _first(n_layers: int, geometry: Geometry) -> Geometry:
