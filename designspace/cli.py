@@ -256,6 +256,35 @@ def calibrate(
 
 
 @app.command()
+def bench(
+    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
+    mechanism: Annotated[str, typer.Argument(help="A mechanism of the catalogue.")],
+    budget: Annotated[int, typer.Option(min=1, help="Mean tokens per head, where the mechanism has a budget.")] = 128,
+    rows: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 64,
+    tokens: Annotated[int, typer.Option(min=2, help="New tokens of each.")] = 512,
+    step: Annotated[Literal["plain", "compiled"], typer.Option(help="The decode step.")] = "plain",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads [as torch has it].")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs to take the median of.")] = 5,
+    sweep: Annotated[Path | None, typer.Option(help="Sweep file that declares the model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure decoding on this machine: tokens per second, share of the physical floor, and where the time goes."""
+    from designspace.speed_report import bench_arm, speed_text
+
+    found = bench_arm(
+        _model_spec(model, sweep),
+        mechanism,
+        budget,
+        rows=rows,
+        n_new_tokens=tokens,
+        step=step,
+        threads=threads,
+        n_runs=runs,
+    )
+    _print_json(found.document()) if as_json else typer.echo(speed_text(found))
+
+
+@app.command()
 def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
     from cluster.run import default_results

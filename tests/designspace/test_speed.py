@@ -1,0 +1,75 @@
+"""`designspace bench`: its arithmetic, and that it measures the arm that was asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from designspace import speed
+from designspace.cli import app
+from designspace.engine import Engine
+from designspace.registry import mechanism
+from designspace.speed import PARTS, Machine, floor_s
+from families.decoding.greedy import Greedy
+from tests.conftest import toy_model
+
+
+def engine(rows: int = 3) -> Engine:
+    """A full-cache engine on a toy model."""
+    arm = mechanism("full").override("full", decoding=Greedy())
+    return Engine(toy_model("llama"), arm, None, rows=rows, max_new_tokens=9, max_prompt_tokens=8)
+
+
+def test_the_floor_counts_weights_cache_and_products_by_hand() -> None:
+    """Two layers, hidden 64, 4 heads and 2 KV heads of 16, intermediate 64, 97 words; 8 steps after 8 prompt tokens."""
+    made = engine()
+    todo = speed._requests(made, 8)
+    done = list(made.generate(todo))
+    layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 64 + 2 * 64
+    n_weights = 2 * layer + 64 + 97 * 64
+    tokens = sum(range(9, 17)) / 8
+    cache_bytes = tokens * 2 * 2 * 16 * 4 * 2
+    n_flop = 3 * (2 * n_weights + 4 * 2 * 4 * 16 * tokens)
+
+    assert floor_s(made, Machine(1.0, 1e30), done) == pytest.approx(4 * n_weights + 3 * cache_bytes)
+    assert floor_s(made, Machine(1e30, 1.0), done) == pytest.approx(n_flop)
+
+
+def test_measuring_leaves_the_engine_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clocks are taken off again, and shares add up to the whole."""
+    monkeypatch.setattr(speed, "measure_machine", lambda device, dtype: Machine(1e9, 1e9))
+    made = engine()
+    made = replace_eos(made)
+    choose = Greedy.choose
+    found = speed.measure(lambda: made, n_runs=2, prompt_tokens=8)
+
+    assert Greedy.choose is choose and "_event" not in vars(made)
+    assert set(found.time_shares) == set(PARTS)
+    assert sum(found.time_shares.values()) == pytest.approx(1.0)
+    assert all(share >= 0 for share in found.time_shares.values())
+    assert found.tokens_per_s > 0 and found.floor_share > 0
+
+
+def replace_eos(made: Engine) -> Engine:
+    """No text ends early."""
+    made.loaded = replace(made.loaded, eos_ids=frozenset())
+    return made
+
+
+def test_the_command_prints_figures_and_json() -> None:
+    """A short run of a shipped arm on a shipped model."""
+    common = ["bench", "pocket-llama", "knorm", "--budget", "24", "--rows", "2", "--tokens", "40", "--runs", "1"]
+    threads = torch.get_num_threads()
+    told = CliRunner().invoke(app, common)
+    measured = CliRunner().invoke(app, [*common, "--json"])
+    refused = CliRunner().invoke(app, ["bench", "pocket-llama", "no-such-arm"])
+
+    assert told.exit_code == 0, told.output
+    assert "tokens/s: 2 rows, " in told.output and "where the time goes: prefill" in told.output
+    assert json.loads(measured.output)["n_new_tokens"] == 40
+    assert refused.exit_code != 0 and "no-such-arm" in str(refused.output) + str(refused.exception)
+    assert torch.get_num_threads() == threads
