@@ -87,7 +87,7 @@ def compiled_forward(loaded: LoadedModel, rows: int) -> Forward:
             own,
             fullgraph=True,
             dynamic=False,
-            options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+            options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False},
         )
     return graphs[rows, threads]
 

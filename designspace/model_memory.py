@@ -65,4 +65,4 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
         taken = prefill.take(queue)
         held = live.now
     del taken
-    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, _MOST_KEPT * (held + tracked) // n_prompts)
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, (_MOST_KEPT + 1) * (held + tracked) // n_prompts)

@@ -34,13 +34,15 @@ class FusedAttention:
 
     def __init__(self, cache: SlotCache, keys: Tensor, values: Tensor, library: ctypes.CDLL) -> None:
         """keys, values: [L,B,H_kv,C,D] float32, contiguous, as the cache's store keeps them."""
-        self.cache, self.keys, self.values = cache, keys, values
+        self.cache = cache
         self._run = library.decode_attention
         self._run.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 13]
         self._run.restype = None
         geometry = cache.geometry
         self._shape = (cache.rows, geometry.n_kv_heads, geometry.group, cache.capacity, geometry.head_dim)
         self._scratch = torch.empty(cache.rows * geometry.n_query_heads * cache.capacity)
+        per_layer = (keys, values, cache.positions, cache.counts)
+        self._layers = [tuple(x[layer].data_ptr() for x in per_layer) for layer in range(len(keys))]
 
     @staticmethod
     def of(cache: SlotCache) -> FusedAttention | None:
@@ -84,20 +86,17 @@ class FusedAttention:
             torch.get_num_threads(),
             scaling,
         )
-        tensors = (
-            query,
-            key,
-            value,
-            self.keys[layer],
-            self.values[layer],
-            cache.positions[layer],
-            cache.counts[layer],
-            cache.next_position,
-            cache.active,
-            log_mass,
-            weights,
-            self._scratch,
-            out,
+        self._run(
+            ctypes.byref(shape),
+            query.data_ptr(),
+            key.data_ptr(),
+            value.data_ptr(),
+            *self._layers[layer],
+            cache.next_position.data_ptr(),
+            cache.active.data_ptr(),
+            None if log_mass is None else log_mass.data_ptr(),
+            None if weights is None else weights.data_ptr(),
+            self._scratch.data_ptr(),
+            out.data_ptr(),
         )
-        self._run(ctypes.byref(shape), *(None if x is None else x.data_ptr() for x in tensors))
         return out, weights
