@@ -100,6 +100,21 @@ def test_rows_do_not_depend_on_the_batch_and_one_graph_serves_all_arms() -> None
     assert n_graphs
 
 
+def test_two_models_of_one_shape_have_their_own_graphs() -> None:
+    """Nothing guards a graph, so the second model must not be given the first one's."""
+    tokens = [
+        [
+            run(toy_model("llama", seed=seed), arm("full"), None, requests()[:ROWS], step)[f"p{i}"].token_ids
+            for i in range(ROWS)
+        ]
+        for seed in (0, 1)
+        for step in ("plain", "compiled")
+    ]
+    assert tokens[0] == tokens[1]
+    assert tokens[2] == tokens[3]
+    assert tokens[0] != tokens[2]
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses every operation that would have the host wait for a device."""
 
