@@ -219,7 +219,10 @@ class Engine:
         self._plan(row, state)
 
     def _plan(self, row: int, state: Row) -> None:
-        """Note at which step the row's pacer has to be asked again."""
+        """Note at which step the row's pacer has to be asked again: at the next one where a controller may change its size."""
+        if state.controller is not None:
+            state.ask_at = state.step + 1
+            return
         size, horizon = self.ledger.accounts[row].size, max(state.limit - len(state.tokens), 1)
         state.ask_at = state.step + state.pacer.steps_until_due(state.step, size, horizon)
 

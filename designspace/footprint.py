@@ -1,7 +1,7 @@
 """How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
 
     total(B) = weights + cache(B) + workspace(B)                                                    for B rows
-    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + event(E), prompts) + waiting + copies(B)
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + copies(B)
 
 * weights: those of the configuration, and what is derived from them.
 * cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
@@ -37,7 +37,7 @@ from designspace.model_memory import PromptBytes, decode_bytes, prompt_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
-from designspace.prefill import bucket
+from designspace.prefill import _MOST_KEPT, bucket
 from designspace.schedule import Budget, Pacer
 from designspace.slots import SlotCache
 from designspace.stand_in import StandIn
@@ -81,8 +81,9 @@ class ArmMemory:
         max_new_tokens: int,
         max_prompt_tokens: int,
         artefacts: Mapping[str, Artefact] | None = None,
+        n_prompts: int | None = None,
     ) -> None:
-        """Take what the engine takes, `rows` apart.
+        """Take what the engine takes, `rows` apart. `n_prompts`: how many different ones there are, None: any number.
 
         Raises:
             DeclarationError: the budget does not fit the mechanism.
@@ -98,6 +99,8 @@ class ArmMemory:
             max_prompt_tokens=max_prompt_tokens,
             max_new_tokens=max_new_tokens,
         )
+        # One more than are kept on purpose: what is kept of a pass may hold on to its logits.
+        self._most_waiting = 1 + min(_MOST_KEPT, _MOST_KEPT if n_prompts is None else n_prompts)
         self._probes: dict[tuple[object, ...], int] = {}
 
     def at(self, rows: int) -> Footprint:
@@ -156,9 +159,12 @@ class ArmMemory:
         stages = (
             decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
             logits + self._event(rows),
-            self._prompt,
+            logits + self._prompt,
         )
-        return max(stages) + self._prompts.waiting + (self.cache(rows) if self._steers else 0)
+        waiting = self._most_waiting * self._prompts.each
+        # A fused kernel may keep one row of attention logits per query head.
+        scratch = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
+        return max(stages) + waiting + scratch + (self.cache(rows) if self._steers else 0)
 
     @property
     def _burst(self) -> int:
@@ -199,9 +205,7 @@ class ArmMemory:
         return straight(measured, rows, _ROWS)
 
     def _step(self, rows: int) -> int:
-        # A fused kernel may keep one row of attention logits per query head.
-        scratch = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
-        return scratch + self._measured(StandIn.step, rows, self.capacity)
+        return self._measured(StandIn.step, rows, self.capacity)
 
     def _event(self, rows: int) -> int:
         if not (self._cuts_while_decoding or self._steers):
@@ -222,7 +226,7 @@ class ArmMemory:
         if not self._steers:
             return of_prompts
         anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.owners)
-        return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.waiting)
+        return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.each)
 
     @cached_property
     def _prompt(self) -> int:

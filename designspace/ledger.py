@@ -58,6 +58,7 @@ class RowAccount:
 
     def reencoded(self, n_tokens: int) -> None:
         """Note that a text of `n_tokens` was encoded anew: it was held whole for a moment."""
+        self.slot_tokens = n_tokens * self.n_heads_total
         self.n_reencoded += n_tokens
         self.most_reencoded = max(self.most_reencoded, n_tokens)
 

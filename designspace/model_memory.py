@@ -14,17 +14,17 @@ from designspace.axes import Needs
 from designspace.generation import Request
 from designspace.live_bytes import LiveBytes, peak_bytes
 from designspace.models.loading import LoadedModel
-from designspace.prefill import _MOST_KEPT, Prefill, bucket, prompts_per_pass
+from designspace.prefill import Prefill, bucket, prompts_per_pass
 
 _META = torch.device("meta")
 _TRACKER_COPIES = 4  # per layer, stacked, and two while one is being updated
 
 
 class PromptBytes(NamedTuple):
-    """encoding: the most that is alive while prompts run. waiting: what prompts hold that wait for a row."""
+    """encoding: the most that is alive while prompts run. each: what one holds that waits for a row."""
 
     encoding: int
-    waiting: int
+    each: int
 
 
 class _NoAttention(Pass):
@@ -51,7 +51,7 @@ def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
 
 @lru_cache(maxsize=256)
 def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None) -> PromptBytes:
-    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of those that may wait."""
+    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of one of them."""
     # Trackers see the queries one by one, which takes long and changes nothing in the sizes; here they are counted.
     shown = replace(needs, trackers=(), accumulated=needs.weights)
     projection = skeleton.output_projection() if needs.layer_cosine else None
@@ -65,4 +65,4 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
         taken = prefill.take(queue)
         held = live.now
     del taken
-    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, (_MOST_KEPT + 1) * (held + tracked) // n_prompts)
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(held + tracked) // n_prompts))

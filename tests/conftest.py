@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from designspace.engine import Engine, Request
 from designspace.models.calibration import Q_STATISTICS, Artefact
 from designspace.models.loading import LoadedModel, prepare
 
@@ -45,6 +46,11 @@ def toy_model(
     )
     torch.manual_seed(seed)
     return prepare(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+
+
+def start(engine: Engine, row: int, request: Request) -> None:
+    """Load one prompt into a row, as a refill would."""
+    engine._start(row, request, *engine.prefill.encode(request.prompt_ids))
 
 
 def statistics_artefact(mean: torch.Tensor, modulus: torch.Tensor) -> Artefact:

@@ -32,7 +32,7 @@ from families.scoring.selectors.diversity import Diversity
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.triattention import TriAttention
-from tests.conftest import toy_statistics
+from tests.conftest import start, toy_statistics
 
 SCORINGS = [kind for kind in kinds("scoring") if kind != "full"]
 CADENCES = [EveryStep(), EveryK(k=4), Hysteresis(slack=4), PrefillOnly()]
@@ -82,11 +82,6 @@ def generate(
         artefacts=toy_statistics(loaded), burst=burst,
     )  # fmt: skip
     return {g.problem_id: g for g in engine.generate(todo)}
-
-
-def start(engine: Engine, request: Request) -> None:
-    """Load one prompt into row 0."""
-    engine._start(0, request, *engine.prefill.encode(request.prompt_ids))
 
 
 def row(generation: Generation) -> tuple[object, ...]:
@@ -261,7 +256,7 @@ def test_slot_order_is_irrelevant(toy_llama: LoadedModel) -> None:
     for permute in (False, True):
         engine = Engine(toy_llama, mechanism, Budget(14), rows=1, max_new_tokens=N_NEW, max_prompt_tokens=30)
         with torch.inference_mode():
-            start(engine, requests([24])[0])
+            start(engine, 0, requests([24])[0])
             cache = engine.cache
             if permute:
                 n = int(cache.counts[0, 0, 0])
@@ -295,7 +290,7 @@ def test_surviving_keys_are_bit_equal_to_the_originals(toy_llama: LoadedModel) -
     )
     with torch.inference_mode():
         for engine in (full, cut):
-            start(engine, requests([24])[0])
+            start(engine, 0, requests([24])[0])
     n = int(cut.cache.counts[0, 0, 0])
     where = cut.cache.positions[:, 0, :, :n].long()[..., None].expand(-1, -1, -1, 16)
 

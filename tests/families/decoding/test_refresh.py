@@ -27,6 +27,7 @@ from families.head_routing.pyramid import Pyramid
 from families.representation.kivi import Kivi
 from families.scoring.h2o import H2O
 from families.scoring.selectors.top_k import TopK
+from tests.conftest import start
 from tests.families.decoding.toy import N_NEW, compose, engine, everything, model, request, run, uncut
 
 
@@ -175,10 +176,10 @@ def test_pins_and_prompt_length_outlive_a_refresh() -> None:
     """What is protected stays protected when the text is ranked anew."""
     running = engine(compose(Refresh(every=2, decoding=Greedy()), scoring=Reshuffled()), rows=1)
     with torch.inference_mode():
-        running._start(0, request())
+        start(running, 0, request())
         running.cache.pinned[0, 3:6] = True
         for _ in range(12):
-            list(running._step())
+            list(running._decode())
 
     held = running.cache.positions[:, 0]
     assert all((held == p).any(dim=-1).all() for p in (3, 4, 5))

@@ -20,7 +20,7 @@ from families.representation.kivi import Kivi
 from families.scoring.h2o import H2O
 from families.scoring.snapkv import SnapKV
 from families.scoring.triattention import TriAttention
-from tests.conftest import toy_statistics
+from tests.conftest import start, toy_statistics
 from tests.families.decoding.toy import NEWLINES, compose, engine, everything, model, request, run, scripted, uncut
 
 NL, DOT_NL = NEWLINES
@@ -122,23 +122,23 @@ def test_the_same_random_numbers_after_a_return_give_the_same_text(axes: dict[st
         artefacts=toy_statistics(model()),
     )
     with torch.inference_mode():
-        running._start(0, request("p0"))
-        running._start(1, request("p1", 17))
+        start(running, 0, request("p0"))
+        start(running, 1, request("p1", 17))
         state = running._in_flight[0]
         state.controller = Once()
         while len(state.checkpoint.tokens) < 6:
-            list(running._step())
+            list(running._decode())
         n_draws = state.n_draws
         outcomes = []
         for _ in range(2):
             n_recorded = len(running.ledger.accounts[0].held_bytes)
             for _ in range(12):
-                list(running._step())
+                list(running._decode())
             outcomes.append(
                 (list(state.tokens), running.cache.snapshot(0), running.ledger.accounts[0].held_bytes[n_recorded:])
             )
-            running._roll_back(0, state)
-            state.n_draws = n_draws
+            running.steering._roll_back(0, state)
+            running._fed[0], state.n_draws = state.tokens[-1], n_draws
 
     (tokens, before, bytes_before), (again, after, bytes_after) = outcomes
     assert tokens == again
@@ -186,9 +186,9 @@ def counted(running: Engine) -> tuple[list[float], list[int]]:
     """Make an engine note at every step what it really must hold; returns tokens per head and bytes."""
     sizes: list[float] = []
     held_bytes: list[int] = []
-    record, geometry = running.ledger.record, running.cache.geometry
+    note_step, geometry = running.ledger.note_step, running.cache.geometry
 
-    def counting_record() -> None:
+    def counting_note() -> None:
         saved = running._in_flight[0].checkpoint
         total = 0
         for layer in range(geometry.n_layers):
@@ -199,9 +199,9 @@ def counted(running: Engine) -> tuple[list[float], list[int]]:
                 total += len(wanted - {-1})
         sizes.append(total / geometry.n_heads_total)
         held_bytes.append(total * 2 * geometry.head_dim * 4)
-        record()
+        note_step()
 
-    running.ledger.record = counting_record  # type: ignore[method-assign]
+    running.ledger.note_step = counting_note  # type: ignore[method-assign]
     return sizes, held_bytes
 
 
@@ -221,13 +221,13 @@ def test_heat_divides_the_logits() -> None:
     for temperature, heat in ((1.0, 1.0), (1.0, 2.0), (2.0, 1.0)):
         running = engine(compose(Sampling(temperature=temperature, top_p=0.9)), loaded=loaded)
         with torch.inference_mode():
-            running._start(0, request("p0"))
-            running._start(1, request("p1"))
+            start(running, 0, request("p0"))
+            start(running, 1, request("p1"))
             for row, heated in ((0, heat), (1, 1.0)):
-                running._in_flight[row].tokens[-1] = 50
+                running._in_flight[row].tokens[-1] = running._fed[row] = 50
                 running._in_flight[row].heat = heated
             for _ in range(15):
-                list(running._step())
+                list(running._decode())
             texts.append([running._in_flight[row].tokens for row in (0, 1)])
 
     (cool, cool_mate), (heated, mate), (hot, _) = texts
@@ -242,10 +242,10 @@ def test_a_retry_draws_fresh_numbers() -> None:
     rule = Rollback(threshold=1.0, retries=3, per_checkpoint=3, boundary="w", decoding=SAMPLING)
     running = engine(compose(rule), rows=1)
     with torch.inference_mode():
-        running._start(0, request())
+        start(running, 0, request())
         state = running._in_flight[0]
         for _ in range(10):
-            list(running._step())
+            list(running._decode())
 
     assert state.n_draws == 11
     assert len(state.tokens) == 11 - 3
@@ -265,16 +265,17 @@ def test_a_row_on_hold_with_tokens_to_come_is_restored_as_that() -> None:
     """Tokens that were forced but not fed at the checkpoint are fed again, and a later hold is undone."""
     running = engine(compose(SAMPLING, scoring=H2O(recent=3)), rows=1)
     with torch.inference_mode():
-        running._start(0, request())
+        start(running, 0, request())
         state = running._in_flight[0]
         state.controller = Once()
         state.forced.extend((60, 61))
-        state.checkpoint = running._checkpoint(0, state)
-        list(running._step())
+        state.checkpoint = running.steering._checkpoint(0, state)
+        list(running._decode())
         state.hold = True
-        running._roll_back(0, state)
-        list(running._step())
-        list(running._step())
+        running.steering._roll_back(0, state)
+        running._fed[0] = state.tokens[-1]
+        list(running._decode())
+        list(running._decode())
 
     assert state.tokens[-2:] == [60, 61]
     assert not state.hold

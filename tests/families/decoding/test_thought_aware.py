@@ -15,6 +15,7 @@ from families.cadence.every_step import EveryStep
 from families.decoding.sampling import Sampling
 from families.decoding.thought_aware import TagMatcher, ThoughtAware
 from families.scoring.streaming_llm import StreamingLLM
+from tests.conftest import start
 from tests.families.decoding.toy import TAG, compose, engine, model, request, run, scripted, uncut
 
 THOUGHT = [50, 51, 52, 53, 54, 55, 56, 57]
@@ -152,9 +153,9 @@ def test_drop_leaves_no_trace_in_free_slots() -> None:
     rule = ThoughtAware(mode="drop-thought", last=1, decoding=scripted({"p0": [*THOUGHT, *TAG, 60]}))
     running = engine(uncut(rule), None, rows=1)
     with torch.inference_mode():
-        running._start(0, request())
+        start(running, 0, request())
         for _ in range(11):
-            list(running._step())
+            list(running._decode())
 
     cache = running.cache
     assert torch.equal((cache.positions >= 0).sum(dim=-1).int(), cache.counts)

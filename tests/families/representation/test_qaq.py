@@ -21,6 +21,7 @@ from families.decoding.greedy import Greedy
 from families.head_routing.uniform import Uniform
 from families.representation.qaq import QAQ, RecentMaximum
 from families.scoring.full import Full
+from tests.conftest import start
 from tests.families.representation.drive import Driver, geometry_of, numbers
 
 GEOMETRY = geometry_of(layers=2, heads=2, dim=16)
@@ -236,7 +237,7 @@ def test_widths_after_a_prompt_are_those_of_its_attention_matrices(toy_llama: Lo
     mechanism = Mechanism("test", Full(), Uniform(), Never(), config, Greedy())
     engine = Engine(toy_llama, mechanism, None, rows=1, max_new_tokens=4, max_prompt_tokens=n)
     with torch.inference_mode():
-        engine._start(0, Request("p", ids, stream_key(0, "p", 0)))
+        start(engine, 0, Request("p", ids, stream_key(0, "p", 0)))
         prefill = PrefillPass(Needs(queries=n), toy_llama.geometry, n)
         toy_llama.model(input_ids=torch.tensor([ids]), use_cache=False, slots=prefill)
     prompt, store = prefill.prompt(), engine.cache.store
