@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from cluster.attempt import ExecutorError, WorkerFactory, attempt
+from contextlib import closing
+
+from cluster.attempt import Underway, WorkerFactory, attempt
 from cluster.cores import usable_cores
 from cluster.interrupt import interruptible
-from cluster.schedule import Event, Failure, OnEvent, ShardQueue
+from cluster.schedule import OnEvent, ShardQueue
 
 
 class InlineExecutor:
-    """Runs shards one after another. No recovery from a crash of the process: run the same command again."""
+    """Runs bundles of shards one after another. No recovery from a crash of the process: run the same command again."""
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or _default_threads()
@@ -25,17 +27,13 @@ class InlineExecutor:
             worker = make_worker(self.threads, default_device())
             held = None
             try:
-                while (ticket := queue.take(held)) is not None:
-                    held = ticket.shard.cell.model
-                    on_event(Event("started", ticket, worker.name))
-                    outcome = attempt(worker, ticket)
-                    if not isinstance(outcome, Failure):
-                        on_event(Event("done", ticket, worker.name, summary=outcome))
-                        continue
-                    if outcome.stops_run:
-                        raise ExecutorError(outcome.message)
-                    quarantined = queue.fail(ticket, outcome)
-                    on_event(Event("failed", ticket, worker.name, failure=outcome, quarantined=quarantined))
+                while bundle := queue.take(held):
+                    held = bundle[0].shard.cell.model
+                    underway = Underway(bundle, worker.name, queue, on_event)
+                    with closing(attempt(worker, bundle)) as outcomes:
+                        for outcome in outcomes:
+                            underway.note(outcome)
+                    underway.end()
             finally:
                 worker.close()
 

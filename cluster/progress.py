@@ -178,9 +178,12 @@ def make_progress(mode: ProgressMode) -> Progress:
 
 
 def failure_line(event: Event) -> str:
-    """Return one line about a failed attempt."""
+    """Return one line about a failed attempt, or a bundle that broke."""
     failure = event.failure
     reason = "" if failure is None else f"{failure.error}: {failure.message}".splitlines()[0]
+    if event.kind == "returned":
+        first = f"{event.ticket.shard.cell.label()}, shard {event.ticket.shard.index}"
+        return f"stopped, {event.n_shards} shards will be tried one by one, the first {first}: {reason}"
     what = "given up" if event.quarantined else "will be tried again"
     cell = event.ticket.shard.cell
     return f"failed, {what}: {cell.label()}, shard {event.ticket.shard.index}, attempt {event.ticket.attempt}: {reason}"

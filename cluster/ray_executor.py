@@ -2,21 +2,22 @@
 
 The loop is our own because the alternatives hide what matters here: `ActorPool` stops at the first exception, and
 retries inside Ray (`max_task_retries`, `max_restarts`) would make attempts that the store never hears of. So an actor
-that dies is replaced by the driver, and every attempt is a `Ticket`.
+that dies is replaced by the driver, and every attempt is a `Ticket`. Actors answer in streams: what comes of a shard is
+known here when it is committed, not when the last of its bundle is.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.attempt import ExecutorError, ShardWorker, WorkerFactory, attempt, failure_of
+from cluster.attempt import ExecutorError, Outcome, ShardWorker, Underway, WorkerFactory, attempt, failure_of
 from cluster.interrupt import Stop, interruptible
 from cluster.ray_session import Placement, placement, ray_session, resolved_address
-from cluster.schedule import Event, Failure, OnEvent, ShardQueue, ShardSummary, Ticket
+from cluster.schedule import Bundle, Failure, OnEvent, ShardQueue
 
 if TYPE_CHECKING:
     from designspace.models.spec import ModelSpec
@@ -41,9 +42,9 @@ class Host:
         """Return the worker's name: it is up."""
         return self._worker.name
 
-    def run(self, ticket: Ticket) -> ShardSummary | Failure:
-        """Run one attempt."""
-        return attempt(self._worker, ticket)
+    def run(self, bundle: Bundle) -> Iterator[Outcome]:
+        """Run one attempt; called as a stream."""
+        yield from attempt(self._worker, bundle)
 
 
 class RayExecutor:
@@ -51,7 +52,7 @@ class RayExecutor:
 
     Args:
         address: a running cluster; None = `RAY_ADDRESS`, else a local Ray for the duration of the run.
-        workers: number of actors; None = one per GPU, or on CPUs one per model as far as cores allow.
+        workers: number of actors; None = one per GPU, or on CPUs one per core as far as there are shards.
         say: told of what takes long.
     """
 
@@ -69,7 +70,7 @@ class RayExecutor:
         """
         is_local = resolved_address(self.address) == "local"
         with ray_session(self.address, self._cores_wanted(), self.say), interruptible(at_once=False) as stop:
-            where = placement(self.workers, len(queue.models()), is_local=is_local, say=self.say)
+            where = placement(self.workers, len(queue), is_local=is_local, say=self.say)
             loop = _Loop(queue, make_worker, on_event, where, stop, self.say)
             try:
                 loop.run()
@@ -116,7 +117,7 @@ class _Loop:
             num_cpus=where.threads, num_gpus=where.n_gpus, max_restarts=0, max_task_retries=0
         )
         self._starting: dict[Any, _Actor] = {}
-        self._busy: dict[Any, tuple[_Actor, Ticket]] = {}
+        self._busy: dict[Any, tuple[_Actor, Underway]] = {}
         self._idle: list[_Actor] = []
         self._parked: list[_Actor] = []
         self._n_failed_starts = 0
@@ -128,20 +129,25 @@ class _Loop:
         while len(self._queue) or self._busy:
             self._dispatch()
             self._ask_parked_again()
-            refs = [*self._starting, *self._busy]
-            if not refs:
+            waited_for = [*self._starting, *self._busy]
+            if not waited_for:
                 time.sleep(_POLL_S)
-            finished = self._ray.wait(refs, num_returns=1, timeout=_POLL_S)[0] if refs else []
+            ready = self._ray.wait(waited_for, num_returns=1, timeout=_POLL_S)[0] if waited_for else []
             self._stop.check()
-            for ref in finished:
-                self._collect(ref)
+            for source in ready:
+                if source in self._starting:
+                    self._collect_start(source)
+                else:
+                    self._collect_outcome(source)
             self._mention_slow_start()
 
     def close(self) -> None:
         """Kill all actors: whatever they were at is not committed, and the next run does it."""
-        actors = [*self._idle, *self._parked, *self._starting.values(), *(actor for actor, _ in self._busy.values())]
-        for actor in actors:
+        for actor in self._actors():
             self._ray.kill(actor.handle, no_restart=True)
+
+    def _actors(self) -> list[_Actor]:
+        return [*self._idle, *self._parked, *self._starting.values(), *(actor for actor, _ in self._busy.values())]
 
     def _spawn(self) -> None:
         handle = self._remote.remote(self._make_worker, self._where.threads, self._where.device)
@@ -149,44 +155,49 @@ class _Loop:
 
     def _dispatch(self) -> None:
         for actor in list(self._idle):
-            others = [a.held for a in (*self._idle, *(busy for busy, _ in self._busy.values())) if a is not actor]
-            ticket = self._queue.take(actor.held, others)
-            if ticket is None:
+            # Those that are starting count too: they are about to want their share.
+            bundle = self._queue.take(actor.held, [other.held for other in self._actors() if other is not actor])
+            if not bundle:
                 return
             self._idle.remove(actor)
-            actor.held = ticket.shard.cell.model
-            self._busy[actor.handle.run.remote(ticket)] = (actor, ticket)
-            self._on_event(Event("started", ticket, actor.name))
+            actor.held = bundle[0].shard.cell.model
+            underway = Underway(bundle, actor.name, self._queue, self._on_event)
+            self._busy[actor.handle.run.options(num_returns="streaming").remote(bundle)] = (actor, underway)
 
-    def _collect(self, ref: Any) -> None:
-        actor, ticket = (self._starting.pop(ref), None) if ref in self._starting else self._busy.pop(ref)
-        errors = self._ray.exceptions
+    def _collect_start(self, ref: Any) -> None:
+        actor, errors = self._starting.pop(ref), self._ray.exceptions
         try:
-            result = self._ray.get(ref)
-        except errors.RayTaskError as error:  # our code, outside of what `attempt` catches: an unpicklable result, say
-            result = failure_of(error, actor.name)
+            name = self._ray.get(ref)
+        except errors.RayTaskError as error:
+            raise ExecutorError(failure_of(error, actor.name).message) from error
         except errors.RayError as error:
-            self._lost(actor, ticket, error)
+            self._lost(actor, error)
             return
-        if ticket is None:
-            actor.name, actor.n_parked, self._n_failed_starts = str(result), 0, 0
+        actor.name, actor.n_parked, self._n_failed_starts = str(name), 0, 0
         self._idle.append(actor)
-        if isinstance(result, Failure):
-            self._failed(ticket, result)
-        elif ticket is not None:
-            self._on_event(Event("done", ticket, actor.name, summary=result))
 
-    def _failed(self, ticket: Ticket | None, failure: Failure) -> None:
-        if failure.stops_run or ticket is None:
-            raise ExecutorError(failure.message)
-        quarantined = self._queue.fail(ticket, failure)
-        self._on_event(Event("failed", ticket, failure.worker, failure=failure, quarantined=quarantined))
+    def _collect_outcome(self, stream: Any) -> None:
+        """Take the next item off a stream that has one, or its end."""
+        (actor, underway), errors = self._busy[stream], self._ray.exceptions
+        try:
+            outcome = self._ray.get(next(stream))
+        except StopIteration:
+            del self._busy[stream]
+            self._idle.append(actor)
+            underway.end()
+        except errors.RayTaskError as error:  # our code, outside of what `attempt` catches: an unpicklable result, say
+            underway.broken(failure_of(error, actor.name))
+        except errors.RayError as error:
+            del self._busy[stream]
+            self._lost(actor, error, underway)
+        else:
+            underway.note(outcome)
 
-    def _lost(self, actor: _Actor, ticket: Ticket | None, error: Exception) -> None:
-        """Handle what is not our code's doing: the shard goes back, the actor is asked again later or replaced."""
+    def _lost(self, actor: _Actor, error: Exception, underway: Underway | None = None) -> None:
+        """Handle what is not our code's doing: open shards go back, the actor is asked again later or replaced."""
         reason = str(error).strip() or type(error).__name__
-        if ticket is not None:
-            self._failed(ticket, Failure("lost", type(error).__name__, reason, worker=actor.name))
+        if underway is not None:
+            underway.broken(Failure("lost", type(error).__name__, reason, worker=actor.name))
         if isinstance(error, self._ray.exceptions.ActorUnavailableError) and actor.n_parked < _MAX_PARKED:
             # The handle raises this every few seconds until the actor answers again; a shard given to it meanwhile
             # would be lost each time.
@@ -194,7 +205,7 @@ class _Loop:
             actor.asked_again_s = time.monotonic() + _PARK_S
             self._parked.append(actor)
             return
-        if ticket is None:
+        if underway is None:
             self._n_failed_starts += 1
             if self._n_failed_starts >= _MAX_FAILED_STARTS:
                 raise ExecutorError(f"workers do not start: {reason}")

@@ -85,9 +85,13 @@ def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], N
 
 
 def placement(
-    workers: int | None, n_models: int, *, is_local: bool, say: Callable[[str], None] = lambda text: None
+    workers: int | None, n_shards: int, *, is_local: bool, say: Callable[[str], None] = lambda text: None
 ) -> Placement:
-    """Return one actor per GPU if there are any, else `workers` on CPUs (default: one per model, as cores allow)."""
+    """Return one actor per GPU if there are any, else `workers` on CPUs (default: one per core, as there are shards).
+
+    A small model gains nothing from a second thread, but each actor holds a copy of the weights: where memory is short of
+    one per core, say how many `workers`. Cores that no actor of its own can use are given to the others as threads.
+    """
     import ray
 
     total = ray.cluster_resources() if is_local else _resources_of_cluster(say)
@@ -95,7 +99,7 @@ def placement(
     if n_gpus:
         n_actors = min(workers or n_gpus, n_gpus)
         return Placement(n_actors, threads=max(1, min(4, n_cores // n_gpus)), n_gpus=1)
-    n_actors = workers or max(1, min(n_models, n_cores))
+    n_actors = workers or max(1, min(n_shards, n_cores))
     largest_node = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     threads = max(1, min(n_cores // n_actors, largest_node))
     if is_local:

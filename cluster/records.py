@@ -22,7 +22,13 @@ _FROM_GENERATION = (
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What all rows of one attempt share. `wall_s` covers generating alone."""
+    """What all rows of one attempt at a shard share.
+
+    Attributes:
+        started_at: when the first of the shard's generations was begun.
+        shard_wall_s: seconds from then to the commit. Shards that share an engine overlap, so the sum over shards is more
+            than the time that passed.
+    """
 
     study: str
     attempt: int

@@ -95,7 +95,8 @@ def run_sweep(
         results: folder of the store; by default `results/<study>`.
         executor: `ray` for real runs, `inline` to stay in this process.
         address: a running Ray cluster; by default `RAY_ADDRESS`, else a local Ray is started.
-        workers: number of Ray actors; by default one per GPU, or one per model as far as cores allow.
+        workers: number of Ray actors; by default one per GPU, or on CPUs one per core as far as there are shards. Each
+            holds a copy of the model.
         limit: stop after so many shards.
         only: run the cells for which this is true.
         progress: `auto`, `plain` or `none`.
@@ -215,7 +216,7 @@ def _record(event: Event, store: ResultsStore, outcome: RunOutcome) -> None:
         outcome.n_done += 1
         outcome.n_rows += event.summary.n_rows
         outcome.n_new_tokens += event.summary.n_new_tokens if event.summary.generated else 0
-    if failure is None:
+    if failure is None or event.kind != "failed":  # of a bundle that broke, each shard has its attempt yet to come
         return
     reason = {**failure.document(), "quarantined": event.quarantined, "cell": shard.cell.label()}
     store.record_failure(shard.cell.cell_id, shard.shard_id, event.ticket.attempt, reason)

@@ -1,16 +1,18 @@
-"""The worker: holds one loaded model, turns a shard into committed samples and grades.
+"""The worker: holds one loaded model, turns shards into committed samples and grades.
 
+Shards that may share an engine go through it together, so that its rows stay full while the longest text of a shard ends.
 Nothing of a shard is kept in memory beyond its commit, and a shard that is stored already is never made again: a worker
 may be killed at any moment, and any number of workers may be given the same shard.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ import torch
 
 from cluster.code_id import code_id
 from cluster.records import RunFacts, grade_row, sample_row
-from cluster.schedule import ShardSummary
+from cluster.schedule import Bundle, Settled, ShardSummary, Ticket
 from designspace.axes import Decoding
-from designspace.engine import Engine, Request
-from designspace.errors import CalibrationError, DeclarationError, ModelError
+from designspace.engine import Engine, Generation, Request
+from designspace.errors import CalibrationError, DeclarationError, InvariantViolation, ModelError
 from designspace.models.calibration import Artefact, load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec
@@ -34,7 +36,7 @@ from designspace.voting import sample_requests
 from sweeps.expand import Cell
 from sweeps.fields import GenerationSpec
 from sweeps.identity import calibrations_needed
-from sweeps.shards import Shard
+from sweeps.shards import Shard, engine_key
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class WorkerSettings:
 
 
 class Worker:
-    """Runs shards on one device. Keeps the model, its encoded prompts and the last cell's engine between shards."""
+    """Runs bundles of shards on one device. Keeps the model, its encoded prompts and the last engine between them."""
 
     def __init__(self, store_root: Path, threads: int, *, study: str = "", device: str = "cpu") -> None:
         # Ray sets OMP_NUM_THREADS=1 and the inline executor does not. The number moves speed and the order of float
@@ -65,18 +67,96 @@ class Worker:
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
         self._engine: tuple[str, Engine] | None = None
 
-    def run(self, shard: Shard, attempt: int = 1) -> ShardSummary:
-        """Generate, commit, grade, commit; skip what is stored already.
+    def run(self, bundle: Bundle) -> Iterator[Settled]:
+        """Generate, commit and grade shards that share an engine; yield each when its last generation is dealt with.
+
+        What is stored already is only graded. An error in what follows a shard's generations is that shard's alone, and is
+        yielded; one in generating ends the bundle, and is raised.
 
         Raises:
-            DesignspaceError: the cell cannot run here, or model, data or calibration are not those of its identity.
-            StoreError: the store cannot be written.
+            DesignspaceError: the cells cannot run here, or model, data or calibration are not those of their identity.
+            StoreError: the store cannot be read.
         """
+        if len({engine_key(ticket.shard.cell) for ticket in bundle}) > 1:
+            raise InvariantViolation("the shards of a bundle must share an engine")
+        missing = []
+        for ticket in bundle:
+            if self.store.is_committed(ticket.shard.cell.cell_id, ticket.shard.shard_id):
+                yield self._settled(ticket)
+            else:
+                missing.append(ticket)
+        if missing:
+            engine = self._engine_for(missing[0].shard.cell)
+            for made in self._generate(engine, missing):
+                yield self._settled(made.ticket, made)
+
+    def close(self) -> None:
+        """End the grader's child process and give back the thread setting."""
+        self.grader.close()
+        self._loaded = self._engine = None
+        torch.set_num_threads(self._former_threads)
+
+    def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[_Awaited]:
+        """Yield shards as they become whole, in whatever order their last generations come."""
+        requests: list[Request] = []
+        awaited_by: dict[bytes, _Awaited] = {}
+        for ticket in tickets:
+            by_problem = self._requests(engine, ticket.shard)
+            asked = [request for samples in by_problem.values() for request in samples]
+            requests += asked
+            awaited_by |= dict.fromkeys((request.stream for request in asked), _Awaited(ticket, by_problem))
+        try:
+            for generation in engine.generate(requests):
+                awaited = awaited_by.pop(generation.stream)
+                awaited.add(generation)
+                if awaited.is_whole:
+                    yield awaited
+        except BaseException:
+            self._engine = None  # a half-run engine may hold rows
+            raise
+
+    def _requests(self, engine: Engine, shard: Shard) -> dict[str, list[Request]]:
+        """Return the generations to ask for, by problem: as many of each as the decoding compares."""
+        cell, prompts = shard.cell, self._encoded(engine.loaded, shard.cell)
+        return {
+            name: sample_requests(
+                Request(
+                    name,
+                    prompts[name],
+                    stream_key(cell.root_seed, name, cell.replicate),
+                    max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
+                ),
+                engine.decoding.samples,
+            )
+            for name in shard.problem_ids
+        }
+
+    def _settled(self, ticket: Ticket, made: _Awaited | None = None) -> Settled:
+        """Commit a shard's samples if they have just been made, then its grades."""
+        try:
+            started_s = time.perf_counter() if made is None else made.started_s
+            if made is not None:
+                self._commit(made)
+            return Settled(ticket, self._grade(ticket.shard, started_s, generated=made is not None))
+        except Exception as error:  # its mates have nothing to do with it
+            return Settled(ticket, error)
+
+    def _commit(self, made: _Awaited) -> None:
+        shard, engine = made.ticket.shard, self._engine_for(made.ticket.shard.cell)
+        problems = {problem.problem_id: problem for problem in _problems(shard.cell)}
+        whole = {}
+        for name in shard.problem_ids:
+            samples = made.samples(name)
+            whole[name] = engine.decoding.combine(name, samples, [engine.loaded.decode(g.token_ids) for g in samples])
+        texts = {name: engine.loaded.decode(whole[name].token_ids) for name in shard.problem_ids}
+        wall_s = time.perf_counter() - made.started_s
+        started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
+        facts = RunFacts(self.study, made.ticket.attempt, self.name, code_id(), started_at, shard_wall_s=wall_s)
+        rows = [sample_row(shard, problems[name], whole[name], texts[name], facts) for name in shard.problem_ids]
+        self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
+
+    def _grade(self, shard: Shard, started_s: float, *, generated: bool) -> ShardSummary:
         cell_id, shard_id = shard.cell.cell_id, shard.shard_id
-        started_s = time.perf_counter()
-        generated = not self.store.is_committed(cell_id, shard_id)
-        if generated:
-            started_s = self._generate(shard, attempt)
         samples = self.store.sample_rows(cell_id, shard_id).select(["problem_id", "replicate", "text", "n_new_tokens"])
         rows = samples.to_pylist()
         golds = {problem.problem_id: problem.answer for problem in _problems(shard.cell)}
@@ -94,50 +174,9 @@ class Worker:
             worker=self.name,
         )
 
-    def close(self) -> None:
-        """End the grader's child process and give back the thread setting."""
-        self.grader.close()
-        self._loaded = self._engine = None
-        torch.set_num_threads(self._former_threads)
-
-    def _generate(self, shard: Shard, attempt: int) -> float:
-        """Generate and commit a shard's samples; return when generating began."""
-        cell = shard.cell
-        problems = {problem.problem_id: problem for problem in _problems(cell)}
-        engine = self._engine_for(cell)
-        prompts = self._encoded(engine.loaded, cell)
-        requests = {
-            name: sample_requests(
-                Request(
-                    name,
-                    prompts[name],
-                    stream_key(cell.root_seed, name, cell.replicate),
-                    max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
-                ),
-                engine.decoding.samples,
-            )
-            for name in shard.problem_ids
-        }
-        started_at, started_s = datetime.now(UTC), time.perf_counter()
-        try:
-            found = {generation.problem_id: generation for generation in engine.generate(chain(*requests.values()))}
-        except BaseException:
-            self._engine = None  # a half-run engine may hold rows
-            raise
-        facts = RunFacts(
-            self.study, attempt, self.name, code_id(), started_at, shard_wall_s=time.perf_counter() - started_s
-        )
-        made = {}
-        for name, asked in requests.items():
-            samples = [found[request.problem_id] for request in asked]
-            made[name] = engine.decoding.combine(name, samples, [engine.loaded.decode(g.token_ids) for g in samples])
-        texts = {name: engine.loaded.decode(made[name].token_ids) for name in shard.problem_ids}
-        rows = [sample_row(shard, problems[name], made[name], texts[name], facts) for name in shard.problem_ids]
-        self.store.commit(cell.cell_id, shard.shard_id, cell.identity, rows)
-        return started_s
-
     def _engine_for(self, cell: Cell) -> Engine:
-        if self._engine is not None and self._engine[0] == cell.cell_id:
+        key = engine_key(cell)
+        if self._engine is not None and self._engine[0] == key:
             return self._engine[1]
         self._engine = None  # frees the old cache before the new one is allocated
         loaded = self._load(cell)
@@ -155,7 +194,7 @@ class Worker:
             max_prompt_tokens=max(lengths),
             artefacts=_artefacts(cell),
         )
-        self._engine = (cell.cell_id, engine)
+        self._engine = (key, engine)
         return engine
 
     def _encoded(self, loaded: LoadedModel, cell: Cell) -> dict[str, tuple[int, ...]]:
@@ -174,6 +213,32 @@ class Worker:
             _check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
             self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
+
+
+class _Awaited:
+    """A shard whose generations come in one by one, among those of others."""
+
+    def __init__(self, ticket: Ticket, requests: dict[str, list[Request]]) -> None:
+        self.ticket = ticket
+        self.started_s = math.inf  # when its first generation was begun, on the performance counter
+        self._streams = {name: [request.stream for request in asked] for name, asked in requests.items()}
+        self._n_missing = sum(map(len, self._streams.values()))
+        self._found: dict[bytes, Generation] = {}
+
+    def add(self, generation: Generation) -> None:
+        """Take in a generation that has just ended."""
+        self.started_s = min(self.started_s, time.perf_counter() - generation.wall_s)
+        self._found[generation.stream] = generation
+        self._n_missing -= 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        return self._n_missing == 0
+
+    def samples(self, problem_id: str) -> list[Generation]:
+        """Return a problem's generations, in the order of asking."""
+        return [self._found[stream] for stream in self._streams[problem_id]]
 
 
 def new_token_cap(generation: GenerationSpec, n_prompt_tokens: int) -> int:

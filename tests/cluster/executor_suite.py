@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,9 +17,12 @@ import pytest
 
 from cluster.attempt import ExecutorError
 from cluster.interrupt import Interrupted
-from cluster.schedule import Event, ShardQueue, ShardSummary
+from cluster.schedule import Bundle, Event, Settled, ShardQueue, ShardSummary, Ticket
 from designspace.errors import StoreError
 from designspace.models.spec import ModelSpec
+from sweeps.fields import GenerationSpec
+
+_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,19 @@ class FakeCell:
 
     model: ModelSpec
     cell_id: str = "cell"
+    arm: str = "arm"
+    replicate: int = 0
+    rows: int = 4
+
+    @property
+    def generation(self) -> GenerationSpec:
+        """As many rows."""
+        return GenerationSpec(temperature=0.0, max_new_tokens=8, rows=self.rows)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What shards that share an engine agree on, and seeds."""
+        return {"model": self.model.name, "mechanism": self.arm, "replicate": self.replicate, "root_seed": 0}
 
     def label(self) -> str:
         """Name it."""
@@ -36,7 +52,11 @@ class FakeCell:
 
 @dataclass(frozen=True)
 class FakeShard:
-    """A shard whose id says what happens to it: `ok`, `raise-once`, `raise`, `slow`, `kill-once`, `kill`, `disk-full`."""
+    """A shard whose id says what happens to it.
+
+    `ok`, `raise-once`, `raise`, `slow`, `kill-once`, `kill`, `disk-full`; `ungradable` fails by itself, and `wait` waits for
+    a file `go`.
+    """
 
     shard_id: str
     cell: FakeCell = FakeCell(ModelSpec("a"))
@@ -51,8 +71,12 @@ class ScriptedWorker:
         self.folder, self.name = folder, f"{threads} {device}"
         self.is_closed = False
 
-    def run(self, shard: Any, attempt: int) -> ShardSummary:
-        """Follow the script."""
+    def run(self, bundle: Bundle) -> Iterator[Settled]:
+        """Follow the scripts in turn."""
+        for ticket in bundle:
+            yield Settled(ticket, self._follow(ticket.shard, ticket.attempt))
+
+    def _follow(self, shard: Any, attempt: int) -> ShardSummary | Exception:
         script, _, times = shard.shard_id.rpartition("#")[0].partition("-")
         with (self.folder / shard.shard_id).open("a") as log:
             log.write(f"{os.getpid()} {attempt}\n")
@@ -65,7 +89,18 @@ class ScriptedWorker:
             raise StoreError("disk full")
         if script == "slow":
             time.sleep(0.3)
+        if script == "ungradable":
+            return ValueError(f"no grade for {shard.shard_id}")
+        if script == "wait":
+            self._wait_for(self.folder / "go")
         return ShardSummary(1, 10, 1, 0.1, generated=True, worker=self.name)
+
+    def _wait_for(self, file: Path) -> None:
+        deadline_s = time.monotonic() + _WAIT_S
+        while not file.exists():
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"nobody wrote {file}")
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Note it."""
@@ -83,9 +118,14 @@ class MakeScripted:
         return ScriptedWorker(self.folder, threads, device)
 
 
-def shards(*ids: str, model: str = "a") -> list[Any]:
-    """Return fake shards with unique ids."""
-    return [FakeShard(f"{name}#{number}", FakeCell(ModelSpec(model))) for number, name in enumerate(ids)]
+def shards(*ids: str, model: str = "a", **cell: Any) -> list[Any]:
+    """Return fake shards of one cell with unique ids."""
+    return [FakeShard(f"{name}#{number}", FakeCell(ModelSpec(model), **cell)) for number, name in enumerate(ids)]
+
+
+def tickets(work: list[Any]) -> Bundle:
+    """Return first attempts."""
+    return tuple(Ticket(shard, 1) for shard in work)
 
 
 def drain(executor: Any, work: list[Any], folder: Path, on_event: Callable[[Event], None] | None = None) -> list[Event]:
@@ -125,6 +165,41 @@ class ExecutorSuite:
         assert ("raised", "ValueError", 2) == (last.failure.kind, last.failure.error, last.ticket.attempt)
         assert "scripted failure" in last.failure.message
         assert "Traceback" in last.failure.traceback
+
+    def test_a_shard_that_breaks_its_bundle_is_given_up_alone(self, tmp_path: Path) -> None:
+        """Its mates come back without a strike and are done; what was settled before stays settled; one event tells."""
+        events = drain(self.make(), shards("ok", "raise", *["ok"] * 4), tmp_path)
+        found = kinds(events)
+        assert (1, 1) == (found["raise", "failed"], found["raise", "quarantined"])
+        assert 5 == found["ok", "done"]
+        assert {1} == {e.ticket.attempt for e in events if e.kind == "done"}
+        assert [1, 2] == [e.ticket.attempt for e in events if e.kind == "failed"]
+        (returned,) = [e for e in events if e.kind == "returned"]
+        assert "raise#1" == returned.ticket.shard.shard_id
+        assert returned.n_shards > 1
+        assert returned.failure is not None
+        assert "scripted failure" in returned.failure.message
+        assert 1 == len((tmp_path / "ok#0").read_text().splitlines())
+
+    def test_an_error_after_generating_is_the_shards_own(self, tmp_path: Path) -> None:
+        """The bundle goes on."""
+        events = drain(self.make(), shards("ok", "ungradable", *["ok"] * 4), tmp_path)
+        found = kinds(events)
+        assert (1, 1) == (found["ungradable", "failed"], found["ungradable", "quarantined"])
+        assert {("ok", "done"): 5} == {key: n for key, n in found.items() if key[1] in ("done", "returned")}
+        assert all(1 == len((tmp_path / f"ok#{i}").read_text().splitlines()) for i in (0, 2, 3, 4, 5))
+
+    def test_a_shard_is_told_of_while_its_bundle_goes_on(self, tmp_path: Path) -> None:
+        """The second one waits for a file that is written when the first one is heard of."""
+
+        def answer(event: Event) -> None:
+            if event.kind == "done" and event.ticket.shard.shard_id == "ok#0":
+                (tmp_path / "go").touch()
+
+        events = drain(self.make(), shards("ok", "wait", "ok", "ok"), tmp_path, answer)
+        assert {("ok", "done"): 3, ("wait", "done"): 1} == {k: n for k, n in kinds(events).items() if k[1] != "started"}
+        started = [e.ticket.shard.shard_id for e in events[: [e.kind for e in events].index("done")]]
+        assert {"ok#0", "wait#1"} <= set(started)
 
     def test_a_store_that_cannot_be_written_stops_the_run(self, tmp_path: Path) -> None:
         """Going on would only burn work."""

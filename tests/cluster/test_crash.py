@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.cluster.test_run import inline, stable_table
+from tests.cluster.tiny import write_replicated
 
 _TIMEOUT_S = 120.0
 
@@ -61,6 +62,24 @@ def test_a_killed_run_resumes_to_the_same_table(tiny_sweep: Path, tmp_path: Path
     table = stable_table(tmp_path / "r")
     assert len(table) == len(table.drop_duplicates(["cell_id", "problem_id"]))
     pd.testing.assert_frame_equal(quiet_run, table)
+
+
+def test_a_run_killed_in_the_middle_of_a_bundle_resumes_to_the_same_table(tmp_path: Path) -> None:
+    """All 18 shards go through one engine; those committed before the kill stay, the others are made again."""
+    sweep, results = write_replicated(tmp_path / "s", replicates=6), tmp_path / "r"
+    process = _start(sweep, results)
+    _wait_for_commits(process, results, 3)
+    process.kill()
+    assert -signal.SIGKILL == process.wait(_TIMEOUT_S)
+    process.communicate()
+    kept = {path.name: path.stat().st_mtime_ns for path in results.glob("samples/*/*/*.parquet")}
+    assert 3 <= len(kept) < 18
+    outcome = inline(sweep, results)
+    assert outcome.complete
+    inline(sweep, tmp_path / "quiet")
+    pd.testing.assert_frame_equal(stable_table(tmp_path / "quiet"), stable_table(results))
+    after = {path.name: path.stat().st_mtime_ns for path in results.glob("samples/*/*/*.parquet")}
+    assert kept == {name: after[name] for name in kept}
 
 
 def test_ctrl_c_leaves_a_store_that_resumes(tiny_sweep: Path, tmp_path: Path, quiet_run: pd.DataFrame) -> None:

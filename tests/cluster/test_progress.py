@@ -65,6 +65,18 @@ def test_failures_are_said_at_once() -> None:
     ] == said
 
 
+def test_a_broken_bundle_is_said_once_and_counts_for_nothing() -> None:
+    """With how many shards are concerned; none of them has failed."""
+    said = list[str]()
+    lines = Lines(said.append, Clock())
+    lines.start(5, 5)
+    failure = Failure("lost", "ActorDiedError", "gone\nfor good")
+    lines.on_event(Event("returned", TICKET, failure=failure, n_shards=4))
+    assert ["stopped, 4 shards will be tried one by one, the first cell on a, shard 0: ActorDiedError: gone"] == said
+    lines.stop()
+    assert said[-1].startswith("0/5 shards, 0/5 generations, 0 tokens")
+
+
 def test_modes() -> None:
     """`auto` is lines here, since pytest's stderr is no terminal."""
     assert (Silent, Lines, Lines) == tuple(type(make_progress(mode)) for mode in ("none", "plain", "auto"))

@@ -51,11 +51,11 @@ def test_a_container_limit_bounds_the_cores(
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
-    ("workers", "n_models", "n_actors"), [(None, 1, 1), (None, 2, 2), (None, 5, 2), (1, 5, 1), (2, 1, 2)]
+    ("workers", "n_shards", "n_actors"), [(None, 1, 1), (None, 2, 2), (None, 5, 2), (1, 5, 1), (2, 1, 2)]
 )
-def test_one_actor_per_model_as_far_as_cores_allow(workers: int | None, n_models: int, n_actors: int) -> None:
-    """The fixture's Ray has two CPUs."""
-    where = placement(workers, n_models, is_local=True)
+def test_one_actor_per_core_as_far_as_there_are_shards(workers: int | None, n_shards: int, n_actors: int) -> None:
+    """The fixture's Ray has two CPUs; cores without an actor of their own become threads."""
+    where = placement(workers, n_shards, is_local=True)
     assert (n_actors, 0) == (where.n_actors, where.n_gpus)
     assert 1 <= where.threads <= 2
     assert where.threads * where.n_actors <= 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from cluster.preflight import PreflightError
 from cluster.ray_executor import RayExecutor
 from cluster.run import RunOutcome, run_sweep
+from cluster.schedule import Ticket
 from cluster.work import find_work
 from cluster.worker import Worker
 from designspace import mechanism, open_results
@@ -74,10 +77,10 @@ def test_a_failing_shard_is_recorded_and_the_next_run_tries_again(
     """Quarantine holds for one run; attempts are numbered on."""
     generate = Worker._generate
 
-    def fail_once_in_a_while(self: Worker, shard: object, attempt: int) -> float:
-        if shard.index == 0 and shard.cell.mechanism.name == "random":  # type: ignore[attr-defined]
+    def fail_once_in_a_while(self: Worker, engine: Any, tickets: Sequence[Ticket]) -> Iterator[Any]:
+        if any(t.shard.index == 0 and t.shard.cell.mechanism.name == "random" for t in tickets):
             raise ArithmeticError("no luck")
-        return generate(self, shard, attempt)  # type: ignore[arg-type]
+        return generate(self, engine, tickets)
 
     monkeypatch.setattr(Worker, "_generate", fail_once_in_a_while)
     first = inline(tiny_sweep, tmp_path / "r")

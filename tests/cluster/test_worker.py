@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from cluster.schedule import ShardSummary, Ticket
 from cluster.work import Work, find_work
 from cluster.worker import Worker, new_token_cap
-from designspace.errors import DeclarationError, ModelError
+from designspace.errors import DeclarationError, InvariantViolation, ModelError
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID
 from sweeps.fields import GenerationSpec
+from sweeps.shards import Shard, engine_key
 from sweeps.spec import load_sweep
 
 
@@ -32,10 +34,17 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     made.close()
 
 
+def run_one(worker: Worker, shard: Shard, attempt: int = 1) -> ShardSummary:
+    """Run a shard by itself."""
+    ((_, result),) = worker.run((Ticket(shard, attempt),))
+    assert isinstance(result, ShardSummary), result
+    return result
+
+
 def test_a_shard_becomes_graded_rows_in_task_order(worker: Worker, work: Work) -> None:
     """Rows carry labels, ids, the whole text and both readings."""
     shard = work.shards[1]
-    summary = worker.run(shard, attempt=3)
+    summary = run_one(worker, shard, attempt=3)
     rows = worker.store.samples().to_table().to_pylist()
     assert list(shard.problem_ids) == [row["problem_id"] for row in rows]
     assert (2, True) == (summary.n_rows, summary.generated)
@@ -53,10 +62,10 @@ def test_a_stored_shard_is_only_graded(worker: Worker, work: Work, monkeypatch: 
     """Grades that are missing do not cost another generation, and none are made twice."""
     shard = work.shards[0]
     monkeypatch.setattr("cluster.worker.GRADER_ID", "0123456789ab")
-    first = worker.run(shard)
+    first = run_one(worker, shard)
     monkeypatch.undo()
     assert not worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
-    second = worker.run(shard)
+    second = run_one(worker, shard)
     assert (True, False) == (first.generated, second.generated)
     assert worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
     assert (first.n_rows, first.n_new_tokens) == (second.n_rows, second.n_new_tokens)
@@ -66,10 +75,10 @@ def test_the_cut_into_shards_changes_no_row(worker: Worker, work: Work, tmp_path
     """Capacity and random numbers depend on the cell, so a problem gives the same text in any block."""
     cell_shards = [shard for shard in work.shards if shard.cell == work.shards[-1].cell]
     for shard in cell_shards:
-        worker.run(shard)
+        run_one(worker, shard)
     whole = tuple(name for shard in cell_shards for name in shard.problem_ids)
     other = Worker(ResultsStore.open(tmp_path / "other").root, 1)
-    other.run(replace(cell_shards[0], problem_ids=whole))
+    run_one(other, replace(cell_shards[0], problem_ids=whole))
     other.close()
     texts = [
         {row["problem_id"]: row["text"] for row in store.samples(["problem_id", "text"]).to_table().to_pylist()}
@@ -84,7 +93,23 @@ def test_another_model_than_the_declared_one_is_refused(worker: Worker, work: Wo
     shard = work.shards[0]
     identity = {**shard.cell.identity, "model": {**shard.cell.identity["model"], "content": "0" * 64}}
     with pytest.raises(ModelError, match="the model on this machine is not the one"):
-        worker.run(replace(shard, cell=replace(shard.cell, identity=identity)))
+        run_one(worker, replace(shard, cell=replace(shard.cell, identity=identity)))
+    assert [] == worker.store.shards()
+
+
+def test_an_engine_is_shared_across_seeds_alone(work: Work) -> None:
+    """Everything else of an identity tells engines apart."""
+    cell = work.shards[0].cell
+    changed = {name: replace(cell, identity={**cell.identity, name: "other"}) for name in cell.identity}
+    assert {"replicate", "root_seed"} == {name for name in changed if engine_key(changed[name]) == engine_key(cell)}
+
+
+def test_shards_that_need_two_engines_are_refused(worker: Worker, work: Work) -> None:
+    """Rows of one mechanism must not be stored under another."""
+    arms = {shard.cell.mechanism.name: shard for shard in work.shards if shard.cell.model.name == "tiny-a"}
+    bundle = (Ticket(arms["random"], 1), Ticket(arms["streaming-llm"], 1))
+    with pytest.raises(InvariantViolation, match="must share an engine"):
+        list(worker.run(bundle))
     assert [] == worker.store.shards()
 
 

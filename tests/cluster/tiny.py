@@ -1,4 +1,4 @@
-"""A tiny random model, a task file and a sweep that runs in a second or two."""
+"""Tiny random models, a task file and sweeps that run in a second or two."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ generation: {{temperature: 1.0, max_new_tokens: {max_new_tokens}, rows: 2}}
 """
 
 
+ONE_MODEL = """\
+schema: 1
+study: tiny
+models: [{{name: tiny-a, path: {models}/tiny-a}}]
+tasks: [{{name: gsm8k, split: test, path: {models}/problems.jsonl}}]
+budgets: [24]
+mechanisms: {mechanisms}
+seeds: {{count: {replicates}, root: 7}}
+generation: {{temperature: 1.0, max_new_tokens: {max_new_tokens}, rows: {rows}}}
+"""
+
+
 def write_model(folder: Path, seed: int) -> None:
     """Save a random Llama of a few thousand parameters with a word-level tokenizer."""
     import torch
@@ -60,8 +72,32 @@ def write_sweep(folder: Path, max_new_tokens: int = 40) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(("tiny-a", "tiny-b")):
         write_model(folder / name, seed)
-    rows = [{"id": f"p{i}", "problem": f"add {i} and {i + 1}", "answer": str(2 * i + 1)} for i in range(N_PROBLEMS)]
-    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_problems(folder, N_PROBLEMS)
     sweep = folder / "tiny.yaml"
     sweep.write_text(SWEEP.format(models=folder, max_new_tokens=max_new_tokens))
+    return sweep
+
+
+def write_problems(folder: Path, n_problems: int) -> None:
+    """Write additions as problems."""
+    rows = [{"id": f"p{i}", "problem": f"add {i} and {i + 1}", "answer": str(2 * i + 1)} for i in range(n_problems)]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_replicated(
+    folder: Path,
+    *,
+    mechanisms: str = "[streaming-llm]",
+    replicates: int = 3,
+    n_problems: int = N_PROBLEMS,
+    rows: int = 2,
+    max_new_tokens: int = 40,
+) -> Path:
+    """Write one model and a sweep of few arms with several replicates: every arm is one bundle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_model(folder / "tiny-a", 0)
+    write_problems(folder, n_problems)
+    sweep = folder / "tiny.yaml"
+    numbers = {"replicates": replicates, "rows": rows, "max_new_tokens": max_new_tokens}
+    sweep.write_text(ONE_MODEL.format(models=folder, mechanisms=mechanisms, **numbers))
     return sweep
