@@ -67,7 +67,7 @@ AddressOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per model]."),
+    typer.Option("--workers", min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per core]."),
 ]
 ProgressOption = Annotated[
     Literal["auto", "plain", "none"],

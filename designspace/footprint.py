@@ -1,7 +1,7 @@
 """How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
 
     total(B) = weights + cache(B) + workspace(B)                                                    for B rows
-    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + copies(B)
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + kept(B)
 
 * weights: those of the configuration, and what is derived from them.
 * cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
@@ -10,7 +10,8 @@
 * event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
 * prompts: the longest ones through the model on the meta device, as many as run together, with their keys and values
   stacked; or one's own event, or its load into a row. waiting: those that were encoded ahead, or are asked for again.
-* copies: a decoding that steers may keep a copy of every row (a checkpoint), and encode prompt and text anew.
+* kept: a row of attention logits per query head for kernels; and where a decoding steers a copy of every row, as it may set
+  checkpoints, and then the longest prompt is a whole text, as it may encode that anew.
 
 Steps, events and loads run for real, on a stand-in of one or two rows and up to four layers on the CPU whose live bytes are
 counted. They grow linearly with rows and layers, with slots along a line or a parabola. So whatever a strategy makes of its

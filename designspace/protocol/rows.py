@@ -19,7 +19,7 @@ from designspace.tasks.problem import Problem, content_hash
 
 COLUMNS = (*SUMMARY_COLUMNS, "prompt", "answer", "seed", "code_id", "engine_version", "cache_tokens_per_step")
 _KEY = ("model", "task", "budget", "mechanism", "problem_id", "replicate")
-_PASSING = ("shard_wall_s",)
+_PASSING = ("shard_wall_s", "started_at", "worker")
 _NAMED = 5  # faults of one kind that are named
 
 

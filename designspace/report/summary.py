@@ -6,7 +6,8 @@ split and budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, Literal, NamedTuple
@@ -45,6 +46,8 @@ COLUMNS = (
     "mean_aux_bytes",
     "n_events",
     "shard_wall_s",
+    "started_at",
+    "worker",
     "grader_id",
     "extracted",
     "correct",
@@ -79,7 +82,7 @@ class ArmSummary:
         extraction_rate: share of graded generations with an answer, strict reading.
         mean_cache_tokens: tokens attended per (layer, KV head), over all decode steps of all generations; so the bytes.
         steady_mean_cache_tokens: the same after the first event of each generation that had one.
-        tokens_per_s: new tokens of all shards over the seconds that these shards took.
+        tokens_per_s: new tokens over the seconds in which workers were at the arm's shards, one worker's overlaps once.
         comparison: `reference` for an arm without a budget; otherwise whether its realised mean (`held`) agrees with
             `reference_held`, the median of the group, within the tolerance.
         is_off_target: whether the steady mean misses a budget that is declared as a mean by more than the tolerance.
@@ -174,8 +177,7 @@ def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
     steady = _step_mean(
         [row for row in rows if row["steady_mean_cache_tokens"] is not None], "steady_mean_cache_tokens"
     )
-    shards = {row["shard_id"]: row["shard_wall_s"] for row in rows}
-    wall_s = sum(shards.values())
+    wall_s = _busy_s(rows)
     return ArmSummary(
         **{
             name: first[name]
@@ -268,3 +270,13 @@ def _cells_per_replicate(rows: Iterable[dict[str, Any]]) -> int:
     for row in rows:
         cells.setdefault(row["replicate"], set()).add(row["cell_id"])
     return max(len(ids) for ids in cells.values())
+
+
+def _busy_s(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds that workers spent on the rows' shards: several may run through one engine at a time."""
+    spans = {(row["worker"], row["started_at"].timestamp(), row["shard_wall_s"]) for row in rows}
+    busy_s, until = 0.0, {worker: -math.inf for worker, _, _ in spans}
+    for worker, start_s, wall_s in sorted(spans):
+        busy_s += max(start_s + wall_s - max(start_s, until[worker]), 0.0)
+        until[worker] = max(until[worker], start_s + wall_s)
+    return busy_s

@@ -16,7 +16,8 @@ from designspace.voting import canonical_answer, combine, sample_requests, winne
 def generation(name: str, sizes: tuple[float, ...], n_new: int, **extra: object) -> Generation:
     """Return a made-up sample."""
     numbers: dict[str, object] = {
-        "problem_id": name, "token_ids": tuple(range(n_new)), "finish_reason": "stop", "n_prompt_tokens": 5,
+        "problem_id": name, "stream": name.encode(), "token_ids": tuple(range(n_new)), "finish_reason": "stop",
+        "n_prompt_tokens": 5,
         "n_steps": len(sizes), "n_events": 2, "n_evicted": 30, "n_extra_tokens": 0,
         "mean_cache_tokens": sum(sizes) / len(sizes) if sizes else 0.0, "steady_mean_cache_tokens": 4.0,
         "peak_cache_tokens": max(sizes, default=0.0), "mean_cache_bytes": 100.0, "peak_cache_bytes": 120,

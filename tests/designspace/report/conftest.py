@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +39,8 @@ def result_row(**changes: Any) -> dict[str, Any]:
         "mean_aux_bytes": 0.0,
         "n_events": 4,
         "shard_wall_s": 2.0,
+        "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "worker": "w0",
         "grader_id": "g1",
         "extracted": "1",
         "correct": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -19,6 +20,21 @@ def by_mechanism(arms):
     return {arm.mechanism: arm for arm in arms}
 
 
+def test_overlapping_shards_of_one_worker_are_timed_once(make_table):
+    """0-2 s and 1-4 s on one worker, 10-12 s on it later, 1-3 s on another: 4 + 2 + 2 seconds."""
+    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    spans = [("a", 0, 2.0), ("a", 1, 3.0), ("a", 10, 2.0), ("b", 1, 2.0)]
+    rows = [
+        {
+            "problem_id": f"p{i}", "shard_id": str(i), "worker": worker, "shard_wall_s": wall_s,
+            "started_at": begun + timedelta(seconds=start_s),
+        }
+        for i, (worker, start_s, wall_s) in enumerate(spans)
+    ]  # fmt: skip
+    (arm,) = summarise(make_table(*rows))
+    assert arm.tokens_per_s == pytest.approx(400 / 8.0)
+
+
 def test_one_arm_by_hand(make_table):
     """Every figure of one arm, computed on paper."""
     table = make_table(
@@ -29,7 +45,7 @@ def test_one_arm_by_hand(make_table):
         },
         {
             "problem_id": "c", "n_new_tokens": 0, "mean_cache_tokens": 9.0, "peak_cache_tokens": 9.0, "correct": False,
-            "shard_id": "second", "shard_wall_s": 3.0, "mean_aux_bytes": 7.0, "mean_cache_bytes": 5.0,
+            "shard_id": "second", "shard_wall_s": 3.0, "worker": "w1", "mean_aux_bytes": 7.0, "mean_cache_bytes": 5.0,
         },
     )  # fmt: skip
     (arm,) = summarise(table)
@@ -167,6 +183,7 @@ def _shuffled_source():
         arm = f"m{i % 4}"
         numbers = {name: float(i + 1) for name in COLUMNS if name not in text}
         numbers |= {"budget_tokens": 48, "replicate": 0, "n_new_tokens": 100, "n_events": i, "shard_wall_s": 2.0}
+        numbers |= {"worker": "w0", "started_at": datetime(2026, 1, 1, tzinfo=UTC)}
         ids = {"cell_id": arm, "shard_id": arm, "mechanism": arm, "problem_id": f"p{i // 4}"}
         rows.append(text | numbers | ids | {"correct": i % 3 == 0})
     return pa.Table.from_pylist(rows, schema=pa.schema([RESULTS_SCHEMA.field(name) for name in COLUMNS]))
