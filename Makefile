@@ -3,14 +3,18 @@
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
 # make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
+# make bench        the claims on speed and memory, side by side, into benchmarks/RESULTS.md (ARGS="--only refill")
+# make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
+# make bench-peer   the environment of kvpress that make bench compares with (KVPRESS_PYTHON=… names another one instead)
 # make bench-events time of one compression event, per selector and per scoring, next to top-k's
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart test test-slow check format compositions bench-events pocket clean
+.PHONY: quickstart test test-slow check format compositions bench bench-growth bench-peer bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -34,6 +38,14 @@ format: $(INSTALLED)
 compositions: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m designspace.testing.composition $(ARGS)
 
+bench: $(INSTALLED) $(if $(KVPRESS_PYTHON),,$(PEER))
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-growth: $(INSTALLED)
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+bench-peer: $(PEER)
+
 bench-events: $(INSTALLED)
 	$(BIN)/python -m benchmarks.event_time
 
@@ -47,5 +59,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(PEER): benchmarks/kvpress-requirements.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 clean:
-	rm -rf .venv results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -6,7 +6,7 @@
 No model: random queries, keys and values go through the decode pass into a slot cache of `budget + interval` tokens per
 head, which every event cuts to `budget`. All selectors work on the same TriAttention scores; scorings have their default
 selector. "decide" is score, allocate, select and order; "event" is what the engine does: read the rows, decide, move the
-kept slots. Repetitions are interleaved: one round times every arm once, each on a fresh copy of its cache. A cell is the
+kept slots. Repetitions are interleaved: one round times every arm once, each on a cache in the same state. A cell is the
 median and, in brackets, the quartiles, of milliseconds or of the ratios within a round. The first round warms up and does
 not count, but for arms that take more than `patience` seconds there: they are timed no further and show that one number.
 """
@@ -14,7 +14,6 @@ not count, but for arms that take more than `patience` seconds there: they are t
 from __future__ import annotations
 
 import argparse
-import copy
 import platform
 import time
 from collections.abc import Iterator
@@ -54,27 +53,41 @@ class Times(NamedTuple):
     event_s: float
 
 
+class Filled:
+    """A cache with all rows as they are before an event, and the way back to that."""
+
+    def __init__(self, cache: SlotCache) -> None:
+        self.cache = cache
+        self._before = [cache.snapshot(row) for row in range(cache.rows)]
+
+    def restore(self) -> None:
+        """Undo an event of all rows."""
+        for row, snapshot in enumerate(self._before):
+            self.cache.restore(row, snapshot)
+
+
 @dataclass
 class Arm:
     """A mechanism, the filled cache its events start from, and what they took, warm-up first."""
 
     name: str
     mechanism: Mechanism
-    cache: SlotCache
+    filled: Filled
     setting: Setting
     times: list[Times] = field(default_factory=list)
 
     def run(self, budget: int) -> None:
-        """Time one event of all rows on a copy of the cache."""
-        cache = copy.deepcopy(self.cache)
+        """Time one event of all rows, and take it back."""
+        cache = self.filled.cache
         rows, target = torch.arange(cache.rows), torch.full((cache.rows,), budget)
         started_s = time.perf_counter()
         view = cache.view(rows, self.setting, target)
         read_s = time.perf_counter()
         kept = compress(self.mechanism, view)
         decided_s = time.perf_counter()
-        cache.compact(rows, view, kept)
+        cache.compact(rows, cache.rows, view, kept)
         self.times.append(Times(decided_s - read_s, time.perf_counter() - started_s))
+        self.filled.restore()
 
     def counted(self, reference: Arm) -> list[tuple[list[float], list[float]]]:
         """Return seconds of this arm and of the reference in the same rounds, for the decision and for the event."""
@@ -96,7 +109,7 @@ class Synthetic:
         self.artefacts = {Q_STATISTICS: Artefact(Q_STATISTICS, tensors)}
         hidden = geometry.n_query_heads * geometry.head_dim
         self.output_projection = torch.randn(*heads, geometry.head_dim, hidden, generator=generator) / hidden**0.5
-        self._caches: dict[Needs, SlotCache] = {}
+        self._caches: dict[Needs, Filled] = {}
 
     def arm(self, name: str, scoring: Scoring, interval: int) -> Arm:
         """Return an arm on this geometry.
@@ -123,7 +136,7 @@ class Synthetic:
         )
         return Arm(name, mechanism, self._caches[needs], setting)
 
-    def _filled(self, needs: Needs) -> SlotCache:
+    def _filled(self, needs: Needs) -> Filled:
         """Decode `n_tokens` random tokens in every row; the same ones whatever is observed."""
         geometry, generator = self.geometry, torch.Generator().manual_seed(self.seed)
         cache = SlotCache(
@@ -146,7 +159,7 @@ class Synthetic:
                 key, value = torch.randn(2, self.rows, geometry.n_kv_heads, 1, dim, generator=generator)
                 decode.attend(layer, query, key, value, dim**-0.5, None)
             cache.end_step()
-        return cache
+        return Filled(cache)
 
 
 def selectors() -> Iterator[tuple[str, Selector]]:

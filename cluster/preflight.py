@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
 from designspace.geometry import Geometry
 from designspace.models.calibration import load_artefact
 from designspace.models.spec import ModelSpec
+from designspace.rows import check_fits
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
-from sweeps.expand import Cell
+from designspace.tasks.task import TaskSpec
+from sweeps.combinations import Combination
+from sweeps.expand import Cell, TaskData
 from sweeps.identity import calibrations_needed
+from sweeps.rows import arms
 from sweeps.sources import declared_geometry
 
 _MAX_GOLDS_NAMED = 3
@@ -53,6 +57,24 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
                 load_artefact(model, name)
             except CalibrationError as error:
                 yield str(error)
+
+
+def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], available: int) -> Iterator[str]:
+    """Yield why cells do not fit into the bytes that one worker has for weights, cache and workspace.
+
+    To be asked after `check_models`: what a cell lacks is said there. The free memory of this machine is the right number
+    where this machine runs the cells; other workers check for themselves, with `designspace.rows.check_fits`.
+    """
+    for rows in sorted({cell.generation.rows for cell in cells}):
+        declared = (
+            (Combination(cell.model, cell.task, cell.mechanism, cell.budget), cell.generation)
+            for cell in cells
+            if cell.generation.rows == rows
+        )
+        try:
+            check_fits(arms(declared, data), rows, available)
+        except DesignspaceError as error:
+            yield str(error)
 
 
 def geometry_of(model: ModelSpec) -> Geometry:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from cluster.work import Work
 from designspace.axes import Mechanism
+from designspace.store import ResultsStore
 from sweeps.expand import Cell
+from sweeps.fields import AutoGeneration
 from sweeps.identity import IDENTITY_VERSION
 from sweeps.plan import budget_label
 from sweeps.spec import Sweep
@@ -36,10 +39,32 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
         "mechanisms": [_mechanism(mechanism) for mechanism in sweep.mechanisms],
         "budgets": [str(budget) for budget in sweep.budgets],
         "seeds": sweep.seeds.model_dump(),
-        "generation": sweep.generation.model_dump(),
+        "generation": _generation(sweep, work),
         "cells": [_cell(cell, n_shards[cell.cell_id], n_problems[cell.cell_id]) for cell in work.cells],
         "source": sweep.source_text,
     }
+
+
+def with_rows_of(sweep: Sweep, store: ResultsStore | None) -> Sweep:
+    """Return a sweep that keeps the number of rows of its results, if it says `rows: auto` and has their memory.
+
+    So a study goes on with what it began with, though an arm was added, or a later version counts bytes otherwise.
+    """
+    generation = sweep.generation
+    if store is None or not isinstance(generation, AutoGeneration):
+        return sweep
+    earlier = [document["generation"] for document in store.studies().get(sweep.study, [])]
+    numbers = [
+        found["rows"] for found in earlier if found.get("memory") == generation.memory and found["rows"] != "auto"
+    ]
+    return replace(sweep, rows_before=min(numbers, default=None))
+
+
+def _generation(sweep: Sweep, work: Work) -> dict[str, Any]:
+    """Return the section with its number of rows; `memory` says that the file has none, and what it follows from."""
+    generation = work.cells[0].generation if work.cells else sweep.generation
+    memory = sweep.generation.memory if isinstance(sweep.generation, AutoGeneration) else None
+    return generation.model_dump() | ({} if memory is None else {"memory": memory})
 
 
 def _mechanism(mechanism: Mechanism) -> dict[str, Any]:

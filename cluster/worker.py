@@ -193,6 +193,7 @@ class Worker:
             max_new_tokens=new_token_cap(cell.generation, min(lengths)),
             max_prompt_tokens=max(lengths),
             artefacts=_artefacts(cell),
+            step=cell.generation.step,
         )
         self._engine = (key, engine)
         return engine

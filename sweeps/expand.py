@@ -13,9 +13,10 @@ from designspace.models.spec import ModelSpec
 from designspace.schedule import Budget
 from designspace.tasks.problem import Problem, content_hash
 from designspace.tasks.task import TaskSpec
-from sweeps.checks import matches
+from sweeps.combinations import Combination, combinations
 from sweeps.fields import GenerationSpec
 from sweeps.identity import calibrations_needed, cell_id, identity_document
+from sweeps.rows import with_rows
 from sweeps.spec import Sweep
 
 
@@ -70,9 +71,10 @@ def expand(sweep: Sweep, data: Mapping[TaskSpec, TaskData] | None = None) -> tup
 
     Raises:
         DeclarationError: two cells have one identity, so one of them is declared twice under two names.
+        DesignspaceError: `rows: auto` cannot be made a number here.
     """
     data = data if data is not None else {task: task_data(task) for task in sweep.tasks}
-    cells = tuple(_cells(sweep, data))
+    cells = tuple(_cells(with_rows(sweep, data), data))
     seen: dict[str, Cell] = {}
     for cell in cells:
         first = seen.setdefault(cell.cell_id, cell)
@@ -82,51 +84,42 @@ def expand(sweep: Sweep, data: Mapping[TaskSpec, TaskData] | None = None) -> tup
 
 
 def _cells(sweep: Sweep, data: Mapping[TaskSpec, TaskData]) -> Iterator[Cell]:
-    refused = {(refusal.mechanism, refusal.budget) for refusal in sweep.refused}
     hashes = {task: None if found.problems is None else content_hash(found.problems) for task, found in data.items()}
     artefacts = {name for mechanism in sweep.mechanisms for name in calibrations_needed(mechanism)}
-    for model in sweep.models:
-        calibration = {name: artefact_hash(model, name) for name in artefacts}
-        for task in sweep.tasks:
-            for mechanism in sweep.mechanisms:
-                for budget in sweep.budgets if mechanism.budget_applies else (None,):
-                    if (mechanism.name, str(budget)) in refused:
-                        continue
-                    if any(matches(rule, model, task, budget, mechanism) for rule in sweep.exclude):
-                        continue
-                    for replicate in range(sweep.seeds.count):
-                        yield _cell(sweep, model, task, hashes[task], mechanism, calibration, budget, replicate)
+    calibration = {model: {name: artefact_hash(model, name) for name in artefacts} for model in sweep.models}
+    for one in combinations(sweep):
+        for replicate in range(sweep.seeds.count):
+            yield _cell(sweep, one, hashes[one.task], calibration[one.model], replicate)
 
 
 def _cell(
     sweep: Sweep,
-    model: ModelSpec,
-    task: TaskSpec,
+    one: Combination,
     task_content_hash: str | None,
-    mechanism: Mechanism,
     calibration: Mapping[str, str | None],
-    budget: Budget | None,
     replicate: int,
 ) -> Cell:
+    generation = sweep.generation
+    assert isinstance(generation, GenerationSpec)
     document = identity_document(
-        model=model,
-        task=task,
+        model=one.model,
+        task=one.task,
         task_content_hash=task_content_hash,
-        mechanism=mechanism,
+        mechanism=one.mechanism,
         calibration=calibration,
-        budget=budget,
-        generation=sweep.generation,
+        budget=one.budget,
+        generation=generation,
         replicate=replicate,
         root_seed=sweep.seeds.root,
     )
     return Cell(
-        model=model,
-        task=task,
-        mechanism=mechanism,
-        budget=budget,
+        model=one.model,
+        task=one.task,
+        mechanism=one.mechanism,
+        budget=one.budget,
         replicate=replicate,
         root_seed=sweep.seeds.root,
-        generation=sweep.generation,
+        generation=generation,
         cell_id=cell_id(document),
         provisional=task_content_hash is None or None in document["calibration"].values(),
         identity=document,

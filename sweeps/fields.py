@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from designspace.errors import DeclarationError
 from designspace.schedule import Budget, Reading, TokenReading
 
 SCHEMA_VERSION = 1
@@ -17,6 +28,7 @@ _ALMOST_COMMIT = re.compile(r"(?=.{30,})(?!.{40}$)[0-9a-f]+")
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1
 _MOST_REPLICATES = 10_000
+_BYTES = TypeAdapter(ByteSize)
 
 
 def _is_label(text: str) -> str:
@@ -138,40 +150,95 @@ class Seeds(Strict):
     root: int = Field(default=0, ge=0, le=_LARGEST_SEED)
 
 
-class GenerationSpec(Strict):
-    """How every arm generates.
+class GenerationCaps(Strict):
+    """How every arm generates, whatever the number of rows.
 
     Attributes:
         temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as does `top_p`.
         max_new_tokens: cap on generated tokens. max_total_tokens: cap on prompt and generated tokens together. At least
             one of them is needed.
-        rows: rows per batch. It can move a logit by rounding, so it belongs to a cell's identity.
-        block: problems per shard; None = `rows`.
+        block: problems per shard; None = the number of rows.
+        step: how a decode step is run. `compiled`: once per model and number of rows captured as a graph, for long runs; its
+            logits differ in their last bits, so it belongs to a cell's identity.
     """
 
     temperature: float = Field(ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
-    rows: int = Field(ge=1, le=_LARGEST_COUNT)
     max_total_tokens: int | None = Field(default=None, ge=2, le=_LARGEST_COUNT)
     block: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    step: Literal["plain", "compiled"] = "plain"
 
     @model_validator(mode="after")
-    def _ends(self) -> GenerationSpec:
+    def _ends(self) -> Self:
         if self.max_new_tokens is None and self.max_total_tokens is None:
             raise ValueError("needs max_new_tokens or max_total_tokens, got neither")
         return self
+
+    @property
+    def most_new_tokens(self) -> int:
+        """Upper bound of the tokens generated for one problem: a prompt has at least one token."""
+        return self._cap_after(1)
+
+    def new_token_cap(self, n_prompt_tokens: int) -> int:
+        """Return the cap on new tokens after a prompt of this length.
+
+        Raises:
+            DeclarationError: the prompt leaves no room.
+        """
+        cap = self._cap_after(n_prompt_tokens)
+        if cap < 1:
+            raise DeclarationError(
+                f"max_total_tokens must leave room after the longest prompt, got max_total_tokens="
+                f"{self.max_total_tokens}, longest prompt={n_prompt_tokens}"
+            )
+        return cap
+
+    def _cap_after(self, n_prompt_tokens: int) -> int:
+        caps = (self.max_new_tokens, self.max_total_tokens - n_prompt_tokens if self.max_total_tokens else None)
+        return min(cap for cap in caps if cap is not None)
+
+
+class GenerationSpec(GenerationCaps):
+    """How every arm generates.
+
+    Attributes:
+        rows: rows per batch. It can move a logit by rounding, so it belongs to a cell's identity.
+    """
+
+    rows: int = Field(ge=1, le=_LARGEST_COUNT)
 
     @property
     def problems_per_shard(self) -> int:
         """Size of a shard's block of problems."""
         return self.block or self.rows
 
-    @property
-    def most_new_tokens(self) -> int:
-        """Upper bound of the tokens generated for one problem: a prompt has at least one token."""
-        caps = (self.max_new_tokens, self.max_total_tokens - 1 if self.max_total_tokens else None)
-        return min(cap for cap in caps if cap is not None)
+
+class AutoGeneration(GenerationCaps):
+    """`{rows: auto, memory: 80GiB, …}`: as many rows as fit, the same number for every arm.
+
+    The number follows from the declaration alone, not from the machine, and is what goes into identities, as if it had been
+    written. It changes with what it follows from: another arm, budget or task may leave room for fewer rows, and then all
+    cells are other cells. A results folder keeps the number that it began with; elsewhere, write it down.
+
+    Attributes:
+        memory: bytes for weights, cache and workspace of one worker, such as `80GiB` or `24GB`; a tenth is kept free.
+    """
+
+    rows: Literal["auto"]
+    memory: int = Field(gt=0)
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, memory: Any) -> int:
+        try:
+            return int(_BYTES.validate_python(memory))
+        except ValidationError:
+            raise ValueError(f"must be a size such as 80GiB, got {memory!r}") from None
+
+    def with_rows(self, rows: int) -> GenerationSpec:
+        """Return the same with a number."""
+        return GenerationSpec(rows=rows, **self.model_dump(exclude={"rows", "memory"}))
 
 
 class BudgetMatch(Strict):

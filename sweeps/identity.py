@@ -19,7 +19,7 @@ from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps.fields import GenerationSpec
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 
 
 def identity_document(
@@ -58,6 +58,7 @@ def identity_document(
             "max_total_tokens": generation.max_total_tokens,
             "rows": generation.rows,
             "block": generation.problems_per_shard,
+            "step": generation.step,
         },
         "replicate": replicate,
         "root_seed": root_seed,

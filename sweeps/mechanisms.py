@@ -16,7 +16,7 @@ from designspace.errors import DeclarationError, UnknownName
 from designspace.registry import mechanism as catalogue_mechanism
 from designspace.registry import strategy
 from sweeps.document import DataPath, shown
-from sweeps.fields import GenerationSpec, MechanismEntry
+from sweeps.fields import GenerationCaps, MechanismEntry
 from sweeps.problems import Problems
 from sweeps.strategies import build_strategy
 
@@ -39,7 +39,7 @@ class Declared:
     skips_illegal: bool = False
 
 
-def default_decoding(generation: GenerationSpec | None) -> Decoding:
+def default_decoding(generation: GenerationCaps | None) -> Decoding:
     """Return what generates when a mechanism leaves its decoding out: greedy at temperature 0, else sampling."""
     if generation is None or generation.temperature == 0:
         return cast(Decoding, strategy("decoding", "greedy")())

@@ -13,11 +13,13 @@ import torch
 from designspace.errors import CalibrationError
 from designspace.models.calibration import load_artefact, remedy
 from designspace.models.spec import ModelSpec
+from designspace.rows import RowsPlan
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
 from sweeps.expand import Cell, TaskData, expand, task_data
 from sweeps.identity import calibrations_needed
 from sweeps.mechanisms import Refusal
+from sweeps.rows import with_rows
 from sweeps.shards import shards
 from sweeps.sources import declared_geometry
 from sweeps.spec import Sweep
@@ -88,12 +90,29 @@ class ExcludePlan:
 
 
 @dataclass(frozen=True)
+class RowsLimit:
+    """What `rows: auto` went by: bytes that were given, and those that the arm in the way of more rows takes.
+
+    `text` has it all in words.
+    """
+
+    memory: int
+    arm: str
+    model: str
+    cache: int
+    workspace: int
+    weights: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole plan. Shard and token numbers cover the tasks whose data is here.
 
     Attributes:
         n_cells_uncounted: cells whose number of shards is not known, because their task's data is not here.
         max_new_tokens: upper bound over all shards; `max_new_tokens_pending` over those not committed yet.
+        rows: rows per batch. rows_limit: why it is this number; None where it stands in the file.
     """
 
     study: str
@@ -105,6 +124,8 @@ class Plan:
     n_pending: int
     max_new_tokens: int
     max_new_tokens_pending: int
+    rows: int
+    rows_limit: RowsLimit | None
     tasks: tuple[TaskPlan, ...]
     arms: tuple[ArmPlan, ...]
     cells: tuple[CellPlan, ...]
@@ -122,12 +143,14 @@ class Plan:
 
 
 def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
-    """Return what a sweep will do; neither weights nor hub are needed.
+    """Return what a sweep will do; neither weights nor hub are needed, but for `rows: auto` a hub model's configuration.
 
     Raises:
         DeclarationError: two cells are the same run.
+        DesignspaceError: `rows: auto` cannot be made a number here.
     """
     data = {task: task_data(task) for task in sweep.tasks}
+    sweep = with_rows(sweep, data)
     cells = expand(sweep, data)
     progress = [_Progress.of(cell, data[cell.task], store) for cell in cells]
     return Plan(
@@ -146,6 +169,8 @@ def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
         n_pending=sum((item.n_shards or 0) - item.n_committed for item in progress),
         max_new_tokens=sum(item.max_new_tokens or 0 for item in progress),
         max_new_tokens_pending=sum(item.max_new_tokens_pending for item in progress),
+        rows=cells[0].generation.rows,
+        rows_limit=None if sweep.rows_plan is None else _rows_limit(sweep.rows_plan),
         tasks=tuple(_task_plan(task, found) for task, found in data.items()),
         arms=_arms(progress),
         cells=tuple(item.plan() for item in progress),
@@ -153,6 +178,11 @@ def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
         excluded=tuple(_exclude_plans(sweep)),
         notes=tuple(_notes(sweep, cells, data)),
     )
+
+
+def _rows_limit(found: RowsPlan) -> RowsLimit:
+    taken = found.footprint
+    return RowsLimit(found.memory, found.arm, found.model, taken.cache, taken.workspace, taken.weights, text=str(found))
 
 
 @dataclass(frozen=True)

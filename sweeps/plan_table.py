@@ -36,6 +36,8 @@ def _head_lines(plan: Plan) -> Iterator[str]:
         )
     if plan.n_cells_uncounted:
         yield f"shards of {plan.n_cells_uncounted:,} cells are not counted: the data of their tasks is not here"
+    if plan.rows_limit is not None:
+        yield f"rows: auto: {plan.rows_limit.text}"
     for task in plan.tasks:
         problems = "" if task.n_problems is None else f"{task.n_problems:,} problems, "
         yield f"task {task.name} {task.split}: {problems}{task.state}"

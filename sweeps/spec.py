@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from designspace.axes import Mechanism
 from designspace.errors import DeclarationError
@@ -11,12 +12,24 @@ from designspace.models.spec import ModelSpec
 from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps import checks, sources
-from sweeps.document import DataPath, Document, parse_document, read_document
-from sweeps.fields import SCHEMA_VERSION, ExcludeEntry, GenerationSpec, GridEntry, Root, Seeds
+from sweeps.document import DataPath, Document, parse_document, read_document, shown
+from sweeps.fields import (
+    SCHEMA_VERSION,
+    AutoGeneration,
+    ExcludeEntry,
+    GenerationCaps,
+    GenerationSpec,
+    GridEntry,
+    Root,
+    Seeds,
+)
 from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
+
+if TYPE_CHECKING:
+    from designspace.rows import RowsPlan
 
 __all__ = ["ExcludeEntry", "GenerationSpec", "Refusal", "Seeds", "Sweep", "load_sweep", "parse_sweep"]
 
@@ -27,6 +40,9 @@ class Sweep:
 
     Attributes:
         mechanisms: with decoding resolved from `generation`.
+        generation: with `rows: auto` as it stands in the file, until `sweeps.rows.with_rows` has put a number there;
+            `rows_plan` then says where the number is from.
+        rows_before: the number that results have which are there already, to be kept.
         refused: combinations of a grid with `illegal: skip` that are left out, with the reason.
         source_path: as the user wrote it; None when the sweep came from text.
     """
@@ -38,11 +54,13 @@ class Sweep:
     budgets: tuple[Budget, ...]
     mechanisms: tuple[Mechanism, ...]
     seeds: Seeds
-    generation: GenerationSpec
+    generation: GenerationSpec | AutoGeneration
     exclude: tuple[ExcludeEntry, ...] = ()
     refused: tuple[Refusal, ...] = ()
     source_path: Path | None = None
     source_text: str = field(default="", repr=False)
+    rows_plan: RowsPlan | None = field(default=None, compare=False)
+    rows_before: int | None = field(default=None, compare=False)
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -79,9 +97,7 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     root = problems.validated(Root, document.data, ())
     data = document.data
     sections = {name: data[name] if isinstance(data.get(name), list) else [] for name in checks.LIST_SECTIONS}
-    generation = (
-        problems.validated(GenerationSpec, data.get("generation"), ("generation",)) if "generation" in data else None
-    )
+    generation = _generation(data["generation"], problems) if "generation" in data else None
     seeds = problems.validated(Seeds, data.get("seeds", {}), ("seeds",))
     models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
     tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
@@ -133,8 +149,18 @@ def _refuse_studies(document: Document, problems: Problems) -> None:
     problems.raise_any()
 
 
+def _generation(data: Any, problems: Problems) -> GenerationSpec | AutoGeneration | None:
+    rows = data.get("rows") if isinstance(data, dict) else None
+    if isinstance(rows, str) and rows.isalpha():
+        return problems.validated(AutoGeneration, data, ("generation",))
+    if isinstance(data, dict) and "memory" in data and rows is not None:
+        problems.add(("generation", "memory"), f"memory goes with rows: auto, got rows={shown(rows)}", of_key=True)
+        data = {name: value for name, value in data.items() if name != "memory"}
+    return problems.validated(GenerationSpec, data, ("generation",))
+
+
 def _mechanisms(
-    entries: list[object], generation: GenerationSpec | None, problems: Problems
+    entries: list[object], generation: GenerationCaps | None, problems: Problems
 ) -> tuple[list[Declared], list[Refusal]]:
     decoding = default_decoding(generation)
     declared: list[Declared] = []

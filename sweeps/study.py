@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 from designspace.errors import DeclarationError, ProtocolError
 from designspace.protocol import HeldoutKey, heldout_hash, task_record
 from designspace.protocol.splits import check_disjoint
+from designspace.rows import plan_rows
 from designspace.schedule import Budget
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
 from sweeps.document import DataPath, Document, parse_document, path_text, read_document
+from sweeps.expand import task_data
+from sweeps.fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
 from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses
 from sweeps.protocol_fields import Contrast, ProtocolSpec
+from sweeps.rows import arms, combinations_of, with_plan
 from sweeps.sources import build_task
 from sweeps.space import Space, checked_values, first_values, probes
 from sweeps.spec import Sweep, build_sweep, check_schema
@@ -74,7 +78,8 @@ class Study:
         problems.raise_any()
         if sweep is None:
             raise DeclarationError(f"{self.document.source}: not a study")
-        return sweep
+        # No value is tuned in this section, and the number of rows is one for the whole study.
+        return replace(sweep, generation=self.sweep.generation, rows_plan=self.sweep.rows_plan)
 
     def heldout_sweep(self, values: Mapping[str, Any], key: HeldoutKey) -> Sweep:
         """Return the confirmation: the held-out tasks with these values and `protocol.replicates` replicates.
@@ -179,7 +184,25 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> St
     problems.raise_any()
     if protocol is None or sweep is None:
         raise DeclarationError(f"{document.source}: not a study")
-    return Study(sweep, protocol, space, document, folder)
+    return _with_rows(Study(sweep, protocol, space, document, folder))
+
+
+def _with_rows(study: Study) -> Study:
+    """Return a study with a number for `rows: auto`, which development and held-out tasks have in common.
+
+    It must hold for every value that tuning may find. Of the held-out problems, only the lengths of the prompts matter.
+
+    Raises:
+        DesignspaceError: data, a model's configuration or a calibration is not here.
+    """
+    generation = study.sweep.generation
+    if not isinstance(generation, AutoGeneration):
+        return study
+    tasks = (*study.sweep.tasks, *_heldout_tasks(study))
+    tried = [first_values(study.space), *(values for _, values in probes(study.space))]
+    everything = [replace(study.sweep_for(values), tasks=tasks) for values in tried]
+    plan = plan_rows(arms(combinations_of(*everything), {task: task_data(task) for task in tasks}), generation.memory)
+    return replace(study, sweep=with_plan(study.sweep, plan))
 
 
 def _check_values(

@@ -61,8 +61,8 @@ def test_the_projection_of_a_fixed_declaration() -> None:
     document = identity_document(**PARTS)
     assert document.pop("mechanism") == PARTS["mechanism"].identity()
     assert document == {
-        "identity_version": 1,
-        "engine_version": 2,
+        "identity_version": 2,
+        "engine_version": 3,
         "model": {"hub": "org/far", "revision": "main", "dtype": "float32", "attention": "designspace"},
         "calibration": {"q-stats": "statistics"},
         "task": {
@@ -72,7 +72,7 @@ def test_the_projection_of_a_fixed_declaration() -> None:
             "template": PARTS["task"].template_hash,
         },
         "budget": {"tokens": 48, "of": "mean"},
-        "generation": {"max_new_tokens": 16, "max_total_tokens": None, "rows": 4, "block": 4},
+        "generation": {"max_new_tokens": 16, "max_total_tokens": None, "rows": 4, "block": 4, "step": "plain"},
         "replicate": 0,
         "root_seed": 7,
     }
@@ -96,6 +96,7 @@ def test_the_projection_of_a_fixed_declaration() -> None:
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=17, rows=4)},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=5, block=4)},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, block=8)},
+        {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, step="compiled")},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, max_total_tokens=99, rows=4)},
         {"replicate": 1},
         {"root_seed": 8},

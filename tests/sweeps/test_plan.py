@@ -30,6 +30,8 @@ PLAN_KEYS = [
     "n_pending",
     "max_new_tokens",
     "max_new_tokens_pending",
+    "rows",
+    "rows_limit",
     "tasks",
     "arms",
     "cells",

@@ -1,0 +1,167 @@
+"""The engine, and transformers' own `generate` in the same process, asked through JSON lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.arm import arm as named_arm
+from benchmarks.json_lines import serve
+from designspace.axes import Mechanism
+from designspace.engine import Engine, Request
+from designspace.errors import CalibrationError
+from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Artefact, load_artefact
+from designspace.models.loading import LoadedModel, load_model
+from designspace.models.spec import ModelSpec
+from designspace.registry import calibration
+from designspace.schedule import Budget
+
+_EVENT = "_event"  # the engine's method that cuts rows
+
+
+class Stopwatch:
+    """Seconds spent in one method of an object, with the device's work for it."""
+
+    def __init__(self, owner: object, name: str, device: torch.device) -> None:
+        self.total_s, self._device = 0.0, device
+        self._timed: Callable[..., Any] = getattr(owner, name)
+        setattr(owner, name, self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Do what the method does and add up the time."""
+        started_s = self._now_s()
+        try:
+            return self._timed(*arguments, **options)
+        finally:
+            self.total_s += self._now_s() - started_s
+
+    def read(self) -> float:
+        """Return the seconds since the last reading."""
+        read_s, self.total_s = self.total_s, 0.0
+        return read_s
+
+    def _now_s(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+def new_engine(loaded: LoadedModel, mechanism: Mechanism, budget: Budget | None, **options: Any) -> Engine:
+    """Return an engine whose mechanism has what it needs measured; `options` are the engine's own."""
+    artefacts = {name: measured(loaded, name) for name in mechanism.needs().calibrations}
+    return Engine(loaded, mechanism, budget if mechanism.budget_applies else None, artefacts=artefacts, **options)
+
+
+def measured(loaded: LoadedModel, name: str) -> Artefact:
+    """Return the model's artefact, or one measured on the spot on a few random texts: its cost does not depend on it."""
+    assert loaded.spec is not None
+    try:
+        return load_artefact(loaded.spec, name)
+    except CalibrationError:
+        generator = torch.Generator().manual_seed(0)
+        texts = torch.randint(4, loaded.model.config.vocab_size, (4, 64), generator=generator).tolist()
+        corpus = Corpus(tuple(map(tuple, texts)), tuple(tuple(text[:16]) for text in texts), "random tokens")
+        with torch.inference_mode():
+            return Artefact(name, calibration(name)(loaded, corpus))
+
+
+def without_end(loaded: LoadedModel) -> LoadedModel:
+    """Return the model with its end-of-text token ignored, so that every text has the length asked for."""
+    return replace(loaded, eos_ids=frozenset())
+
+
+def requests(loaded: LoadedModel, prompts: list[str], limit: int | None = None) -> list[Request]:
+    """Return one request per prompt."""
+    encoded = [loaded.encode(prompt) for prompt in prompts]
+    return [Request(str(idx), ids, idx.to_bytes(16, "little"), limit) for idx, ids in enumerate(encoded)]
+
+
+class EngineSide:
+    """A loaded model with one engine per arm, and the same model under transformers' own attention."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, tuple[Engine, Stopwatch]] = {}
+        self._plain: Any = None
+
+    def load(self, path: str, dtype: str, threads: int, device: str = "cpu") -> dict[str, Any]:
+        """Load a model for the engine."""
+        torch.set_num_threads(threads)
+        self._spec = ModelSpec("benchmark", path=path, dtype=dtype)  # type: ignore[arg-type]
+        self._device = device
+        self._loaded = without_end(load_model(self._spec, device))
+        return {}
+
+    def engine(
+        self, arm: str, budget: int, interval: int, rows: int, tokens: int, prompts: list[str], step: str
+    ) -> dict[str, Any]:
+        """Make an engine and do a first short run with an event in it; answer with the seconds of both together."""
+        started_s = time.perf_counter()
+        lengths = [len(self._loaded.encode(prompt)) for prompt in prompts]
+        engine = new_engine(
+            self._loaded,
+            named_arm(arm, interval),
+            Budget(budget, "nominal"),
+            rows=rows,
+            max_new_tokens=tokens,
+            max_prompt_tokens=max(lengths),
+            step=step,
+        )
+        self._engines[arm] = engine, Stopwatch(engine, _EVENT, self._loaded.device)
+        first_event = (max(0, budget - min(lengths)) // interval + 1) * interval
+        self.run(arm, prompts, min(tokens, first_event + 4))
+        return {"setup_s": time.perf_counter() - started_s}
+
+    def run(self, arm: str, prompts: list[str], tokens: int) -> dict[str, Any]:
+        """Write one text per prompt; answer with seconds, of which in events, tokens, and the first text."""
+        engine, events = self._engines[arm]
+        events.read()
+        started_s = time.perf_counter()
+        written = list(engine.generate(requests(self._loaded, prompts, tokens)))
+        wall_s = time.perf_counter() - started_s
+        first = next(generation for generation in written if generation.problem_id == "0")
+        return {
+            "wall_s": wall_s,
+            "event_s": events.read(),
+            "tokens": sum(generation.n_new_tokens for generation in written),
+            "n_events": sum(generation.n_events for generation in written),
+            "text": self._loaded.decode(first.token_ids),
+        }
+
+    def generate(self, prompts: list[str], tokens: int) -> dict[str, Any]:
+        """Write one text per prompt with transformers' `generate` and its full cache, all in one batch."""
+        if self._plain is None:
+            self._plain = _plain_model(self._spec, self._device)
+        tokenizer = self._loaded.tokenizer
+        tokenizer.padding_side = "left"
+        started_s = time.perf_counter()
+        batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(self._device)
+        written = self._plain.generate(**batch, do_sample=False, max_new_tokens=tokens).cpu()
+        wall_s = time.perf_counter() - started_s
+        n_new = written.shape[1] - batch["input_ids"].shape[1]
+        assert n_new == tokens, f"generate must not stop early, got {n_new} of {tokens} tokens"
+        return {"wall_s": wall_s, "tokens": n_new * len(prompts)}
+
+
+def _plain_model(spec: ModelSpec, device: str) -> Any:
+    """Return the model as transformers runs it: SDPA, DynamicCache, no end-of-text token."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    model = AutoModelForCausalLM.from_pretrained(
+        spec.path, dtype=getattr(torch, spec.dtype), attn_implementation="sdpa"
+    )
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model.to(device).eval()
+
+
+if __name__ == "__main__":
+    side = EngineSide()
+    serve({"load": side.load, "engine": side.engine, "run": side.run, "generate": side.generate})

@@ -1,0 +1,37 @@
+"""What a sweep runs: model, task, mechanism and budget of every cell, in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from designspace.axes import Mechanism
+from designspace.models.spec import ModelSpec
+from designspace.schedule import Budget
+from designspace.tasks.task import TaskSpec
+from sweeps.checks import matches
+
+if TYPE_CHECKING:
+    from sweeps.spec import Sweep
+
+
+class Combination(NamedTuple):
+    """A cell without its replicate; `budget` None where the mechanism has no use for one."""
+
+    model: ModelSpec
+    task: TaskSpec
+    mechanism: Mechanism
+    budget: Budget | None
+
+
+def combinations(sweep: Sweep) -> Iterator[Combination]:
+    """Yield what is neither refused nor excluded."""
+    refused = {(refusal.mechanism, refusal.budget) for refusal in sweep.refused}
+    for model in sweep.models:
+        for task in sweep.tasks:
+            for mechanism in sweep.mechanisms:
+                for budget in sweep.budgets if mechanism.budget_applies else (None,):
+                    if (mechanism.name, str(budget)) in refused:
+                        continue
+                    if not any(matches(rule, model, task, budget, mechanism) for rule in sweep.exclude):
+                        yield Combination(model, task, mechanism, budget)

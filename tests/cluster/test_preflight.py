@@ -1,0 +1,89 @@
+"""Memory before a run: what does not fit is named, and the number of rows that a study began with is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.preflight import check_memory
+from cluster.run import run_sweep
+from cluster.study import with_rows_of
+from cluster.work import find_work
+from designspace.store import ResultsStore
+from sweeps.expand import expand, task_data
+from sweeps.fields import AutoGeneration
+from sweeps.spec import Sweep, load_sweep
+from tests.cluster import tiny
+
+
+def auto_sweep(folder: Path, memory: str = "2MiB", mechanisms: str = "[snapkv]") -> Path:
+    """Write a sweep of one model with `rows: auto`."""
+    file = tiny.write_replicated(folder, mechanisms=mechanisms, replicates=1, max_new_tokens=90)
+    text = file.read_text().replace("budgets: [24]", "budgets: [40]")
+    file.write_text(text.replace("rows: 2}", f"rows: auto, memory: {memory}}}"))
+    return file
+
+
+def checked(sweep: Sweep, available: int) -> list[str]:
+    """Return what is wrong with the memory."""
+    data = {task: task_data(task) for task in sweep.tasks}
+    return list(check_memory(expand(sweep, data), data, available))
+
+
+def test_what_fits_is_not_mentioned(tiny_sweep: Path) -> None:
+    """All arms of both models in plenty of memory."""
+    assert checked(load_sweep(tiny_sweep), 2**30) == []
+
+
+def test_what_does_not_fit_is_named_with_what_would(tmp_path: Path) -> None:
+    """The largest arm, its bytes, the memory, and a number of rows."""
+    sweep = load_sweep(
+        tiny.write_replicated(tmp_path, mechanisms="[full, streaming-llm]", rows=512, max_new_tokens=400)
+    )
+    (problem,) = checked(sweep, 4 * 2**20)
+    assert problem.startswith("rows must leave every arm within 4.0 MiB of memory, got rows=512: full on tiny-a takes ")
+    assert problem.endswith("rows fit")
+    (problem,) = checked(sweep, 2**10)
+    assert problem.endswith("not even one row fits")
+
+
+def test_a_study_document_has_the_number_and_where_it_is_from(tmp_path: Path) -> None:
+    """The memory is there only where the number follows from it."""
+    outcome = run_sweep(auto_sweep(tmp_path), tmp_path / "r", executor="inline", progress="none")
+    assert outcome.complete
+    (document,) = ResultsStore.open(tmp_path / "r").studies()["tiny"]
+    cells = ResultsStore.open(tmp_path / "r").cells().values()
+    assert {cell["generation"]["rows"] for cell in cells} == {document["generation"]["rows"]}
+    assert document["generation"]["memory"] == 2 * 2**20
+    written = tmp_path / "written.yaml"
+    written.write_text(
+        (tmp_path / "tiny.yaml").read_text().replace("auto, memory: 2MiB", str(document["generation"]["rows"]))
+    )
+    assert run_sweep(written, tmp_path / "r", executor="inline", progress="none").n_done == 0
+    documents = ResultsStore.open(tmp_path / "r").studies()["tiny"]
+    assert sorted("memory" in found["generation"] for found in documents) == [False, True]
+
+
+def test_results_keep_their_number(tmp_path: Path) -> None:
+    """An arm that is added later does not make every cell another one."""
+    run_sweep(auto_sweep(tmp_path), tmp_path / "r", executor="inline", progress="none")
+    store = ResultsStore.open(tmp_path / "r")
+    before = store.studies()["tiny"][0]["generation"]["rows"]
+    grown = load_sweep(auto_sweep(tmp_path, mechanisms="[snapkv, full]"))
+    fresh, kept = find_work(grown, store), find_work(with_rows_of(grown, store), store)
+    assert fresh.cells[0].generation.rows < before
+    assert {cell.generation.rows for cell in kept.cells} == {before}
+    assert len(fresh.pending) == len(fresh.shards)
+    assert {shard.cell.mechanism.name for shard in kept.pending} == {"full"}
+
+
+def test_another_memory_is_another_number(tmp_path: Path) -> None:
+    """What results have counts for the memory that they are from; without results nothing is kept."""
+    run_sweep(auto_sweep(tmp_path), tmp_path / "r", executor="inline", progress="none")
+    store = ResultsStore.open(tmp_path / "r")
+    sweep = load_sweep(auto_sweep(tmp_path))
+    assert isinstance(sweep.generation, AutoGeneration)
+    other = replace(sweep, generation=sweep.generation.model_copy(update={"memory": 2**20}))
+    assert with_rows_of(other, store).rows_before is None
+    assert with_rows_of(sweep, None) is sweep
+    assert with_rows_of(sweep, store).rows_before is not None
