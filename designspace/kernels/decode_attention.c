@@ -59,21 +59,26 @@ static inline __attribute__((always_inline)) float dot(const float *a, const flo
     return sum;
 }
 
-/* w[c] = scale * query . key of every slot, 16 slots at a time; a head dimension of whole vectors only. */
-static inline __attribute__((always_inline)) void logits(const float *q, const float *keys, float *w, int64_t dim,
+/* w[c] = scale * query . key of every slot, a block of slots for all queries of the group while its keys are at hand. */
+static inline __attribute__((always_inline)) void logits(const float *query, int64_t query_head, const float *keys,
+                                                         float *weights, int64_t slots, int64_t group, int64_t dim,
                                                          int64_t n, float scale) {
     int64_t c = 0;
     if (dim % 16 == 0)
-        for (; c + 16 <= n; c += 16) {
-            Lanes part[16];
-            for (int j = 0; j < 16; j++) {
-                const float *k = keys + (c + j) * dim;
-                part[j] = *(const Lanes *)q * *(const Lanes *)k;
-                for (int64_t d = 16; d < dim; d += 16) part[j] += *(const Lanes *)(q + d) * *(const Lanes *)(k + d);
+        for (; c + 16 <= n; c += 16)
+            for (int64_t g = 0; g < group; g++) {
+                const float *q = query + g * query_head;
+                Lanes part[16];
+                for (int j = 0; j < 16; j++) {
+                    const float *k = keys + (c + j) * dim;
+                    part[j] = *(const Lanes *)q * *(const Lanes *)k;
+                    for (int64_t d = 16; d < dim; d += 16) part[j] += *(const Lanes *)(q + d) * *(const Lanes *)(k + d);
+                }
+                *(Lanes *)(weights + g * slots + c) = sums(part) * scale;
             }
-            *(Lanes *)(w + c) = sums(part) * scale;
-        }
-    for (; c < n; c++) w[c] = dot(q, keys + c * dim, dim) * scale;
+    for (; c < n; c++)
+        for (int64_t g = 0; g < group; g++)
+            weights[g * slots + c] = dot(query + g * query_head, keys + c * dim, dim) * scale;
 }
 
 static inline void softmax(float *w, const float *log_mass, int64_t n) {
@@ -89,44 +94,43 @@ static inline void softmax(float *w, const float *log_mass, int64_t n) {
     for (int64_t c = 0; c < n; c++) w[c] *= inverse;
 }
 
-/* o += sum of w[c] v[c], with the accumulators of 64 channels in registers. */
-static inline __attribute__((always_inline)) void mix(const float *w, const float *values, float *o, int64_t dim,
-                                                      int64_t n) {
-    int64_t start = 0;
-    for (; start + 64 <= dim; start += 64) {
-        Lanes sum[4] = {{0}, {0}, {0}, {0}};
-        for (int64_t c = 0; c < n; c++)
-            for (int j = 0; j < 4; j++) sum[j] += w[c] * *(const Lanes *)(values + c * dim + start + 16 * j);
-        for (int j = 0; j < 4; j++) *(Lanes *)(o + start + 16 * j) = sum[j];
-    }
-    for (; start + 16 <= dim; start += 16) {
-        Lanes even = {0}, odd = {0}; /* two chains, as one would wait for its own sums */
-        int64_t c = 0;
-        for (; c + 2 <= n; c += 2) {
-            even += w[c] * *(const Lanes *)(values + c * dim + start);
-            odd += w[c + 1] * *(const Lanes *)(values + (c + 1) * dim + start);
+/* o = sum of w[c] v[c], a block of slots for all queries of the group while its values are at hand. */
+static inline __attribute__((always_inline)) void mix(const float *weights, const float *values, float *out, int64_t slots,
+                                                      int64_t group, int64_t dim, int64_t n) {
+    memset(out, 0, group * dim * sizeof(float));
+    for (int64_t first = 0; first < n; first += 16) {
+        int64_t last = first + 16 < n ? first + 16 : n;
+        for (int64_t g = 0; g < group; g++) {
+            const float *w = weights + g * slots;
+            float *o = out + g * dim;
+            int64_t start = 0;
+            for (; start + 16 <= dim; start += 16) {
+                Lanes even = *(const Lanes *)(o + start), odd = {0}; /* two chains, as one would wait for its own sums */
+                int64_t c = first;
+                for (; c + 2 <= last; c += 2) {
+                    even += w[c] * *(const Lanes *)(values + c * dim + start);
+                    odd += w[c + 1] * *(const Lanes *)(values + (c + 1) * dim + start);
+                }
+                if (c < last) even += w[c] * *(const Lanes *)(values + c * dim + start);
+                *(Lanes *)(o + start) = even + odd;
+            }
+            for (; start < dim; start++)
+                for (int64_t c = first; c < last; c++) o[start] += w[c] * values[c * dim + start];
         }
-        if (c < n) even += w[c] * *(const Lanes *)(values + c * dim + start);
-        *(Lanes *)(o + start) = even + odd;
-    }
-    for (; start < dim; start++) {
-        float sum = 0.0f;
-        for (int64_t c = 0; c < n; c++) sum += w[c] * values[c * dim + start];
-        o[start] = sum;
     }
 }
 
 static inline __attribute__((always_inline)) void attend_head(
     const float *query, const float *keys, const float *values, const float *log_mass, float *weights, float *out,
     int64_t query_head, int64_t group, int64_t dim, int64_t first, int64_t n, int64_t slots, float scale) {
+    logits(query, query_head, keys + first * dim, weights + first, slots, group, dim, n - first, scale);
     for (int64_t g = 0; g < group; g++) {
         float *w = weights + g * slots;
-        logits(query + g * query_head, keys + first * dim, w + first, dim, n - first, scale);
         softmax(w + first, log_mass ? log_mass + first : 0, n - first);
-        mix(w + first, values + first * dim, out + g * dim, dim, n - first);
         memset(w, 0, first * sizeof(float));
         memset(w + n, 0, (slots - n) * sizeof(float));
     }
+    mix(weights + first, values + first * dim, out, slots, group, dim, n - first);
 }
 
 /* weights: [rows, heads * group, slots] where wanted, else scratch of one head's group per thread. */
