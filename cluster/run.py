@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from cluster.attempt import WorkerFactory
+from cluster.cores import usable_cores
+from cluster.inline import default_device
 from cluster.interrupt import Interrupted
+from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
+from cluster.ray_session import resolved_address
 from cluster.schedule import Event, OnEvent, ShardQueue
-from cluster.study import study_document
+from cluster.study import study_document, with_rows_of
 from cluster.work import Work, find_work, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
+from designspace.free_memory import free_bytes
 from designspace.store import ResultsStore
-from sweeps.expand import Cell
+from sweeps.expand import Cell, task_data
+from sweeps.shards import Shard
 from sweeps.spec import Sweep, load_sweep
 
 ExecutorName = Literal["ray", "inline"]
@@ -127,7 +133,9 @@ def run_sweeps(
     display = make_progress(settings.progress)
     chosen = make_executor(settings.executor, settings.address, settings.workers, display.note)
     root, limit = results.resolve(), settings.limit
-    found = [find_work(sweep, existing_store(root), only) for sweep in sweeps]
+    before = existing_store(root)
+    sweeps = [with_rows_of(sweep, before) for sweep in sweeps]
+    found = [find_work(sweep, before, only) for sweep in sweeps]
     store = ResultsStore.open(root)
     for sweep, part in zip(sweeps, found, strict=True):
         store.write_study(sweep.study, study_document(sweep, part))
@@ -141,10 +149,32 @@ def run_sweeps(
     )
     display.note(_summary(work))
     pending = work.pending if limit is None else work.pending[:limit]
+    if executes_here(settings):
+        check_room(pending, settings.workers)
     outcome.n_left = len(work.pending) - len(pending)
     if pending:
         _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display)
     return outcome
+
+
+def executes_here(settings: RunSettings) -> bool:
+    """Return whether the workers share this machine's memory; those of a cluster have their own."""
+    return settings.executor == "inline" or resolved_address(settings.address) == "local"
+
+
+def check_room(pending: Sequence[Shard], workers: int | None) -> None:
+    """Check that every arm's weights, cache and workspace fit into what a worker on this machine has.
+
+    Raises:
+        PreflightError: one does not, with what it takes and the number of rows that would fit.
+    """
+    cells = tuple(dict.fromkeys(shard.cell for shard in pending))
+    device = default_device()
+    n_workers = 1 if device == "cuda" else workers or min(usable_cores(), max(len(pending), 1))
+    tasks = dict.fromkeys(cell.task for cell in cells)
+    reasons = list(check_memory(cells, {task: task_data(task) for task in tasks}, free_bytes(device) // n_workers))
+    if reasons:
+        raise PreflightError(reasons)
 
 
 def make_executor(name: ExecutorName, address: str | None, workers: int | None, say: Callable[[str], None]) -> Executor:

@@ -34,7 +34,6 @@ from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
 from designspace.voting import sample_requests
 from sweeps.expand import Cell
-from sweeps.fields import GenerationSpec
 from sweeps.identity import calibrations_needed
 from sweeps.shards import Shard, engine_key
 
@@ -124,7 +123,7 @@ class Worker:
                     name,
                     prompts[name],
                     stream_key(cell.root_seed, name, cell.replicate),
-                    max_new_tokens=new_token_cap(cell.generation, len(prompts[name])),
+                    max_new_tokens=cell.generation.new_token_cap(len(prompts[name])),
                 ),
                 engine.decoding.samples,
             )
@@ -184,13 +183,13 @@ class Worker:
         # The longest prompt of the whole task, not of the shard: capacity is part of what fixes a row's numbers, so it
         # must not depend on how the problems are cut into shards.
         lengths = [len(ids) for ids in prompts.values()]
-        new_token_cap(cell.generation, max(lengths))  # the longest prompt must leave room too
+        cell.generation.new_token_cap(max(lengths))  # the longest prompt must leave room too
         engine = Engine(
             loaded,
             cell.mechanism,
             cell.budget,
             rows=cell.generation.rows,
-            max_new_tokens=new_token_cap(cell.generation, min(lengths)),
+            max_new_tokens=cell.generation.new_token_cap(min(lengths)),
             max_prompt_tokens=max(lengths),
             artefacts=_artefacts(cell),
             step=cell.generation.step,
@@ -240,23 +239,6 @@ class _Awaited:
     def samples(self, problem_id: str) -> list[Generation]:
         """Return a problem's generations, in the order of asking."""
         return [self._found[stream] for stream in self._streams[problem_id]]
-
-
-def new_token_cap(generation: GenerationSpec, n_prompt_tokens: int) -> int:
-    """Return the cap on new tokens after a prompt of this length.
-
-    Raises:
-        DeclarationError: the prompt leaves no room.
-    """
-    caps = [generation.max_new_tokens] if generation.max_new_tokens is not None else []
-    if generation.max_total_tokens is not None:
-        caps.append(generation.max_total_tokens - n_prompt_tokens)
-    if min(caps) < 1:
-        raise DeclarationError(
-            f"max_total_tokens must leave room after the longest prompt, got max_total_tokens="
-            f"{generation.max_total_tokens}, longest prompt={n_prompt_tokens}"
-        )
-    return min(caps)
 
 
 def _problems(cell: Cell) -> list[Problem]:

@@ -164,12 +164,14 @@ def status(
     if target.is_dir():
         found = store_status(ResultsStore.open(target, create=False))
     else:
+        from cluster.study import with_rows_of
         from sweeps.plan import plan as make_plan
         from sweeps.spec import load_sweep
 
         sweep = load_sweep(target)
-        cells = [asdict(cell) for cell in make_plan(sweep).cells]
-        found = [study_status(_store_of(sweep.study, results), sweep.study, cells)]
+        store = _store_of(sweep.study, results)
+        cells = [asdict(cell) for cell in make_plan(with_rows_of(sweep, store)).cells]
+        found = [study_status(store, sweep.study, cells)]
     if as_json:
         _print_json({"studies": found})
     else:
@@ -288,13 +290,14 @@ def bench(
 def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
     from cluster.run import default_results
+    from cluster.study import with_rows_of
     from designspace.store import ResultsStore
     from sweeps.effects import axis_effects, effects_text
     from sweeps.spec import load_sweep
 
     declared = load_sweep(sweep)
     store = ResultsStore.open(results or default_results(declared.study), create=False)
-    found = axis_effects(declared, store)
+    found = axis_effects(with_rows_of(declared, store), store)
     _print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
 
 

@@ -29,7 +29,7 @@ import torch
 
 from designspace.axes import Cadence, Decoding, Mechanism
 from designspace.capacity import needed_capacity
-from designspace.engine import _BURSTS_PER_TEXT, _LONGEST_BURST, event_rows
+from designspace.engine import BURSTS_PER_TEXT, LONGEST_BURST, event_rows
 from designspace.extrapolation import curve, straight
 from designspace.free_memory import bytes_text
 from designspace.geometry import Geometry
@@ -38,7 +38,7 @@ from designspace.model_memory import PromptBytes, decode_bytes, prompt_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
-from designspace.prefill import _MOST_KEPT, bucket
+from designspace.prefill import MOST_KEPT, bucket
 from designspace.schedule import Budget, Pacer
 from designspace.slots import SlotCache
 from designspace.stand_in import StandIn
@@ -101,7 +101,7 @@ class ArmMemory:
             max_new_tokens=max_new_tokens,
         )
         # One more than are kept on purpose: what is kept of a pass may hold on to its logits.
-        self._most_waiting = 1 + min(_MOST_KEPT, _MOST_KEPT if n_prompts is None else n_prompts)
+        self._most_waiting = 1 + min(MOST_KEPT, MOST_KEPT if n_prompts is None else n_prompts)
         self._probes: dict[tuple[object, ...], int] = {}
 
     def at(self, rows: int) -> Footprint:
@@ -169,7 +169,7 @@ class ArmMemory:
 
     @property
     def _burst(self) -> int:
-        return max(1, min(_LONGEST_BURST, self.max_new_tokens // _BURSTS_PER_TEXT))
+        return max(1, min(LONGEST_BURST, self.max_new_tokens // BURSTS_PER_TEXT))
 
     @property
     def _vocabulary(self) -> int:

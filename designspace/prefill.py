@@ -23,7 +23,7 @@ from designspace.slots import Prompt
 _BUCKET = 16  # prompts are padded to a multiple of this
 _MOST_PROMPTS = 8  # per pass …
 _MOST_TOKENS = 2048  # … and as many as keep a pass within so many tokens, padding included
-_MOST_KEPT = 64  # prompts whose keys and values wait for a row
+MOST_KEPT = 64  # prompts whose keys and values wait for a row
 _LOOK_AHEAD = 256  # requests
 
 TokenIds = tuple[int, ...]
@@ -66,7 +66,7 @@ class Prefill:
         if wanted not in self._kept:
             for ids, encoded in zip(together := self._companions(queue), self._run(together), strict=True):
                 self._kept[ids] = encoded
-            while len(self._kept) > _MOST_KEPT:  # the oldest are encoded again should they be needed
+            while len(self._kept) > MOST_KEPT:  # the oldest are encoded again should they be needed
                 self._kept.popitem(last=next(iter(self._kept)) == wanted)
         self._asked[wanted] -= 1
         return self._kept[wanted] if self._asked[wanted] > 0 else self._kept.pop(wanted)
@@ -109,4 +109,4 @@ class Prefill:
         if self.needs.layer_cosine and self._projection is not None:
             for row, one in enumerate(passes):
                 one.note_residuals(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
-        return [(one.prompt(), output.logits[row : row + 1, row]) for row, one in enumerate(passes)]
+        return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

@@ -100,7 +100,7 @@ class SlotCache:
         self.active = torch.zeros(rows, dtype=torch.bool, device=device)
         self.observers = Observers(needs, geometry, rows, capacity, dtype, device)
         self.fused = FusedAttention.of(self)
-        self._move_in_place = in_place_move(self.store)
+        self.move_in_place = in_place_move(self.store)
 
     def owns(self, layer: int) -> bool:
         """Return whether a layer of the model has a cache of its own."""
@@ -172,10 +172,10 @@ class SlotCache:
         """Apply an event to rows [E], of which the first `n_rows` are meant; its `view` is what it decided on."""
         order, filled = self._fit(kept)
         observed = self.observers.compact(rows, order, filled)
-        if self._move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
+        if self.move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
             self._move(rows, view.positions, kept, order, filled, observed)
         else:  # nothing was merged: the kept slots stay what they are
-            self._move_in_place(self.positions, order, kept.counts, rows[:n_rows])
+            self.move_in_place(self.positions, order, kept.counts, rows[:n_rows])
             self._settle(rows, kept, order, filled)
 
     def retire(self, row: int) -> None:

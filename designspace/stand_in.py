@@ -51,7 +51,7 @@ class StandIn:
             width=max(slots, 2),
             artefacts=artefacts,
         )
-        self.cache.fused = self.cache._move_in_place = None  # a compiler that is there must not change what is found
+        self.cache.fused = self.cache.move_in_place = None  # a compiler that is there must not change what is found
         self.dtype = dtype
         self.setting = self._setting(artefacts, hidden)
         self.text = self._text()

@@ -111,13 +111,13 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
             )
-        tokenizer = _load_tokenizer(source, where)
+        tokenizer = load_tokenizer(source, where)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load model {spec.name!r} from {source}: {str(error).splitlines()[0]}") from error
     return prepare(model.to(device), tokenizer, spec)
 
 
-def _load_tokenizer(source: str, where: dict[str, str]) -> Any:
+def load_tokenizer(source: str, where: dict[str, str]) -> Any:
     """Load the tokenizer that the model's files describe.
 
     AutoTokenizer goes by the model type and, in transformers 5, puts a byte-pair tokenizer over whatever a Qwen2 model

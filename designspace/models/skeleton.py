@@ -31,7 +31,7 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
         raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-        tokenizer = loading._load_tokenizer(source, where)
+        tokenizer = loading.load_tokenizer(source, where)
         return _bare(config, getattr(torch, spec.dtype), tokenizer, spec)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

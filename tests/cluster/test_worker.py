@@ -10,7 +10,7 @@ import pytest
 
 from cluster.schedule import ShardSummary, Ticket
 from cluster.work import Work, find_work
-from cluster.worker import Worker, new_token_cap
+from cluster.worker import Worker
 from designspace.errors import DeclarationError, InvariantViolation, ModelError
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID
@@ -119,10 +119,10 @@ def test_shards_that_need_two_engines_are_refused(worker: Worker, work: Work) ->
 )
 def test_the_cap_counts_from_the_prompt(caps: dict[str, int], expected: int) -> None:
     """The smaller of both caps, prompt and text together."""
-    assert expected == new_token_cap(GenerationSpec(temperature=0.0, rows=2, **caps), n_prompt_tokens=20)
+    assert expected == GenerationSpec(temperature=0.0, rows=2, **caps).new_token_cap(n_prompt_tokens=20)
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error() -> None:
     """Rather than a generation of nothing."""
     with pytest.raises(DeclarationError, match="max_total_tokens=20, longest prompt=20"):
-        new_token_cap(GenerationSpec(temperature=0.0, rows=2, max_total_tokens=20), n_prompt_tokens=20)
+        GenerationSpec(temperature=0.0, rows=2, max_total_tokens=20).new_token_cap(n_prompt_tokens=20)

@@ -82,7 +82,7 @@ def test_what_is_kept_is_bounded(toy_llama: LoadedModel, monkeypatch: pytest.Mon
     """With room for fewer prompts than wait, the oldest are encoded again, to the same bits."""
     ids = prompts()
     straight = take_all(prefill(toy_llama), asked(ids * 2))
-    monkeypatch.setattr("designspace.prefill._MOST_KEPT", 2)
+    monkeypatch.setattr("designspace.prefill.MOST_KEPT", 2)
     one = prefill(toy_llama)
     again = take_all(one, asked(ids * 2))
 

@@ -29,9 +29,9 @@ def test_compaction_in_place_equals_gather_and_load() -> None:
             geometry, FullPrecision(), Needs(accumulated=True),
             rows=5, capacity=23, dtype=torch.float32, device=torch.device("cpu"), width=64,
         )  # fmt: skip
-        assert cache._move_in_place is not None
+        assert cache.move_in_place is not None
         if not in_place:
-            cache._move_in_place = None
+            cache.move_in_place = None
         random = torch.Generator().manual_seed(0)
         for tensor in (cache.store.keys, cache.store.values, cache.observers.accumulated):
             tensor.copy_(torch.randn(tensor.shape, generator=random))
