@@ -1,9 +1,10 @@
 """How much of a batch idles: row-steps in which a row has nothing to write, with texts as long as in a real run. No timing.
 
-    python -m benchmarks.refill [--problems 512] [--rows 64] [--mechanism snapkv] [--budget 96]
+    python -m benchmarks.refill [--problems 512] [--seeds 3] [--rows 64] [--mechanism snapkv] [--budget 96]
 
 The pocket model solves problems until its end-of-text token; a row that has finished takes the next problem at the end of
-the burst of steps it is in, and idles when none is left. Next to it: the same texts in fixed batches, each lasting as long
+the burst of steps it is in, and idles when none is left. A worker streams the seeds of an arm through one engine, so they
+make one list. Next to it: the same texts in fixed batches, each lasting as long
 as its longest text.
 """
 
@@ -24,8 +25,9 @@ from designspace.engine import Engine, Request
 from designspace.models.loading import load_model
 from designspace.models.spec import ModelSpec
 from designspace.registry import mechanism
+from designspace.sampling import stream_key
 from designspace.schedule import Budget
-from families.decoding.greedy import Greedy
+from families.decoding.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,22 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
     prompts = [loaded.encode(prompt) for prompt in model.prompts(arguments.problems)]
     engine = new_engine(
         loaded,
-        mechanism(arguments.mechanism).override(arguments.mechanism, decoding=Greedy()),
+        mechanism(arguments.mechanism).override(arguments.mechanism, decoding=Sampling(temperature=0.6, top_p=0.95)),
         Budget(arguments.budget),
         rows=arguments.rows,
         max_new_tokens=512,
         max_prompt_tokens=max(map(len, prompts)),
     )
-    found = filling(engine, [Request(str(idx), ids, bytes(16)) for idx, ids in enumerate(prompts)])
+    asked = [
+        Request(f"{idx}, seed {seed}", ids, stream_key(seed, str(idx), 0))
+        for seed in range(arguments.seeds)
+        for idx, ids in enumerate(prompts)
+    ]
+    found = filling(engine, asked)
     fixed, lengths = found.in_fixed_batches(), sorted(found.n_steps)
     yield (
-        f"{arguments.problems} problems on {arguments.rows} rows, `{arguments.mechanism}` at budget {arguments.budget}, "
+        f"{arguments.problems} problems × {arguments.seeds} seeds on {arguments.rows} rows, `{arguments.mechanism}` at budget "
+        f"{arguments.budget}, "
         f"{lengths[0]} to {lengths[-1]} steps per text, median {lengths[len(lengths) // 2]}.\n"
     )
     rows = [
@@ -99,7 +107,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> None:
     """Count and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in (("problems", 512), ("rows", 64), ("budget", 96)):
+    for option, default in (("problems", 512), ("seeds", 3), ("rows", 64), ("budget", 96)):
         options.add_argument(f"--{option}", type=int, default=default)
     options.add_argument("--mechanism", default="snapkv")
     options.add_argument("--section", action="store_true", help="leave out machine and versions")

@@ -16,7 +16,7 @@ from tests.cluster import tiny
 
 COMMANDS = (
     "run", "plan", "status", "report", "list", "show", "export", "calibrate", "grade-cases", "effects", "register", "amend",
-    "tune", "confirm", "verify",
+    "tune", "confirm", "verify", "bench",
 )  # fmt: skip
 
 
