@@ -95,14 +95,13 @@ class Engine:
         if refusals:
             raise DeclarationError(f"mechanism {mechanism.name!r}: {reason}" for reason in refusals)
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, mechanism.decoding
-        self.decoding.controller(
-            loaded
-        )  # a tag that the tokenizer cannot write is refused now, not at the first prompt
+        self.decoding.controller(loaded)  # refuses now, not at the first prompt, a tag that the tokenizer cannot write
         self.owners = self._cache_owners()
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
-        self._burst = burst or max(1, min(LONGEST_BURST, max_new_tokens // BURSTS_PER_TEXT))
-        self.event_rows = event_rows(rows, self.schedule.slack, self._burst)
+        usual_burst = max(1, min(LONGEST_BURST, max_new_tokens // BURSTS_PER_TEXT))
+        self._burst = burst or usual_burst
+        self.event_rows = event_rows(rows, self.schedule.slack, usual_burst)
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
         projection = loaded.output_projection() if needs.output_projection or needs.layer_cosine else None

@@ -38,7 +38,7 @@ from designspace.model_memory import PromptBytes, decode_bytes, prompt_bytes
 from designspace.models.calibration import Artefact
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
-from designspace.prefill import MOST_KEPT, bucket
+from designspace.prefill import bucket, prompts_kept
 from designspace.schedule import Budget, Pacer
 from designspace.slots import SlotCache
 from designspace.stand_in import StandIn
@@ -101,7 +101,8 @@ class ArmMemory:
             max_new_tokens=max_new_tokens,
         )
         # One more than are kept on purpose: what is kept of a pass may hold on to its logits.
-        self._most_waiting = 1 + min(MOST_KEPT, MOST_KEPT if n_prompts is None else n_prompts)
+        most = prompts_kept(bucket(max_prompt_tokens))
+        self._most_waiting = 1 + (most if n_prompts is None else min(most, n_prompts))
         self._probes: dict[tuple[object, ...], int] = {}
 
     def at(self, rows: int) -> Footprint:

@@ -23,7 +23,8 @@ from designspace.slots import Prompt
 _BUCKET = 16  # prompts are padded to a multiple of this
 _MOST_PROMPTS = 8  # per pass …
 _MOST_TOKENS = 2048  # … and as many as keep a pass within so many tokens, padding included
-MOST_KEPT = 64  # prompts whose keys and values wait for a row
+_MOST_KEPT = 64  # prompts whose keys and values wait for a row …
+_MOST_KEPT_TOKENS = 16_384  # … and as many of a bucket as have so many tokens, but a pass at least
 _LOOK_AHEAD = 256  # requests
 
 TokenIds = tuple[int, ...]
@@ -38,6 +39,11 @@ def bucket(n_tokens: int) -> int:
 def prompts_per_pass(padded: int) -> int:
     """Return how many prompts of a bucket run together."""
     return max(1, min(_MOST_PROMPTS, _MOST_TOKENS // padded))
+
+
+def prompts_kept(padded: int) -> int:
+    """Return how many prompts wait for a row when the last one was of this bucket."""
+    return max(prompts_per_pass(padded), min(_MOST_KEPT, _MOST_KEPT_TOKENS // padded))
 
 
 class Prefill:
@@ -66,7 +72,9 @@ class Prefill:
         if wanted not in self._kept:
             for ids, encoded in zip(together := self._companions(queue), self._run(together), strict=True):
                 self._kept[ids] = encoded
-            while len(self._kept) > MOST_KEPT:  # the oldest are encoded again should they be needed
+            while len(self._kept) > prompts_kept(
+                bucket(len(wanted))
+            ):  # the oldest are encoded again should they be needed
                 self._kept.popitem(last=next(iter(self._kept)) == wanted)
         self._asked[wanted] -= 1
         return self._kept[wanted] if self._asked[wanted] > 0 else self._kept.pop(wanted)

@@ -10,7 +10,7 @@ import torch
 from designspace.axes import Needs
 from designspace.engine import Engine, Request
 from designspace.models.loading import LoadedModel
-from designspace.prefill import Prefill, bucket, prompts_per_pass
+from designspace.prefill import Prefill, bucket, prompts_kept, prompts_per_pass
 from designspace.registry import mechanism
 from designspace.sampling import stream_key
 from families.decoding.greedy import Greedy
@@ -82,7 +82,7 @@ def test_what_is_kept_is_bounded(toy_llama: LoadedModel, monkeypatch: pytest.Mon
     """With room for fewer prompts than wait, the oldest are encoded again, to the same bits."""
     ids = prompts()
     straight = take_all(prefill(toy_llama), asked(ids * 2))
-    monkeypatch.setattr("designspace.prefill.MOST_KEPT", 2)
+    monkeypatch.setattr("designspace.prefill._MOST_KEPT", 2)
     one = prefill(toy_llama)
     again = take_all(one, asked(ids * 2))
 
@@ -107,3 +107,4 @@ def test_shapes_depend_on_the_length_alone() -> None:
     """Longer prompts run fewer at a time, the longest alone."""
     assert [bucket(n) for n in (1, 16, 17, 32, 33)] == [16, 16, 32, 32, 48]
     assert [prompts_per_pass(n) for n in (16, 256, 272, 1024, 2048, 8192)] == [8, 8, 7, 2, 1, 1]
+    assert [prompts_kept(n) for n in (16, 256, 512, 2048, 32768)] == [64, 64, 32, 8, 1]
