@@ -278,7 +278,7 @@ class Decoding(Strategy):
         return only
 
     def draws(self, max_new_tokens: int) -> int:
-        """Return the most random numbers that one generation may use."""
+        """Return the most random numbers that one generation may use; 0 if it uses none at all."""
         return max_new_tokens
 
     def cue(self, prompt: str) -> str:

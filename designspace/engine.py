@@ -115,7 +115,7 @@ class Engine:
             artefacts=self.artefacts,
             output_projection=None if projection is None else self.cache.geometry.held(projection),
         )
-        self.ledger = Ledger(self.cache, bytes_depend_on_data=mechanism.representation.bytes_depend_on_data)
+        self.ledger = Ledger(self.cache)
         self.n_steps = 0  # of the whole batch, in the engine's life
         self._feed = decode_step(loaded, self.cache, step)
         self._fed = torch.zeros(rows, dtype=torch.long, device=loaded.device)

@@ -81,8 +81,8 @@ class RowAccount:
 class Ledger:
     """One account per row. Counts are taken down after every decode step and turned into sizes and bytes in blocks."""
 
-    def __init__(self, cache: SlotCache, *, bytes_depend_on_data: bool) -> None:
-        self.cache, self._measure_now = cache, bytes_depend_on_data
+    def __init__(self, cache: SlotCache) -> None:
+        self.cache, self._measure_now = cache, not cache.store.bytes_follow_counts
         self.accounts: dict[int, RowAccount] = {}
         self._counts: list[Tensor] = []
         self._measured: list[Tensor] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,7 +44,13 @@ class Held(NamedTuple):
 
 
 class SlotStore(ABC):
-    """Keys and values of all layers in fixed slots. Every tensor attribute has the rows in its second dimension."""
+    """Keys and values of all layers in fixed slots. Every tensor attribute has the rows in its second dimension.
+
+    bytes_follow_counts: do `held_bytes` and `read_bytes` go by the counts they are given and by nothing that the store holds?
+        Then many steps are measured together; otherwise every step is measured when it is over.
+    """
+
+    bytes_follow_counts: ClassVar[bool] = False
 
     @abstractmethod
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:

@@ -15,6 +15,8 @@ from designspace.slot_store import Held, Room, SlotStore
 class FullStore(SlotStore):
     """keys, values: [L,B,H_kv,C,D] in the model's type."""
 
+    bytes_follow_counts: ClassVar[bool] = True
+
     def __init__(self, room: Room) -> None:
         geometry = room.geometry
         shape = (geometry.n_layers, room.rows, geometry.n_kv_heads, room.capacity, geometry.head_dim)

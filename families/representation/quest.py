@@ -60,6 +60,8 @@ class QuestStore(FullStore):
     was_read: [L,B,H_kv,P] bool, the pages that any query head read since the layer's last token was written.
     """
 
+    bytes_follow_counts: ClassVar[bool] = False  # what is read depends on the pages chosen
+
     def __init__(self, config: Quest, room: Room) -> None:
         super().__init__(room)
         self.config, self.capacity = config, room.capacity

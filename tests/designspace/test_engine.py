@@ -36,6 +36,10 @@ from tests.conftest import start, toy_statistics
 
 SCORINGS = [kind for kind in kinds("scoring") if kind != "full"]
 CADENCES = [EveryStep(), EveryK(k=4), Hysteresis(slack=4), PrefillOnly()]
+REPRESENTATIONS = {
+    "kivi": lambda: Kivi(bits=4, group=4, residual=4),
+    "quest": lambda: strategy("representation", "quest")(page=4, attended=8, dense_layers=0),
+}
 ROWS, N_NEW = 4, 20
 LENGTHS = (5, 13, 24, 18, 9, 21, 30)
 
@@ -120,6 +124,25 @@ def test_a_burst_moves_nothing_but_speed(toy_llama: LoadedModel, cadence: object
     assert reasons == {"stop", "length"}
     for other in others:
         assert {k: row(g) for k, g in watched.items()} == {k: row(g) for k, g in other.items()}
+
+
+@pytest.mark.parametrize("kind", kinds("representation"))
+def test_bytes_in_a_burst_are_those_of_every_step(toy_llama: LoadedModel, kind: str) -> None:
+    """Some stores know only during a step what it reads; what the ledger says must not depend on when the host looks."""
+    representation = REPRESENTATIONS.get(kind, strategy("representation", kind))()
+    refusal = representation.refusal(toy_llama.geometry)
+    if refusal is not None or representation.needs().calibrations:
+        pytest.skip(refusal or "needs a calibration")
+    try:
+        mechanism = compose(small("snapkv"), EveryK(k=4), representation=representation)
+    except DeclarationError as error:
+        pytest.skip(str(error))
+    runs = [generate(toy_llama, mechanism, Budget(14), requests(), burst=burst) for burst in (1, 5)]
+    bytes_of = [
+        {k: (g.mean_cache_bytes, g.peak_cache_bytes, g.mean_read_bytes, g.mean_aux_bytes) for k, g in run.items()}
+        for run in runs
+    ]
+    assert bytes_of[0] == bytes_of[1]
 
 
 class Script:

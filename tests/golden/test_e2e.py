@@ -136,7 +136,7 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
             cache.end_step()
             sizes.append(cache.counts[:, 0].clone())
             view = cache.view(row, Setting(loaded.geometry, cache.width), torch.zeros(1))
-            cache.compact(row, view, cut(view, tensors, meta["parameters"]))
+            cache.compact(row, 1, view, cut(view, tensors, meta["parameters"]))
             tokens.append(int(logits.argmax()))
 
     assert tokens == tensors["tokens"].tolist()

@@ -106,7 +106,7 @@ def test_sound_mechanisms_pass(toy: LoadedModel) -> None:
     ("axes", "message"),
     [
         ({"cadence": ToldCadence(bound=Optimist)}, "at step 1 the ledger says .* tokens, the cadence's simulator"),
-        ({"cadence": ToldCadence(bound=Tight)}, "no slot of .* is free"),
+        ({"cadence": ToldCadence(bound=Tight)}, "do not fit into .* slots"),
         ({"scoring": ToldScoring(give=worn)}, "with prompts in the order .* token_ids differs"),
         ({"scoring": ToldScoring(selector=ToldSelector(give=unprotected), recent=3)}, "dropped a protected token"),
         ({"scoring": ToldScoring(give=lambda v: v.last.amax(2))}, "had not declared in needs"),

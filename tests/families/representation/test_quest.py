@@ -208,8 +208,8 @@ def test_bytes_read_are_the_union_of_pages_and_their_bounds(form: Quest) -> None
                 for member in range(GROUP):
                     union |= chosen_slots(form, keys[row, kv], n, query[row, kv * GROUP + member])[0]
                 read += 2 * vector * (n if layer < form.dense_layers else len(union) + n_pages)
-        assert int(cache.held_bytes()[row]) == held
-        assert int(cache.read_bytes()[row]) == read
+        assert int(cache.held_bytes(cache.counts)[row]) == held
+        assert int(cache.read_bytes(cache.counts)[row]) == read
 
 
 def test_resident_bytes_by_the_formula() -> None:
@@ -227,7 +227,7 @@ def test_bounds_are_formed_anew_at_an_event() -> None:
     setting = Setting(cache.geometry, cache.width)
     view = cache.view(rows, setting, torch.tensor([3]))
     keep = view.valid & (view.positions % 3 == 1)
-    cache.compact(rows, view, Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
+    cache.compact(rows, len(rows), view, Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
     store = cache.store
     assert isinstance(store, QuestStore)
     for layer in range(LAYERS):
