@@ -76,7 +76,9 @@ def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
     if scope != "layer-head":
         over: Literal["heads", "both"] = "both" if scope == "global" else "heads"
         vectors = gather_heads(vectors, view.positions, view.valid, view.width, over=over, how="mean")
-    return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
+    # Where all heads hold the same tokens they share one head's averages: one head's worth of work.
+    shared = vectors[:1, :, :1] if vectors.stride(0) == 0 == vectors.stride(2) else vectors
+    return (shared / (shared.norm(dim=-1, keepdim=True) + 1e-8)).expand(vectors.shape)
 
 
 @dataclass(frozen=True)
