@@ -7,6 +7,8 @@ and nothing that an arm does can make it compile again.
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,16 +40,25 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Callab
     a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
 
     Raises:
-        DeclarationError: no such kind.
+        DeclarationError: no such kind, or nothing to compile it with.
     """
     if kind not in STEP_KINDS:
         raise DeclarationError(f"step must be one of {', '.join(STEP_KINDS)}, got step={kind!r}")
+    if kind == "compiled" and loaded.device.type == "cpu" and not has_compiler():
+        raise DeclarationError(
+            "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
+        )
     if kind == "plain":
         return lambda tokens: _plain(loaded.model, tokens, cache)
     forward = compiled_forward(loaded, cache.rows)
     if cache.positions.device.type == "cuda":
         return CapturedStep(forward, cache)
     return lambda tokens: _compiled_step(forward, tokens, cache)
+
+
+def has_compiler() -> bool:
+    """Return whether PyTorch finds a C++ compiler here for what it compiles for CPUs."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def _plain(model: Any, tokens: Tensor, cache: SlotCache) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from designspace.axes import Mechanism
+from designspace.decode_step import has_compiler
 from designspace.engine import Engine, Generation, Request
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
@@ -66,6 +67,10 @@ def row(generation: Generation) -> tuple[object, ...]:
     return (generation.token_ids, generation.cache_tokens_per_step, generation.n_events, generation.mean_cache_bytes)
 
 
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler on this machine")
+
+
+@needs_compiler
 @pytest.mark.parametrize("family", MODEL_FAMILIES)
 def test_logits_equal_the_plain_step(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within 1e-5, step after step, with a sliding window where the family has one."""
@@ -84,6 +89,7 @@ def test_logits_equal_the_plain_step(family: str, monkeypatch: pytest.MonkeyPatc
     assert max(float((a - b).abs().max()) for a, b in zip(*seen.values(), strict=True)) < 1e-5
 
 
+@needs_compiler
 def test_rows_do_not_depend_on_the_batch_and_one_graph_serves_all_arms() -> None:
     """Shuffled, with other mates and refilled rows: equal to the bit; nothing is compiled after the first step."""
     loaded, n_graphs = toy_model("llama"), None
@@ -100,6 +106,7 @@ def test_rows_do_not_depend_on_the_batch_and_one_graph_serves_all_arms() -> None
     assert n_graphs
 
 
+@needs_compiler
 def test_two_models_of_one_shape_have_their_own_graphs() -> None:
     """Nothing guards a graph, so the second model must not be given the first one's."""
     tokens = [
@@ -144,6 +151,16 @@ def test_a_step_does_not_wait_for_the_host(name: str, toy_llama: LoadedModel) ->
             engine.decoding.choose(logits, uniforms[0])
 
 
+def test_without_a_compiler_the_compiled_step_is_refused(
+    toy_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words, before the first prompt."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DeclarationError, match=r"needs a C\+\+ compiler"):
+        run(toy_llama, arm("full"), None, [], "compiled")
+
+
+@needs_compiler
 def test_unknown_steps_and_other_shapes_are_refused(toy_llama: LoadedModel) -> None:
     """A graph without guards must never see another shape."""
     with pytest.raises(DeclarationError, match="step must be one of plain, compiled, got step='jit'"):
