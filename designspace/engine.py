@@ -43,8 +43,8 @@ __all__ = ["ENGINE_VERSION", "Engine", "Generation", "Request"]
 
 ENGINE_VERSION = 3  # raised when the same declaration may give other tokens; part of a cell's identity
 _FEWEST_EVENT_ROWS, _MOST_EVENT_ROWS = 4, 16  # per chunk, where rows fall due at different steps
-LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
-BURSTS_PER_TEXT = 128
+_LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
+_BURSTS_PER_TEXT = 128
 
 
 class Burst(NamedTuple):
@@ -99,9 +99,8 @@ class Engine:
         self.owners = self._cache_owners()
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
-        usual_burst = max(1, min(LONGEST_BURST, max_new_tokens // BURSTS_PER_TEXT))
-        self._burst = burst or usual_burst
-        self.event_rows = event_rows(rows, self.schedule.slack, usual_burst)
+        self._burst = burst or usual_burst(max_new_tokens)
+        self.event_rows = event_rows(rows, self.schedule.slack, usual_burst(max_new_tokens))
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
         projection = loaded.output_projection() if needs.output_projection or needs.layer_cosine else None
@@ -398,6 +397,11 @@ class Engine:
         del self._in_flight[row]
         self.cache.retire(row)
         return self.ledger.close(row)
+
+
+def usual_burst(max_new_tokens: int) -> int:
+    """Return the most decode steps between two looks of the host, for texts of this length."""
+    return max(1, min(_LONGEST_BURST, max_new_tokens // _BURSTS_PER_TEXT))
 
 
 def event_rows(rows: int, slack: int, burst: int) -> int:

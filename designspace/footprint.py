@@ -29,7 +29,7 @@ import torch
 
 from designspace.axes import Cadence, Decoding, Mechanism
 from designspace.capacity import needed_capacity
-from designspace.engine import BURSTS_PER_TEXT, LONGEST_BURST, event_rows
+from designspace.engine import event_rows, usual_burst
 from designspace.extrapolation import curve, straight
 from designspace.free_memory import bytes_text
 from designspace.geometry import Geometry
@@ -170,7 +170,7 @@ class ArmMemory:
 
     @property
     def _burst(self) -> int:
-        return max(1, min(LONGEST_BURST, self.max_new_tokens // BURSTS_PER_TEXT))
+        return usual_burst(self.max_new_tokens)
 
     @property
     def _vocabulary(self) -> int:
