@@ -33,8 +33,8 @@ def load_library(name: str) -> ctypes.CDLL | None:
     if os.environ.get("DESIGNSPACE_KERNELS") == "0" or compiler is None:
         return None
     source = Path(__file__).parent / f"{name}.c"
-    library = _cache_folder() / f"{name}-{_fingerprint(source, compiler)}.so"
     try:
+        library = _cache_folder() / f"{name}-{_fingerprint(source, compiler)}.so"
         if not library.exists():
             _build(compiler, source, library)
         return ctypes.CDLL(str(library))
