@@ -1,10 +1,33 @@
-"""How many slots a head needs: fixed before a run, known from the declaration and the model's shape alone."""
+"""Whose cache each layer reads, and how many slots a head needs: fixed before a run, known from declaration and model shape."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from designspace.axes import Decoding, Mechanism
+from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
+from designspace.models.calibration import Artefact
+from designspace.models.loading import LoadedModel
 from designspace.schedule import Schedule
+
+
+def cache_owners(
+    loaded: LoadedModel, mechanism: Mechanism, artefacts: Mapping[str, Artefact]
+) -> tuple[int, ...] | None:
+    """Return which layer's cache each layer reads: as the model was trained, or as the routing has it; None: its own.
+
+    Raises:
+        DeclarationError: both the model and the routing share layers.
+    """
+    trained = loaded.kv_owners
+    routed = mechanism.head_routing.owners(loaded.geometry, artefacts)
+    if trained is not None and routed is not None:
+        raise DeclarationError(
+            f"mechanism {mechanism.name!r}: head routing {mechanism.head_routing.kind!r} shares layers of a model whose "
+            "layers share caches already"
+        )
+    return routed if trained is None else trained
 
 
 def needed_capacity(

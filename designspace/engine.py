@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Cadence, Mechanism
-from designspace.capacity import needed_capacity
+from designspace.capacity import cache_owners, needed_capacity
 from designspace.compress import Kept, compress
 from designspace.control import StepSeen
 from designspace.decode_step import StepKind, decode_step
@@ -96,7 +96,7 @@ class Engine:
             raise DeclarationError(f"mechanism {mechanism.name!r}: {reason}" for reason in refusals)
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, mechanism.decoding
         self.decoding.controller(loaded)  # refuses now, not at the first prompt, a tag that the tokenizer cannot write
-        self.owners = self._cache_owners()
+        self.owners = cache_owners(loaded, mechanism, self.artefacts)
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         self._burst = burst or usual_burst(max_new_tokens)
@@ -122,17 +122,6 @@ class Engine:
         self._signalled = type(mechanism.cadence).signal is not Cadence.signal
         self.steering = Steering(self)
         self._in_flight: dict[int, Row] = {}
-
-    def _cache_owners(self) -> tuple[int, ...] | None:
-        """Return which layer's cache each layer reads: as the model was trained, or as the routing has it; None: its own."""
-        trained = self.loaded.kv_owners
-        routed = self.mechanism.head_routing.owners(self.loaded.geometry, self.artefacts)
-        if trained is not None and routed is not None:
-            raise DeclarationError(
-                f"mechanism {self.mechanism.name!r}: head routing {self.mechanism.head_routing.kind!r} shares layers of a "
-                "model whose layers share caches already"
-            )
-        return routed if trained is None else trained
 
     def _needed_capacity(self) -> int:
         geometry = self.loaded.geometry

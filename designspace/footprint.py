@@ -28,7 +28,7 @@ from functools import cached_property
 import torch
 
 from designspace.axes import Cadence, Decoding, Mechanism
-from designspace.capacity import needed_capacity
+from designspace.capacity import cache_owners, needed_capacity
 from designspace.engine import event_rows, usual_burst
 from designspace.extrapolation import curve, straight
 from designspace.free_memory import bytes_text
@@ -112,9 +112,7 @@ class ArmMemory:
     @cached_property
     def owners(self) -> tuple[int, ...] | None:
         """Which layer's cache each layer reads; None: its own."""
-        trained = self.skeleton.kv_owners
-        routed = self.mechanism.head_routing.owners(self.skeleton.geometry, self.artefacts)
-        return routed if trained is None else trained
+        return cache_owners(self.skeleton, self.mechanism, self.artefacts)
 
     @cached_property
     def geometry(self) -> Geometry:
