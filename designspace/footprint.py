@@ -267,32 +267,6 @@ class ArmMemory:
         return self._probes[key]
 
 
-def footprint(
-    loaded: LoadedModel,
-    mechanism: Mechanism,
-    budget: Budget | None,
-    *,
-    rows: int,
-    max_new_tokens: int,
-    max_prompt_tokens: int,
-    artefacts: Mapping[str, Artefact] | None = None,
-) -> Footprint:
-    """Return the bytes that an engine with these arguments takes at most; nothing of it is allocated.
-
-    Raises:
-        DeclarationError: the budget does not fit the mechanism.
-    """
-    arm = ArmMemory(
-        loaded,
-        mechanism,
-        budget,
-        max_new_tokens=max_new_tokens,
-        max_prompt_tokens=max_prompt_tokens,
-        artefacts=artefacts,
-    )
-    return arm.at(rows)
-
-
 def _tensor_bytes(holder: object) -> int:
     """Return the bytes of the tensors that are attributes of an object, or values of a mapping that is one."""
     held = [value for value in vars(holder).values() if not isinstance(value, Mapping)]

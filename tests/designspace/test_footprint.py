@@ -12,7 +12,7 @@ import torch
 from designspace.axes import Mechanism
 from designspace.engine import Engine, Request
 from designspace.errors import ModelError
-from designspace.footprint import ArmMemory, Footprint, footprint
+from designspace.footprint import ArmMemory, Footprint
 from designspace.kernels.build import load_library
 from designspace.live_bytes import LiveBytes
 from designspace.models.calibration import load_artefact
@@ -80,7 +80,7 @@ def test_an_engine_takes_what_is_stated(name: str) -> None:
     """Never more; and no more than a fifth is stated in vain, though the toy makes small things count."""
     loaded = toy_model()
     found, budget = arm(name)
-    stated = footprint(loaded, found, budget, rows=ROWS, artefacts=toy_statistics(loaded), **LIMITS)
+    stated = ArmMemory(loaded, found, budget, artefacts=toy_statistics(loaded), **LIMITS).at(ROWS)
     taken = peak_of_engine(loaded, name)
     assert taken <= stated.cache + stated.workspace + stated.weights - weight_bytes(loaded) <= 1.2 * taken
 
@@ -101,7 +101,7 @@ def test_a_compiled_kernel_takes_no_more() -> None:
     loaded = toy_model()
     for name in ("h2o", "alpha"):
         found, budget = arm(name)
-        stated = footprint(loaded, found, budget, rows=ROWS, artefacts=toy_statistics(loaded), **LIMITS)
+        stated = ArmMemory(loaded, found, budget, artefacts=toy_statistics(loaded), **LIMITS).at(ROWS)
         assert peak_of_engine(loaded, name) <= stated.total - weight_bytes(loaded)
 
 
@@ -113,7 +113,7 @@ def test_the_full_cache_by_hand(rows: int, layers: int, kv_heads: int) -> None:
     slots = N_PROMPT + N_NEW + 1
     heads = layers * rows * kv_heads
     by_hand = heads * slots * (2 * 16 * 4 + 4) + heads * 4 + rows * (N_PROMPT + N_NEW + 3 * 8 + 1)
-    assert by_hand == footprint(loaded, found, budget, rows=rows, **LIMITS).cache
+    assert by_hand == ArmMemory(loaded, found, budget, **LIMITS).at(rows).cache
 
 
 def test_what_is_observed_is_in_the_cache_by_hand() -> None:
