@@ -40,7 +40,10 @@ class FusedAttention:
         self._run.restype = None
         geometry = cache.geometry
         self._shape = (cache.rows, geometry.n_kv_heads, geometry.group, cache.capacity, geometry.head_dim)
-        self._scratch = torch.empty(cache.rows * geometry.n_query_heads * cache.capacity)
+        self._threads = torch.get_num_threads()
+        self._scratch = torch.empty(self._threads, geometry.group, cache.capacity)
+        for slots in (keys, values):
+            library.in_huge_pages(ctypes.c_void_p(slots.data_ptr()), ctypes.c_int64(slots.nbytes))
         per_layer = (keys, values, cache.positions, cache.counts)
         self._layers = [tuple(x[layer].data_ptr() for x in per_layer) for layer in range(len(keys))]
 
@@ -83,7 +86,7 @@ class FusedAttention:
             *value.stride()[:2],
             window or 0,
             append,
-            torch.get_num_threads(),
+            self._threads,
             scaling,
         )
         self._run(
