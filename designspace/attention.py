@@ -97,15 +97,16 @@ class DecodePass(Pass):
         A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
         """
         cache, index, owns = self.cache, self.cache.cache_of[layer], self.cache.owns(layer)
-        new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
         if cache.fused is None:
+            new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
             output, weights = self._attend_plain(index, *new, scaling, window, append=owns)
+            output = output.unsqueeze(1)
         else:
             wanted = owns and cache.observers.needs.weights
-            output, weights = cache.fused(index, *new, scaling, window, append=owns, wants_weights=wanted)
+            output, weights = cache.fused(index, query, key, value, scaling, window, append=owns, wants_weights=wanted)
         if owns:
             cache.observers.record(index, query, weights, cache.positions[index], cache.next_position)
-        return output.unsqueeze(1)  # [B,1,H_q,D]
+        return output
 
     def _attend_plain(
         self, index: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *, append: bool

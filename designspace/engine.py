@@ -243,7 +243,7 @@ class Engine:
         self._compress_due(burst, fed)
         for row, state in self._in_flight.items():
             self._take_in(row, state, burst)
-        for row in list(self._in_flight):
+        for row in [row for row, state in self._in_flight.items() if self.reason_to_end(state)]:
             yield from self._finish_if_done(row)
 
     def _burst_steps(self) -> int:
@@ -278,6 +278,8 @@ class Engine:
     def _uniforms(self, n_steps: int) -> Tensor:
         """Return the rows' next random numbers [n,B] float64; a forced token uses none."""
         numbers = np.zeros((n_steps, self.rows))
+        if self.decoding.draws(n_steps) == 0:
+            return torch.from_numpy(numbers).to(self.loaded.device)
         for row, state in self._in_flight.items():
             if len(state.uniforms) and not state.forced:
                 drawn = state.uniforms[state.n_draws : state.n_draws + n_steps]
@@ -298,7 +300,7 @@ class Engine:
         columns = self.ledger.block()
         for row, state in self._in_flight.items():
             n = 1 if state.controller else burst.n_taken[row]
-            self.ledger.accounts[row].steps(*(column[:n] for column in columns[row]))
+            self.ledger.accounts[row].steps(columns[row, :, :n])
             state.step += n
             state.n_steps += n
 

@@ -112,7 +112,7 @@ class Checkpoint:
 
 def finished(state: Row, account: RowAccount, finish_reason: str, mean_log_prob: float | None) -> Generation:
     """Return the generation that a row has become."""
-    sizes, n_new = account.cache_tokens(), len(state.tokens)
+    sizes, (_, held, read, aux), n_new = account.cache_tokens(), account.columns(), len(state.tokens)
     return Generation(
         problem_id=state.request.problem_id,
         stream=state.request.stream,
@@ -126,15 +126,15 @@ def finished(state: Row, account: RowAccount, finish_reason: str, mean_log_prob:
         mean_cache_tokens=_mean(sizes),
         steady_mean_cache_tokens=account.steady_mean(),
         peak_cache_tokens=account.peak(),
-        mean_cache_bytes=_mean(account.held_bytes),
-        peak_cache_bytes=max([*account.held_bytes, state.reencoded_bytes]),
-        mean_read_bytes=_mean(account.read_bytes),
-        mean_aux_bytes=_mean(account.aux_bytes),
-        cache_tokens_per_step=tuple(sizes),
+        mean_cache_bytes=_mean(held),
+        peak_cache_bytes=max(int(held.max(initial=0)), state.reencoded_bytes),
+        mean_read_bytes=_mean(read),
+        mean_aux_bytes=_mean(aux),
+        cache_tokens_per_step=tuple(sizes.tolist()),
         wall_s=time.perf_counter() - state.started_s,
         mean_log_prob=mean_log_prob,
     )
 
 
-def _mean(numbers: list[int] | list[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else 0.0
+def _mean(numbers: np.ndarray) -> float:
+    return float(numbers.mean()) if len(numbers) else 0.0

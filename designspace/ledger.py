@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,16 +17,13 @@ from designspace.slots import SlotCache
 
 @dataclass
 class RowAccount:
-    """Running totals of one row. Tokens are summed over layers and KV heads until `close` divides.
+    """Running totals of one row. Tokens are summed over layers and KV heads until they are asked for.
 
     spare_tokens, spare_bytes: what is kept outside the slots to be able to return to a checkpoint; counted as held.
     """
 
     n_heads_total: int
-    tokens_per_step: list[int] = field(default_factory=list)
-    held_bytes: list[int] = field(default_factory=list)
-    read_bytes: list[int] = field(default_factory=list)
-    aux_bytes: list[int] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
     n_events: int = 0
     n_evicted: int = 0
     first_event_step: int | None = None
@@ -48,13 +46,12 @@ class RowAccount:
         if self.first_event_step is None:
             self.first_event_step = step
 
-    def steps(self, tokens: list[int], held: list[int], read: list[int], aux: list[int]) -> None:
-        """Take down consecutive steps: tokens in the slots, and bytes held, read and held beside."""
-        self.slot_tokens = tokens[-1]
-        self.tokens_per_step += [n + self.spare_tokens for n in tokens] if self.spare_tokens else tokens
-        self.held_bytes += [n + self.spare_bytes for n in held] if self.spare_bytes else held
-        self.read_bytes += read
-        self.aux_bytes += aux
+    def steps(self, block: np.ndarray) -> None:
+        """Take down consecutive steps, [4,n] int64: tokens in the slots, and bytes held, read and held beside."""
+        self.slot_tokens = int(block[0, -1])
+        if self.spare_tokens or self.spare_bytes:
+            block = block + np.array([[self.spare_tokens], [self.spare_bytes], [0], [0]])
+        self.blocks.append(block)
 
     def reencoded(self, n_tokens: int) -> None:
         """Note that a text of `n_tokens` was encoded anew: it was held whole for a moment."""
@@ -62,20 +59,25 @@ class RowAccount:
         self.n_reencoded += n_tokens
         self.most_reencoded = max(self.most_reencoded, n_tokens)
 
-    def cache_tokens(self) -> list[float]:
-        """Return `m_1 … m_T`."""
-        return [total / self.n_heads_total for total in self.tokens_per_step]
+    def columns(self) -> np.ndarray:
+        """Return [4,T] int64 for all steps: tokens held, bytes held, bytes read, bytes held beside."""
+        return np.concatenate([np.zeros((4, 0), dtype=np.int64), *self.blocks], axis=1)
+
+    def cache_tokens(self) -> np.ndarray:
+        """Return `m_1 … m_T`, float64."""
+        sizes: np.ndarray = self.columns()[0] / self.n_heads_total
+        return sizes
 
     def peak(self) -> float:
         """Return the largest size, whole texts during re-encoding included."""
-        return max([*self.cache_tokens(), float(self.most_reencoded)], default=0.0)
+        return float(max(self.cache_tokens().max(initial=0.0), self.most_reencoded))
 
     def steady_mean(self) -> float | None:
         """Return the mean of `m_t` over the steps after the first event, None without an event or a step after it."""
         if self.first_event_step is None:
             return None
-        after = self.tokens_per_step[self.first_event_step :]
-        return sum(after) / len(after) / self.n_heads_total if after else None
+        after = self.columns()[0, self.first_event_step :]
+        return float(after.mean()) / self.n_heads_total if len(after) else None
 
 
 class Ledger:
@@ -99,8 +101,8 @@ class Ledger:
         if self._measure_now:
             self._measured.append(self._columns(self.cache.counts))
 
-    def block(self) -> list[list[list[int]]]:
-        """Return what has been noted since the last block, as [B][4][n]: tokens, bytes held, read and held beside."""
+    def block(self) -> np.ndarray:
+        """Return what has been noted since the last block, [B,4,n] int64: tokens, bytes held, read and held beside."""
         counts = torch.stack(self._counts, dim=1)  # [L,n,B,H]
         n_steps, n_rows = counts.shape[1:3]
         if self._measure_now:
@@ -108,7 +110,7 @@ class Ledger:
         else:  # the bytes follow from the counts, so that all steps are measured at once, as if they were rows
             columns = self._columns(counts.flatten(1, 2)).view(4, n_steps, n_rows)
         self._counts, self._measured = [], []
-        block: list[list[list[int]]] = columns.permute(2, 0, 1).tolist()
+        block: np.ndarray = columns.permute(2, 0, 1).cpu().numpy()
         return block
 
     def _columns(self, counts: Tensor) -> Tensor:

@@ -68,13 +68,13 @@ class FusedAttention:
         append: bool,
         wants_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return output [B,H_q,D] and, if wanted, attention weights [B,H_q,C] float32.
+        """Return output [B,1,H_q,D] and, if wanted, attention weights [B,H_q,C] float32.
 
-        query: [B,H_q,D]; key, value: [B,H_kv,D], written to the next free slot where `append`. layer: of the cache.
+        query: [B,H_q,1,D]; key, value: [B,H_kv,1,D], written to the next free slot where `append`. layer: of the cache.
         """
         cache = self.cache
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
-        out = torch.empty(query.shape)
+        out = torch.empty(query.shape[0], 1, query.shape[1], query.shape[3])
         weights = torch.empty(*query.shape[:2], cache.capacity) if wants_weights else None
         if append and cache.mass is not None:
             cache.mass[layer].scatter_(2, cache.counts[layer].long()[..., None], 1)
