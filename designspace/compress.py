@@ -46,7 +46,8 @@ def compress(mechanism: Mechanism, view: View) -> Kept:
     keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
     _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
     folded = representation.fold(view.narrowed(representation.needs()), scores, shares, keep)
-    _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
+    if folded.keep is not keep:
+        _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
     return Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
 
 

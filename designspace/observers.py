@@ -12,6 +12,7 @@ from torch import Tensor
 
 from designspace.axes import Needs
 from designspace.geometry import Geometry
+from designspace.slot_store import take_rows
 from designspace.view import Observed
 
 Rows = Tensor | slice
@@ -61,12 +62,12 @@ class Observers:
     def rows(self, rows: Rows) -> Observed:
         """Return what is held for rows [E] of all layers."""
         return Observed(
-            None if self.queries is None else self.queries[:, rows],
+            None if self.queries is None else take_rows(self.queries, rows),
             None if self.query_positions is None else self.query_positions[rows],
-            None if self.accumulated is None else self.accumulated[:, rows],
-            None if self.last is None else self.last[:, rows],
-            {tracker: state[:, rows] for tracker, state in self.tracked.items()},
-            None if self.layer_cosine is None else self.layer_cosine[:, rows],
+            None if self.accumulated is None else take_rows(self.accumulated, rows),
+            None if self.last is None else take_rows(self.last, rows),
+            {tracker: take_rows(state, rows) for tracker, state in self.tracked.items()},
+            None if self.layer_cosine is None else take_rows(self.layer_cosine, rows),
         )
 
     def layer(self, layer: int) -> Observed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,25 @@ def rank_descending(scores: Tensor, candidates: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(
         -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
     )
+
+
+def highest(scores: Tensor, candidates: Tensor, n: Tensor) -> Tensor:
+    """Return the `n` best candidates of each head, bool [...,C], as `rank_descending` < n does, without ranking the rest.
+
+    scores, candidates: [..., C]; n: [...] int64.
+    """
+    masked = scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~candidates, -torch.inf)
+    worst = _descending(masked).gather(-1, (n - 1).clamp(0, scores.shape[-1] - 1)[..., None])
+    better, equal = masked > worst, masked == worst
+    room = (n - better.sum(dim=-1))[..., None]
+    return candidates & (better | (equal & (equal.flip(-1).cumsum(dim=-1).flip(-1) <= room))) & (n > 0)[..., None]
+
+
+def _descending(x: Tensor) -> Tensor:
+    """Return x sorted along the last dimension. NumPy's sort is vectorised, several times faster than torch's on a CPU."""
+    if x.device.type == "cpu":
+        return torch.from_numpy(np.sort(-x.numpy(), axis=-1)).neg_()
+    return torch.sort(x, dim=-1, descending=True).values
 
 
 def keep_protected(view: View, shares: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ class Held(NamedTuple):
     observed: Observed
 
 
+def take_rows(x: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return rows [E] of x [L,B,...]. On a CPU, indexing by a tensor goes element by element, nine times slower than this."""
+    return x[:, rows] if isinstance(rows, slice) else x.index_select(1, rows)
+
+
 class SlotStore(ABC):
     """Keys and values of all layers in fixed slots. Every tensor attribute has the rows in its second dimension.
 

@@ -23,7 +23,7 @@ from designspace.kernels.compact_slots import in_place_move
 from designspace.kernels.decode_attention import FusedAttention
 from designspace.models.calibration import Artefact
 from designspace.observers import Observers
-from designspace.slot_store import Held, Room
+from designspace.slot_store import Held, Room, take_rows
 from designspace.view import Observed, Setting, View
 
 
@@ -188,8 +188,8 @@ class SlotCache:
 
     def view(self, rows: Tensor, setting: Setting, target: Tensor) -> View:
         """Return what an event that cuts rows [E] to `target` [E] may look at."""
-        counts, positions = self.counts[:, rows], self.positions[:, rows].long()
-        observed = self.observers.rows(rows)
+        counts, positions = take_rows(self.counts, rows), take_rows(self.positions, rows).long()
+        observed, pinned = self.observers.rows(rows), self.pinned[rows]
         keys, values = self.store.read_rows(rows, Held(counts, positions, observed.narrowed(self._store_needs)))
         return View(
             setting=setting,
@@ -201,9 +201,9 @@ class SlotCache:
             target=target,
             n_prompt_tokens=self.n_prompt_tokens[rows],
             observed=observed,
-            pinned=self.pinned[rows],
-            mass=None if self.mass is None else self.mass[:, rows].long(),
-            memory=None if self.memory is None else self.memory[:, rows],
+            pinned=pinned if bool(pinned.any()) else None,
+            mass=None if self.mass is None else take_rows(self.mass, rows).long(),
+            memory=None if self.memory is None else take_rows(self.memory, rows),
         )
 
     def held_bytes(self, counts: Tensor) -> Tensor:

@@ -11,11 +11,17 @@ from designspace.kernels.build import load_library
 
 
 def greedy_penalised(
-    similarity: Tensor, scores: Tensor, penalty: Tensor, gain: Tensor, candidates: Tensor, n_picks: Tensor
+    similarity: Tensor,
+    weight: float,
+    scores: Tensor,
+    penalty: Tensor,
+    gain: Tensor,
+    candidates: Tensor,
+    n_picks: Tensor,
 ) -> Tensor | None:
     """Return the chosen slots, bool [...,C], None where the kernel does not apply or cannot be built.
 
-    similarity: [...,C,C] weighted; scores, penalty, gain: [...,C]; candidates: bool [...,C]; n_picks: [...] int64, at most
+    similarity: [...,C,C]; scores, penalty, gain: [...,C]; candidates: bool [...,C]; n_picks: [...] int64, at most
     the candidates. Ties go to the later slot. Gains must be finite.
     """
     floats = (similarity, scores, penalty, gain)
@@ -25,17 +31,15 @@ def greedy_penalised(
     if library is None:
         return None
     run = library.greedy_penalised
-    run.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, *[ctypes.c_void_p] * 7]
+    run.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, ctypes.c_float, *[ctypes.c_void_p] * 7]
     run.restype = None
     chosen = torch.zeros(candidates.shape, dtype=torch.bool)
     inputs = (
         similarity.contiguous(),
-        scores.contiguous(),
-        penalty.contiguous().clone(),
-        gain.contiguous().clone(),
+        *(x.clone(memory_format=torch.contiguous_format) for x in (scores, penalty, gain)),
         candidates.contiguous(),
         n_picks.contiguous(),
     )
     n_slots = candidates.shape[-1]
-    run(n_picks.numel(), n_slots, torch.get_num_threads(), *(x.data_ptr() for x in inputs), chosen.data_ptr())
+    run(n_picks.numel(), n_slots, torch.get_num_threads(), weight, *(x.data_ptr() for x in inputs), chosen.data_ptr())
     return chosen

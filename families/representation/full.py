@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Representation
-from designspace.slot_store import Held, Room, SlotStore
+from designspace.slot_store import Held, Room, SlotStore, take_rows
 
 
 class FullStore(SlotStore):
@@ -35,7 +35,7 @@ class FullStore(SlotStore):
 
     def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
         """Return copies of some rows of all layers."""
-        return self.keys[:, rows], self.values[:, rows]
+        return take_rows(self.keys, rows), take_rows(self.values, rows)
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Replace rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -18,6 +19,8 @@ from designspace.rotary import refuse_partial_rotary
 from designspace.sampling import hash_uniform
 from designspace.view import View
 from families.scoring.selectors.top_k import TopK
+
+_LARGEST_TABLE = 2**22  # numbers: beyond, hashing costs less than keeping all of them
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class TriAttention(Scoring):
         if self.norm:
             excess = modulus.to(keys.device).view(shape)
             excess = excess - centre.abs() if self.concentration else excess
-            moduli = keys.square().unflatten(-1, (2, -1)).sum(dim=-2).sqrt()  # [L,E,H,C,F]
+            real, imaginary = keys.chunk(2, dim=-1)
+            moduli = (real.square() + imaginary.square()).sqrt()  # [L,E,H,C,F]
             total = total + (scale * excess) @ moduli.mT
         return total
 
@@ -143,7 +147,22 @@ def z_normalise(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _head_noise(view: View, z: Tensor) -> Tensor:
-    n_layers, _, n_heads, group, _ = z.shape
-    layer = torch.arange(n_layers, device=z.device)[:, None, None, None, None]
-    head = torch.arange(n_heads * group, device=z.device).view(1, 1, n_heads, group, 1)
-    return hash_uniform(layer, head, view.positions[:, :, :, None])
+    """Return the noise of every (layer, query head, position), shaped like z [L,E,H_kv,G,C]."""
+    n_layers, n_rows, n_heads, group, _ = z.shape
+    heads = (n_layers, 1, n_heads, group)
+    if n_layers * n_heads * group * view.width > _LARGEST_TABLE:
+        return _noise_at(view.positions[:, :, :, None], heads)
+    table = _noise_table(heads, view.width, z.device).expand(-1, n_rows, -1, -1, -1)
+    return table.gather(-1, view.positions.clamp(min=0)[:, :, :, None].expand(z.shape))
+
+
+@lru_cache(maxsize=8)
+def _noise_table(heads: tuple[int, int, int, int], width: int, device: torch.device) -> Tensor:
+    return _noise_at(torch.arange(width, device=device), heads)
+
+
+def _noise_at(positions: Tensor, heads: tuple[int, int, int, int]) -> Tensor:
+    """Return numbers in [0, 1) for positions [...,C] in each of the query heads (L, 1, H_kv, G), [...,H_kv,G,C]."""
+    layer = torch.arange(heads[0], device=positions.device).view(-1, 1, 1, 1, 1)
+    head = torch.arange(heads[2] * heads[3], device=positions.device).view(1, 1, *heads[2:], 1)
+    return hash_uniform(layer, head, positions)

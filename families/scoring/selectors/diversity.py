@@ -19,14 +19,16 @@ class Penalised:
     """s_i - weight * (largest similarity to a chosen slot), floored at zero on request; nothing chosen: no penalty."""
 
     def __init__(self, similarity: Tensor, scores: Tensor, seeds: Tensor, weight: float, *, floor: bool) -> None:
-        lowest, similarity = 0.0 if floor else -torch.inf, weight * similarity
-        penalty = similarity.masked_fill(~seeds[..., None, :], lowest).amax(dim=-1).clamp(min=lowest)
-        self.scores, self.penalty = scores, penalty
+        lowest = 0.0 if floor else -torch.inf
+        penalty = torch.full_like(scores, lowest)
+        if bool(seeds.any()):
+            seeded = (weight * similarity).masked_fill(~seeds[..., None, :], lowest)
+            penalty = seeded.amax(dim=-1).clamp(min=lowest)
+        self.scores, self.penalty, self.weight = scores, penalty, weight
         self.penalised = scores - penalty.masked_fill(penalty == -torch.inf, 0.0)
         self.similarity = similarity
-        self.rows = similarity.flatten(
-            0, -2
-        )  # a gather of whole rows: index_select is several times faster than gather
+        # A gather of whole rows: index_select is several times faster than gather.
+        self.rows = similarity.flatten(0, -2)
         n_heads, n_slots = scores[..., 0].numel(), scores.shape[-1]
         self.first_row = (n_slots * torch.arange(n_heads, device=scores.device)).view(*scores.shape[:-1], 1)
 
@@ -36,12 +38,13 @@ class Penalised:
 
     def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
         """Return the whole selection by the fused loop where there is one."""
-        return greedy_penalised(self.similarity, self.scores, self.penalty, self.penalised, candidates, n_picks)
+        now = (self.scores, self.penalty, self.penalised)
+        return greedy_penalised(self.similarity, self.weight, *now, candidates, n_picks)
 
     def add(self, slot: Tensor) -> None:
         """Note the similarities to the new member."""
         row = self.rows.index_select(0, (self.first_row + slot).flatten()).view(self.scores.shape)
-        self.penalty = torch.maximum(self.penalty, row)
+        self.penalty = torch.maximum(self.penalty, self.weight * row)
         self.penalised = self.scores - self.penalty
 
 

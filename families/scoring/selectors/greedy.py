@@ -72,8 +72,10 @@ def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
     "global" averages a token's vectors over all layers and heads that hold it, "layer" over the heads of the layer that
     hold it, "layer-head" takes each head's own.
     """
-    vectors = (view.values if space == "values" else view.keys).float().masked_fill(~view.valid[..., None], 0.0)
-    if scope != "layer-head":
+    vectors = (view.values if space == "values" else view.keys).float()
+    if scope == "layer-head":
+        vectors = vectors.masked_fill(~view.valid[..., None], 0.0)
+    else:
         over: Literal["heads", "both"] = "both" if scope == "global" else "heads"
         vectors = gather_heads(vectors, view.positions, view.valid, view.width, over=over, how="mean")
     # Where all heads hold the same tokens they share one head's averages: one head's worth of work.

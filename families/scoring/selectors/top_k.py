@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from designspace.axes import Selector
-from designspace.selection import keep_protected, rank_descending
+from designspace.selection import highest, keep_protected
 from designspace.view import View
 
 
@@ -22,4 +22,4 @@ class TopK(Selector):
         """Return the kept mask [L,E,H_kv,C]."""
         protected = keep_protected(view, shares)
         left = shares - protected.sum(dim=-1)
-        return protected | (view.candidates & (rank_descending(scores, view.candidates) < left[..., None]))
+        return protected | highest(scores, view.candidates, left)

@@ -135,9 +135,7 @@ def test_the_same_random_numbers_after_a_return_give_the_same_text(axes: dict[st
             n_recorded = account.columns().shape[1]
             for _ in range(12):
                 list(running._decode())
-            outcomes.append(
-                (list(state.tokens), running.cache.snapshot(0), account.columns()[1, n_recorded:].tolist())
-            )
+            outcomes.append((list(state.tokens), running.cache.snapshot(0), account.columns()[1, n_recorded:].tolist()))
             running.steering._roll_back(0, state)
             running._fed[0], state.n_draws = state.tokens[-1], n_draws
 
