@@ -30,8 +30,9 @@ def highest(scores: Tensor, candidates: Tensor, n: Tensor) -> Tensor:
     masked = scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~candidates, -torch.inf)
     worst = _descending(masked).gather(-1, (n - 1).clamp(0, scores.shape[-1] - 1)[..., None])
     better, equal = masked > worst, masked == worst
-    room = (n - better.sum(dim=-1))[..., None]
-    return candidates & (better | (equal & (equal.flip(-1).cumsum(dim=-1).flip(-1) <= room))) & (n > 0)[..., None]
+    seen = equal.cumsum(dim=-1)
+    surplus = seen[..., -1:] - (n - better.sum(dim=-1))[..., None]  # of equal ones, the earliest go
+    return candidates & (better | (equal & (seen > surplus))) & (n > 0)[..., None]
 
 
 def _descending(x: Tensor) -> Tensor:

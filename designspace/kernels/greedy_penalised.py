@@ -9,9 +9,11 @@ from torch import Tensor
 
 from designspace.kernels.build import load_library
 
+_BLOCK = 64  # slots that the kernel compares at a time
+
 
 def greedy_penalised(
-    similarity: Tensor,
+    features: Tensor,
     weight: float,
     scores: Tensor,
     penalty: Tensor,
@@ -21,25 +23,30 @@ def greedy_penalised(
 ) -> Tensor | None:
     """Return the chosen slots, bool [...,C], None where the kernel does not apply or cannot be built.
 
-    similarity: [...,C,C]; scores, penalty, gain: [...,C]; candidates: bool [...,C]; n_picks: [...] int64, at most
-    the candidates. Ties go to the later slot. Gains must be finite.
+    features: [...,C,D]; scores, penalty, gain: [...,C]; candidates: bool [...,C]; n_picks: [...] int64, at most the
+    candidates. Ties go to the later slot. Gains must be finite.
     """
-    floats = (similarity, scores, penalty, gain)
+    floats = (features, scores, penalty, gain)
     if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in floats) or not bool(torch.isfinite(gain).all()):
         return None
     library = load_library("greedy_penalised")
     if library is None:
         return None
     run = library.greedy_penalised
-    run.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, ctypes.c_float, *[ctypes.c_void_p] * 7]
+    run.argtypes = [*[ctypes.c_int64] * 4, ctypes.c_int32, ctypes.c_float, *[ctypes.c_void_p] * 8]
     run.restype = None
+    (n_slots, dim), n_heads, threads = features.shape[-2:], n_picks.numel(), torch.get_num_threads()
+    padded = -(-n_slots // _BLOCK) * _BLOCK
+    across = torch.zeros(n_heads, dim, padded)  # so that the comparison of one slot with all others runs along memory
+    across[..., :n_slots] = features.reshape(n_heads, n_slots, dim).mT
     chosen = torch.zeros(candidates.shape, dtype=torch.bool)
     inputs = (
-        similarity.contiguous(),
+        across,
         *(x.clone(memory_format=torch.contiguous_format) for x in (scores, penalty, gain)),
         candidates.contiguous(),
         n_picks.contiguous(),
+        chosen,
+        torch.empty(threads, padded),
     )
-    n_slots = candidates.shape[-1]
-    run(n_picks.numel(), n_slots, torch.get_num_threads(), weight, *(x.data_ptr() for x in inputs), chosen.data_ptr())
+    run(n_heads, n_slots, dim, padded, threads, weight, *(x.data_ptr() for x in inputs))
     return chosen

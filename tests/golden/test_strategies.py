@@ -312,11 +312,12 @@ def test_mmr(file: Path) -> None:
     """The order of picks on raw cosines."""
     tensors, meta = read(file)
     n, k, lam = (meta["parameters"][name] for name in ("n", "k", "lambda"))
-    similarity = tensors["similarity"].double()
+    values, vectors = torch.linalg.eigh(tensors["similarity"].double())
+    features = vectors * values.clamp(min=0).sqrt()  # whose dot products are the similarities
     none = torch.zeros(n, dtype=torch.bool)
 
     assert (
-        picks(Penalised(similarity, lam * tensors["relevance"], none, 1 - lam, floor=False), n, k)
+        picks(Penalised(features, lam * tensors["relevance"], none, 1 - lam, floor=False), n, k)
         == tensors["order"].tolist()
     )
 

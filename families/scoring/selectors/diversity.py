@@ -18,19 +18,14 @@ from families.scoring.selectors.top_k import TopK
 class Penalised:
     """s_i - weight * (largest similarity to a chosen slot), floored at zero on request; nothing chosen: no penalty."""
 
-    def __init__(self, similarity: Tensor, scores: Tensor, seeds: Tensor, weight: float, *, floor: bool) -> None:
+    def __init__(self, features: Tensor, scores: Tensor, seeds: Tensor, weight: float, *, floor: bool) -> None:
         lowest = 0.0 if floor else -torch.inf
-        penalty = torch.full_like(scores, lowest)
+        self.features, self.scores, self.weight = features, scores, weight
+        self.penalty = torch.full_like(scores, lowest)
         if bool(seeds.any()):
-            seeded = (weight * similarity).masked_fill(~seeds[..., None, :], lowest)
-            penalty = seeded.amax(dim=-1).clamp(min=lowest)
-        self.scores, self.penalty, self.weight = scores, penalty, weight
-        self.penalised = scores - penalty.masked_fill(penalty == -torch.inf, 0.0)
-        self.similarity = similarity
-        # A gather of whole rows: index_select is several times faster than gather.
-        self.rows = similarity.flatten(0, -2)
-        n_heads, n_slots = scores[..., 0].numel(), scores.shape[-1]
-        self.first_row = (n_slots * torch.arange(n_heads, device=scores.device)).view(*scores.shape[:-1], 1)
+            similarity = (weight * (features @ features.mT)).masked_fill(~seeds[..., None, :], lowest)
+            self.penalty = similarity.amax(dim=-1).clamp(min=lowest)
+        self.penalised = scores - self.penalty.masked_fill(self.penalty == -torch.inf, 0.0)
 
     def gain(self) -> Tensor:
         """Return the penalised scores [...,C]."""
@@ -39,12 +34,13 @@ class Penalised:
     def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
         """Return the whole selection by the fused loop where there is one."""
         now = (self.scores, self.penalty, self.penalised)
-        return greedy_penalised(self.similarity, self.weight, *now, candidates, n_picks)
+        return greedy_penalised(self.features, self.weight, *now, candidates, n_picks)
 
     def add(self, slot: Tensor) -> None:
         """Note the similarities to the new member."""
-        row = self.rows.index_select(0, (self.first_row + slot).flatten()).view(self.scores.shape)
-        self.penalty = torch.maximum(self.penalty, self.weight * row)
+        index = slot[..., None].expand(*slot.shape, self.features.shape[-1])
+        similarity = (self.features @ self.features.gather(-2, index).mT)[..., 0]
+        self.penalty = torch.maximum(self.penalty, self.weight * similarity)
         self.penalised = self.scores - self.penalty
 
 
@@ -105,8 +101,8 @@ class Diversity(GreedySelector):
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the penalised scores."""
-        similarity = features @ features.mT
         if self.reducer == "max":
-            return Penalised(similarity, scores, seeds, self.weight, floor=self.floor)
+            return Penalised(features, scores, seeds, self.weight, floor=self.floor)
+        similarity = features @ features.mT
         similarity = similarity.clamp(min=0.0) if self.floor else similarity
         return PenalisedTotal(similarity, scores, seeds, self.weight, mean=self.reducer == "mean")

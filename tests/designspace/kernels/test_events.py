@@ -70,7 +70,7 @@ def test_greedy_kernel_picks_what_the_loop_picks(floor: bool, seeded: bool) -> N
     n_picks[0, 0, 0], n_picks[0, 0, 1] = 0, candidates[0, 0, 1].sum()
 
     def objective() -> Penalised:
-        return Penalised(features @ features.mT, scores, seeds, 1.5, floor=floor)
+        return Penalised(features, scores, seeds, 1.5, floor=floor)
 
     chosen = objective().chosen(candidates, n_picks)
     assert chosen is not None

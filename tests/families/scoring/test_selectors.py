@@ -46,7 +46,9 @@ def test_facility_location_hand_vector() -> None:
 @pytest.mark.parametrize(("lam", "expected"), [(0.5, [0, 2]), (1.0, [0, 1])])
 def test_mmr_hand_vector(lam: float, expected: list[int]) -> None:
     """Rel = [1, .9, .5]: scores [.5, .45, .25], then [-, 0, .25]."""
-    objective = Penalised(SIMILARITY, lam * torch.tensor([1.0, 0.9, 0.5]), none(3), 1 - lam, floor=False)
+    objective = Penalised(
+        torch.linalg.cholesky(SIMILARITY), lam * torch.tensor([1.0, 0.9, 0.5]), none(3), 1 - lam, floor=False
+    )
 
     assert order(objective, 3, 2) == expected
 
