@@ -105,7 +105,7 @@ class DecodePass(Pass):
             wanted = owns and cache.observers.needs.weights
             output, weights = cache.fused(index, query, key, value, scaling, window, append=owns, wants_weights=wanted)
         if owns:
-            cache.observers.record(index, query, weights, cache.positions[index], cache.next_position)
+            cache.observers.record(index, query, weights, cache.positions, cache.next_position)
         return output
 
     def _attend_plain(

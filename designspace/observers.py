@@ -45,7 +45,7 @@ class Observers:
     def record(self, layer: int, query: Tensor, weights: Tensor | None, positions: Tensor, now: Tensor) -> None:
         """Take in one layer of a decode step.
 
-        query: [B,H_q,1,D]. weights: [B,H_q,C] float32 if wanted. positions: [B,H_kv,C]. now: [B], the queries' positions.
+        query: [B,H_q,1,D]. weights: [B,H_q,C] float32 if wanted. positions: [L,B,H_kv,C]. now: [B], the queries' positions.
         """
         if self.queries is not None:
             self.queries[layer, :, :, -1] = query[:, :, 0]
@@ -56,8 +56,8 @@ class Observers:
         if self.last is not None:
             self.last[layer] = weights
         for tracker, state in self.tracked.items():
-            free = (positions < 0)[..., None]
-            state[layer] = tracker.observe(state[layer], weights, positions, now).masked_fill(free, 0)
+            free = (positions[layer] < 0)[..., None]
+            state[layer] = tracker.observe(state[layer], weights, positions[layer], now).masked_fill(free, 0)
 
     def rows(self, rows: Rows) -> Observed:
         """Return what is held for rows [E] of all layers."""

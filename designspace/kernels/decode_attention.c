@@ -37,6 +37,7 @@ static inline float exp_negative(float x) {
 }
 
 typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+enum { MOST_LANES = 8 };
 typedef int32_t Order __attribute__((vector_size(64)));
 
 static inline Lanes pairwise(Lanes a, Lanes b, Order low, Order high) {
@@ -108,6 +109,23 @@ static inline void softmax(float *w, const float *log_mass, int64_t n) {
     for (int64_t c = 0; c < n; c++) w[c] *= inverse;
 }
 
+/* o += sum of w[c] v[c] from slot first to last, in memory's order; two chains, as one would wait for its own sums. */
+static inline __attribute__((always_inline)) void mix_block(const float *w, const float *values, float *o, int64_t lanes,
+                                                            int64_t first, int64_t last) {
+    Lanes even[MOST_LANES], odd[MOST_LANES];
+    for (int64_t i = 0; i < lanes; i++) even[i] = *(const Lanes *)(o + 16 * i), odd[i] = (Lanes){0};
+    int64_t c = first;
+    for (; c + 2 <= last; c += 2)
+        for (int64_t i = 0; i < lanes; i++) {
+            even[i] += w[c] * *(const Lanes *)(values + (c * lanes + i) * 16);
+            odd[i] += w[c + 1] * *(const Lanes *)(values + ((c + 1) * lanes + i) * 16);
+        }
+    for (int64_t i = 0; i < lanes; i++) {
+        if (c < last) even[i] += w[c] * *(const Lanes *)(values + (c * lanes + i) * 16);
+        *(Lanes *)(o + 16 * i) = even[i] + odd[i];
+    }
+}
+
 /* o = sum of w[c] v[c], a block of slots for all queries of the group while its values are at hand. */
 static inline __attribute__((always_inline)) void mix(const float *weights, const float *values, float *out, int64_t slots,
                                                       int64_t group, int64_t dim, int64_t n, const float *following) {
@@ -118,19 +136,11 @@ static inline __attribute__((always_inline)) void mix(const float *weights, cons
         for (int64_t g = 0; g < group; g++) {
             const float *w = weights + g * slots;
             float *o = out + g * dim;
-            int64_t start = 0;
-            for (; start + 16 <= dim; start += 16) {
-                Lanes even = *(const Lanes *)(o + start), odd = {0}; /* two chains, as one would wait for its own sums */
-                int64_t c = first;
-                for (; c + 2 <= last; c += 2) {
-                    even += w[c] * *(const Lanes *)(values + c * dim + start);
-                    odd += w[c + 1] * *(const Lanes *)(values + (c + 1) * dim + start);
-                }
-                if (c < last) even += w[c] * *(const Lanes *)(values + c * dim + start);
-                *(Lanes *)(o + start) = even + odd;
-            }
-            for (; start < dim; start++)
-                for (int64_t c = first; c < last; c++) o[start] += w[c] * values[c * dim + start];
+            if (dim % 16 == 0 && dim <= 16 * MOST_LANES)
+                mix_block(w, values, o, dim / 16, first, last);
+            else
+                for (int64_t d = 0; d < dim; d++)
+                    for (int64_t c = first; c < last; c++) o[d] += w[c] * values[c * dim + d];
         }
     }
 }

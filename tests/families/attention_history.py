@@ -55,7 +55,7 @@ def moments(tracker: Tracker, *, n_steps: int, seed: int, starts: tuple[int, int
         now = following.clone()
         for layer in range(LAYERS):
             weights = _attend(positions, log, layer, now, generator)
-            observers.record(layer, torch.zeros(ROWS, HEADS * GROUP, 1, 2), weights, positions[layer], now)
+            observers.record(layer, torch.zeros(ROWS, HEADS * GROUP, 1, 2), weights, positions, now)
         following += 1
         yield _moment(observers, tracker, positions, following, log, cut=False)
         full = int((positions >= 0).sum(dim=-1).amax()) == SLOTS
