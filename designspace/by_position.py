@@ -54,13 +54,13 @@ def _same_tokens(x: Tensor, valid: Tensor, how: str) -> Tensor:
     if how == "amax":
         total = x.amax(dim=(0, 2), keepdim=True).clamp(min=torch.finfo(torch.float32).min)
     else:
-        total = torch.zeros_like(x[:1, :, :1])
-        for layer in range(x.shape[0]):
-            for head in range(x.shape[2]):  # one after the other, in the order in which the general path adds
-                total += x[layer : layer + 1, :, head : head + 1]
+        first, *others = (x[i : i + 1, :, j : j + 1] for i in range(x.shape[0]) for j in range(x.shape[2]))
+        total = first.clone()
+        for other in others:  # one after the other, in the order in which the general path adds
+            total += other
         total /= x.shape[0] * x.shape[2]
-    free = ~valid[:1, :, :1]
-    return total.masked_fill(free if x.dim() == 4 else free[..., None], 0.0).expand(x.shape)
+    held = valid[:1, :, :1].float()  # a product is several times faster than a masked fill along the last dimension
+    return total.mul_(held if x.dim() == 4 else held[..., None]).expand(x.shape)
 
 
 def _group_key(over: str, n_layers: int, n_heads: int, device: torch.device) -> Tensor:
