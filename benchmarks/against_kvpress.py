@@ -26,7 +26,7 @@ from benchmarks.settings import Load, in_words, load_of, parser, preamble, progr
 from benchmarks.subject import context_and_question, subject
 
 PRESSES = ("knorm", "snapkv")
-DEFAULTS = {"pocket": Load(64, 512), "0.1b": Load(32, 272)}
+DEFAULTS = {"pocket": Load(256, 1024), "0.1b": Load(32, 272)}
 THEIRS = "benchmarks.kvpress_side"
 ENVIRONMENT = Path("benchmarks") / ".venv-kvpress"
 

@@ -17,7 +17,7 @@ from benchmarks.measured import Runs, percents, table
 from benchmarks.settings import Load, in_words, load_of, parser, preamble, progress
 from benchmarks.subject import subject
 
-DEFAULTS = {"pocket": Load(64, 512), "0.1b": Load(8, 272)}
+DEFAULTS = {"pocket": Load(256, 512), "0.1b": Load(8, 272)}
 REFERENCE, DIVERSE = "triattention", "alpha"
 
 
