@@ -59,8 +59,10 @@ def _same_tokens(x: Tensor, valid: Tensor, how: str) -> Tensor:
         for other in others:  # one after the other, in the order in which the general path adds
             total += other
         total /= x.shape[0] * x.shape[2]
-    held = valid[:1, :, :1].float()  # a product is several times faster than a masked fill along the last dimension
-    return total.mul_(held if x.dim() == 4 else held[..., None]).expand(x.shape)
+    held = valid[:1, :, :1]
+    if x.dim() == 4:
+        return total.masked_fill_(~held, 0.0).expand(x.shape)
+    return total.mul_(held[..., None]).expand(x.shape)  # along vectors a product is several times faster than a fill
 
 
 def _group_key(over: str, n_layers: int, n_heads: int, device: torch.device) -> Tensor:

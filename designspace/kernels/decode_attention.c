@@ -37,8 +37,8 @@ static inline float exp_negative(float x) {
 }
 
 typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
-enum { MOST_LANES = 8 };
 typedef int32_t Order __attribute__((vector_size(64)));
+enum { MOST_LANES = 16 }; /* per vector: up to 256 dimensions */
 
 static inline Lanes pairwise(Lanes a, Lanes b, Order low, Order high) {
     return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
@@ -62,9 +62,9 @@ static inline __attribute__((always_inline)) float dot(const float *a, const flo
     return sum;
 }
 
-/* Ask for the block of slots that is read 16 KiB from now, where the stream ends for the one that follows it. A processor's
- * own prefetcher stops at every page and at every end of a head's slots: 7 instead of 15 GB/s from memory. Into the
- * second-level cache, as there are too few buffers for lines on their way into the first. */
+/* Ask for the block of slots that is read 16 KiB from now, where the stream ends for the one that follows it: a processor's
+ * own prefetcher stops at every page and at every end of a head's slots. Into the second-level cache, as there are too few
+ * buffers for lines on their way into the first. */
 static inline __attribute__((always_inline)) void fetch_ahead(const float *slots, const float *following, int64_t c,
                                                               int64_t dim, int64_t n) {
     int64_t ahead = c + 16384 / (dim * (int64_t)sizeof(float));
@@ -190,6 +190,7 @@ void decode_attention(const Shape *s, const float *query, const float *new_key, 
             case 32: attend_head(q, k, v, m, w, o, s->query_head, group, 32, first, n, slots, s->scale); break;
             case 64: attend_head(q, k, v, m, w, o, s->query_head, group, 64, first, n, slots, s->scale); break;
             case 128: attend_head(q, k, v, m, w, o, s->query_head, group, 128, first, n, slots, s->scale); break;
+            case 256: attend_head(q, k, v, m, w, o, s->query_head, group, 256, first, n, slots, s->scale); break;
             default: attend_head(q, k, v, m, w, o, s->query_head, group, dim, first, n, slots, s->scale);
         }
     }

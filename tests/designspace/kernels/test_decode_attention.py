@@ -42,7 +42,7 @@ def filled_cache(dim: int, group: int, needs: Needs, *, merges: bool = False, fu
     return cache
 
 
-@pytest.mark.parametrize("dim", [16, 32, 40, 64, 96, 128])
+@pytest.mark.parametrize("dim", [16, 32, 40, 64, 96, 128, 256])
 @pytest.mark.parametrize("group", [1, 2, 5])
 @pytest.mark.parametrize(
     ("needs", "window", "merges"),

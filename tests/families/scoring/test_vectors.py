@@ -153,6 +153,31 @@ def test_triattention_fast_form_equals_the_grid() -> None:
     assert torch.allclose(scoring.head_scores(view)[:, 0].double(), expected, atol=1e-4)
 
 
+def test_noise_is_the_hash_of_layer_head_and_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a table or computed on the spot, whichever the size of the table allows; z itself is left alone."""
+    from designspace.sampling import hash_uniform
+    from families.scoring import triattention
+
+    generator = torch.Generator().manual_seed(3)
+    mean = torch.complex(torch.randn(2, 4, 4, generator=generator), torch.randn(2, 4, 4, generator=generator))
+    positions = torch.tensor([[2, 5, 31, -1], [0, 7, 8, 9]]).expand(2, 2, 2, 4)
+    view = view_of(
+        torch.randn(2, 2, 2, 4, 8, generator=generator), positions=positions, next_position=32, n_query_heads=4,
+        artefacts={Q_STATISTICS: statistics_artefact(mean, mean.abs())}, inv_freq=torch.tensor([1.0, 0.1, 0.01, 0.001]),
+    )  # fmt: skip
+    arm = {"scope": "layer-head", "group": "mean", "normalise": False}
+    added = [TriAttention(noise=noise, **arm).score(view) for noise in (0.0, 512.0)]
+    monkeypatch.setattr(triattention, "_LARGEST_TABLE", 0)
+    on_the_spot = TriAttention(noise=512.0, **arm).score(view)
+
+    assert torch.equal(added[1][view.valid], on_the_spot[view.valid])
+    for layer, row, head, slot in view.valid.nonzero().tolist():
+        place = int(positions[layer, row, head, slot])
+        numbers = [float(hash_uniform(*map(torch.tensor, (layer, 2 * head + i, place)))) for i in range(2)]
+        gained = float((added[1] - added[0])[layer, row, head, slot])
+        assert gained == pytest.approx(512 * sum(numbers) / 2, abs=1e-3)
+
+
 def test_unrotate_undoes_rope() -> None:
     """Rotate, then un-rotate, is the identity to 1e-5."""
     view = view_of(torch.zeros(1, 1, 1, 1, 8), inv_freq=torch.tensor([1.0, 0.1, 0.01, 0.001]), attention_scaling=1.2)
