@@ -162,9 +162,9 @@ class ArmMemory:
             logits + self._prompt,
         )
         waiting = self._most_waiting * self._prompts.each
-        # A fused kernel may keep one row of attention logits per query head.
-        scratch = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
-        return max(stages) + waiting + scratch + (self.cache(rows) if self._steers else 0)
+        # A fused kernel hands out one row of attention weights per query head where they are observed.
+        weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
+        return max(stages) + waiting + weights + (self.cache(rows) if self._steers else 0)
 
     @property
     def _burst(self) -> int:

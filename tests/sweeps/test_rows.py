@@ -178,7 +178,7 @@ def test_a_mechanism_that_cannot_run_on_the_model_is_refused(sweep_of: SweepOf) 
 @pytest.fixture
 def study() -> Study:
     """A study whose number of slots is tuned through the cadence, with `rows: auto`."""
-    arm = tuned(cadence={"kind": "every-k", "k": {"tune": {"choices": [4, 32]}}})
+    arm = tuned(cadence={"kind": "every-k", "k": {"tune": {"choices": [4, 64]}}})
     return study_of(arm, models=[LLAMA], generation=auto("16MiB"))
 
 
@@ -186,7 +186,7 @@ def test_a_study_has_one_number(study: Study) -> None:
     """For every value that tuning may find, for development and for held-out problems: it is what is registered."""
     rows = study.sweep.generation.rows
     assert study.sweep.generation.model_dump()["rows"] == rows
-    sweeps = [study.sweep_for({"arm.cadence.k": k}) for k in (4, 32)]
+    sweeps = [study.sweep_for({"arm.cadence.k": k}) for k in (4, 64)]
     assert {cell.generation.rows for sweep in sweeps for cell in expand(sweep)} == {rows}
     assert sweeps[0].rows_plan == study.sweep.rows_plan
     assert study.sweep.rows_plan is not None
@@ -196,7 +196,7 @@ def test_a_study_counts_the_largest_value_and_the_heldout_prompts(study: Study) 
     """Held-out problems of another length, or a value with more slots, leave room for fewer rows."""
     changes = {"models": [LLAMA], "generation": auto("16MiB")}
     small = study_of(tuned(cadence={"kind": "every-k", "k": {"tune": {"choices": [4, 5]}}}), **changes)
-    largest = study_of(tuned(cadence={"kind": "every-k", "k": {"tune": {"choices": [32, 4]}}}), **changes)
+    largest = study_of(tuned(cadence={"kind": "every-k", "k": {"tune": {"choices": [64, 4]}}}), **changes)
     limits = [one.sweep.rows_plan for one in (small, study, largest)]
     assert limits[1] == limits[2]
     assert limits[0] is not None
