@@ -28,19 +28,21 @@ class Observers:
         n_layers, n_query, n_kv = geometry.n_layers, geometry.n_query_heads, geometry.n_kv_heads
         window = (n_layers, rows, n_query, needs.queries, geometry.head_dim)
         slots = (n_layers, rows, n_kv, capacity)
+        # A ring, as shifting the whole window costs more than a step's attention; the newest query stands at `newest`.
         self.queries = torch.zeros(window, dtype=dtype, device=device) if needs.queries else None
         self.query_positions = torch.full((rows, needs.queries), -1, device=device) if needs.queries else None
+        self.newest = torch.zeros(1 if needs.queries else 0, dtype=torch.int64, device=device)
         self.accumulated = torch.zeros(slots, device=device) if needs.accumulated else None
         self.last = torch.zeros(n_layers, rows, n_query, capacity, device=device) if needs.last else None
         self.tracked = {t: torch.zeros(*slots, t.channels, dtype=t.dtype, device=device) for t in needs.trackers}
         self.layer_cosine = torch.zeros(n_layers, rows, device=device) if needs.layer_cosine else None
 
     def advance(self, positions: Tensor) -> None:
-        """Open a new decode step for tokens at `positions` [B]: shift the query window by one."""
-        if self.query_positions is not None and self.queries is not None:
+        """Open a new decode step for tokens at `positions` [B]: the oldest query gives up its place."""
+        if self.query_positions is not None:
             # In place: a captured graph knows these tensors by their addresses.
-            self.query_positions.copy_(torch.cat([self.query_positions[:, 1:], positions[:, None]], dim=1))
-            self.queries.copy_(torch.roll(self.queries, -1, dims=3))
+            self.newest.add_(1).remainder_(self.needs.queries)
+            self.query_positions.index_copy_(1, self.newest, positions[:, None])
 
     def record(self, layer: int, query: Tensor, weights: Tensor | None, positions: Tensor, now: Tensor) -> None:
         """Take in one layer of a decode step.
@@ -48,7 +50,7 @@ class Observers:
         query: [B,H_q,1,D]. weights: [B,H_q,C] float32 if wanted. positions: [L,B,H_kv,C]. now: [B], the queries' positions.
         """
         if self.queries is not None:
-            self.queries[layer, :, :, -1] = query[:, :, 0]
+            self.queries[layer].index_copy_(2, self.newest, query)
         if weights is None:
             return
         if self.accumulated is not None:
@@ -62,29 +64,34 @@ class Observers:
     def rows(self, rows: Rows) -> Observed:
         """Return what is held for rows [E] of all layers."""
         return Observed(
-            None if self.queries is None else take_rows(self.queries, rows),
-            None if self.query_positions is None else self.query_positions[rows],
+            None if self.queries is None else take_rows(self.queries, rows).index_select(3, self._oldest_first()),
+            None if self.query_positions is None else self.query_positions[rows].index_select(1, self._oldest_first()),
             None if self.accumulated is None else take_rows(self.accumulated, rows),
             None if self.last is None else take_rows(self.last, rows),
             {tracker: take_rows(state, rows) for tracker, state in self.tracked.items()},
             None if self.layer_cosine is None else take_rows(self.layer_cosine, rows),
         )
 
-    def layer(self, layer: int) -> Observed:
-        """Return what is held for all rows of one layer, without the leading dimension."""
+    def layer(self, layer: int, needs: Needs) -> Observed:
+        """Return what is held for all rows of one layer, without the leading dimension, as far as `needs` asks for it."""
+        queries = self.queries if needs.queries else None
+        query_positions = self.query_positions if needs.queries else None
         return Observed(
-            None if self.queries is None else self.queries[layer],
-            self.query_positions,
+            None if queries is None else queries[layer].index_select(2, self._oldest_first()),
+            None if query_positions is None else query_positions.index_select(1, self._oldest_first()),
             None if self.accumulated is None else self.accumulated[layer],
             None if self.last is None else self.last[layer],
             {tracker: state[layer] for tracker, state in self.tracked.items()},
             None if self.layer_cosine is None else self.layer_cosine[layer],
-        )
+        ).narrowed(needs)
+
+    def _oldest_first(self) -> Tensor:
+        """Return the places of the ring from the oldest query to the newest, [w]."""
+        return (torch.arange(1, self.needs.queries + 1, device=self.newest.device) + self.newest) % self.needs.queries
 
     def load(self, rows: Tensor, observed: Observed) -> None:
         """Replace rows [E] by what was observed of their prompts."""
         pairs = (
-            (self.queries, observed.queries),
             (self.accumulated, observed.accumulated),
             (self.last, observed.last),
             (self.layer_cosine, observed.layer_cosine),
@@ -93,13 +100,15 @@ class Observers:
         for held, seen in pairs:
             if held is not None and seen is not None:
                 held[:, rows] = seen
+        if self.queries is not None and observed.queries is not None:
+            self.queries[:, rows] = observed.queries.index_select(3, self._oldest_first().argsort())
         if self.query_positions is not None and observed.query_positions is not None:
-            self.query_positions[rows] = observed.query_positions
+            self.query_positions[rows] = observed.query_positions.index_select(1, self._oldest_first().argsort())
 
     def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> Observed:
         """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay."""
         moved = self.settled(self.packed(self.rows(rows), order, filled))
-        self.load(rows, moved)
+        self.load(rows, replace(moved, queries=None, query_positions=None))
         return moved
 
     def settled(self, observed: Observed) -> Observed:

@@ -246,7 +246,7 @@ class SlotCache:
         return {name: value for name, value in named.items() if value is not None}
 
     def _held(self, index: int) -> Held:
-        observed = self.observers.layer(index).narrowed(self._store_needs)
+        observed = self.observers.layer(index, self._store_needs)
         return Held(self.counts[index], self.positions[index], observed)
 
     def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:

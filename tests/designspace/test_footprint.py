@@ -117,7 +117,7 @@ def test_the_full_cache_by_hand(rows: int, layers: int, kv_heads: int) -> None:
 
 
 def test_what_is_observed_is_in_the_cache_by_hand() -> None:
-    """R-KV keeps a window of eight queries and their positions beside the slots, H2O one number per slot."""
+    """R-KV keeps a window of eight queries, their positions and the place of the newest beside the slots, H2O one number per slot."""
     loaded = toy_model()
     plain = ArmMemory(loaded, *arm("streaming-llm"), **LIMITS)
     watched = ArmMemory(loaded, *arm("h2o"), **LIMITS)
@@ -125,7 +125,7 @@ def test_what_is_observed_is_in_the_cache_by_hand() -> None:
     windowed = ArmMemory(loaded, *arm("r-kv"), **LIMITS)
     bare = ArmMemory(loaded, *arm("keydiff"), **LIMITS)
     assert windowed.capacity == bare.capacity
-    assert windowed.cache(ROWS) - bare.cache(ROWS) == 2 * ROWS * 4 * 8 * 16 * 4 + ROWS * 8 * 8
+    assert windowed.cache(ROWS) - bare.cache(ROWS) == 2 * ROWS * 4 * 8 * 16 * 4 + ROWS * 8 * 8 + 8
 
 
 def test_weights_are_known_from_the_configuration_alone(tmp_path: Path) -> None:
