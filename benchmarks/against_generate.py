@@ -16,7 +16,7 @@ from benchmarks.measured import Runs, figure, table
 from benchmarks.settings import Load, in_words, load_of, parser, preamble, progress
 from benchmarks.subject import subject
 
-DEFAULTS = {"pocket": Load(32, 2048), "0.1b": Load(8, 2048)}
+DEFAULTS = {"pocket": Load(16, 2048), "0.1b": Load(8, 2048)}
 
 
 def rates(fleet: EngineFleet, arm: str, runs: int) -> tuple[Runs, Runs, float]:

@@ -117,7 +117,7 @@ def test_the_full_cache_by_hand(rows: int, layers: int, kv_heads: int) -> None:
 
 
 def test_what_is_observed_is_in_the_cache_by_hand() -> None:
-    """R-KV keeps a window of eight queries, their positions and the place of the newest beside the slots, H2O one number per slot."""
+    """R-KV keeps eight queries, their positions and the place of the newest beside the slots, H2O one number per slot."""
     loaded = toy_model()
     plain = ArmMemory(loaded, *arm("streaming-llm"), **LIMITS)
     watched = ArmMemory(loaded, *arm("h2o"), **LIMITS)
