@@ -84,7 +84,7 @@ class TriAttention(Scoring):
         if self.normalise:
             z = z_normalise(z, view.candidates[:, :, :, None])
         if self.noise:
-            z = z + self.noise * _head_noise(view, z)
+            z = z.add(_head_noise(view, z), alpha=self.noise)
         return self.reduce(view, z)
 
     def refusal(self, geometry: Geometry) -> str | None:
@@ -103,15 +103,15 @@ class TriAttention(Scoring):
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
         keys = view.keys.float()
         centre = mean.to(keys.device).view(shape)  # [L,1,H,G,F] complex
-        total = torch.zeros((), device=keys.device)
         if self.trig:
-            total = total + self._trigonometric(view, centre * scale, keys)
+            total = self._trigonometric(view, centre * scale, keys)
         if self.norm:
             excess = modulus.to(keys.device).view(shape)
             excess = excess - centre.abs() if self.concentration else excess
             real, imaginary = keys.chunk(2, dim=-1)
             moduli = real.square().addcmul_(imaginary, imaginary).sqrt_()  # [L,E,H,C,F]
-            total = total + (scale * excess) @ moduli.mT
+            norms = (scale * excess) @ moduli.mT
+            total = total.add_(norms) if self.trig else norms
         return total
 
     def _trigonometric(self, view: View, centre: Tensor, keys: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class TriAttention(Scoring):
         # Re(q conj k), summed over the bands, is the dot product of the halves that a rotary vector keeps them in.
         halves = torch.cat([query.real, query.imag], dim=-1)  # [L,E,H,G,offsets,D]
         sampled = halves.flatten(3, 4) @ keys.mT  # [L,E,H,G*offsets,C]
-        return sampled.unflatten(3, halves.shape[3:5]).amax(dim=4)
+        return sampled if self.aggregate == "mean" else sampled.unflatten(3, halves.shape[3:5]).amax(dim=4)
 
     def reduce(self, view: View, z: Tensor) -> Tensor:
         """Reduce head scores [L,E,H_kv,G,C] to the scope's ranking, given per slot [L,E,H_kv,C]."""
