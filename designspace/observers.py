@@ -28,7 +28,7 @@ class Observers:
         n_layers, n_query, n_kv = geometry.n_layers, geometry.n_query_heads, geometry.n_kv_heads
         window = (n_layers, rows, n_query, needs.queries, geometry.head_dim)
         slots = (n_layers, rows, n_kv, capacity)
-        # A ring, as shifting the whole window costs more than a step's attention; the newest query stands at `newest`.
+        # A ring, as shifting would move the whole window at every step; the newest query stands at `newest`.
         self.queries = torch.zeros(window, dtype=dtype, device=device) if needs.queries else None
         self.query_positions = torch.full((rows, needs.queries), -1, device=device) if needs.queries else None
         self.newest = torch.zeros(1 if needs.queries else 0, dtype=torch.int64, device=device)
