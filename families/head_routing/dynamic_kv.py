@@ -13,7 +13,7 @@ from designspace.axes import HeadRouting
 from designspace.compress import largest_remainder
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
-from designspace.selection import rank_descending, scaled
+from designspace.selection import highest, scaled
 from designspace.view import View
 
 
@@ -67,7 +67,7 @@ class DynamicKV(HeadRouting):
         raw = self.normalise == "none" or (self.normalise == "auto" and view.comparable_scores)
         scores = scores if raw else scaled(scores, view.candidates)
         pool, flat = (x.transpose(0, 1).flatten(1) for x in (view.candidates, scores))  # [E, L*H*C]
-        won = pool & (rank_descending(flat, pool) < total[:, None])
+        won = highest(flat, pool, total)
         return won.unflatten(1, (view.geometry.n_layers, -1)).sum(dim=-1)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:

@@ -12,7 +12,7 @@ from designspace.axes import Folded
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
 from designspace.rotary import as_bands, refuse_partial_rotary
-from designspace.selection import rank_descending, scaled
+from designspace.selection import highest, scaled
 from designspace.view import View
 from families.representation.merging import Merging, averaged, counts_at
 
@@ -92,7 +92,7 @@ class SpanMean(Merging):
         chosen = keep & ~view.protected
         free = chosen.sum(dim=-1)
         n_exact = free - self._n_synthetic(view, scores, chosen, free)
-        best = chosen & (rank_descending(scores, chosen) < n_exact[..., None])
+        best = highest(scores, chosen, n_exact)
         return torch.where((shares >= view.counts)[..., None], view.valid, protected | best)
 
     def _n_synthetic(self, view: View, scores: Tensor, chosen: Tensor, free: Tensor) -> Tensor:
