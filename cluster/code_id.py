@@ -10,16 +10,17 @@ from pathlib import Path
 from designspace import __version__
 
 _PACKAGES = ("designspace", "families", "sweeps", "cluster")
+_SOURCES = (".py", ".c", ".h")
 
 
 @cache
 def code_id() -> str:
-    """Return `version+digest` of all Python files of the four packages."""
+    """Return `version+digest` of all source files of the four packages, Python and C."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         spec = find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
-            for file in sorted(Path(folder).rglob("*.py")):
+            for file in sorted(path for path in Path(folder).rglob("*") if path.suffix in _SOURCES):
                 digest.update(f"{package}/{file.relative_to(folder).as_posix()}\0".encode())
                 digest.update(hashlib.sha256(file.read_bytes()).digest())
     return f"{__version__}+{digest.hexdigest()[:12]}"

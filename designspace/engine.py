@@ -41,7 +41,7 @@ from designspace.view import Setting, View
 
 __all__ = ["ENGINE_VERSION", "Engine", "Generation", "Request"]
 
-ENGINE_VERSION = 4  # raised when the same declaration may give other tokens; part of a cell's identity
+ENGINE_VERSION = 5  # raised when the same declaration may give other tokens; part of a cell's identity
 _FEWEST_EVENT_ROWS, _MOST_EVENT_ROWS = 4, 8  # per chunk, where rows fall due at different steps
 _LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
 _BURSTS_PER_TEXT = 128

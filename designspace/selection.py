@@ -29,6 +29,9 @@ def highest(scores: Tensor, candidates: Tensor, n: Tensor) -> Tensor:
     """
     masked = scores.clamp(min=torch.finfo(scores.dtype).min).masked_fill(~candidates, -torch.inf)
     worst = _descending(masked).gather(-1, (n - 1).clamp(0, scores.shape[-1] - 1)[..., None])
+    chosen = candidates & (masked >= worst)
+    if torch.equal(chosen.sum(dim=-1), n):
+        return chosen
     better, equal = masked > worst, masked == worst
     seen = equal.cumsum(dim=-1)
     surplus = seen[..., -1:] - (n - better.sum(dim=-1))[..., None]  # of equal ones, the earliest go
@@ -47,6 +50,8 @@ def keep_protected(view: View, shares: Tensor) -> Tensor:
 
     shares: [L,E,H_kv]. Returns bool [L,E,H_kv,C].
     """
+    if bool((view.protected.sum(dim=-1) <= shares).all()):
+        return view.protected
     sinks = view.valid & (view.positions < view.sinks)
     sink_rank = sinks.cumsum(dim=-1) - 1
     kept_sinks = sinks & (sink_rank < shares[..., None])

@@ -1,7 +1,7 @@
 """Compile a C source of this package once per machine and load it; None where there is no compiler.
 
-The library's name has a hash of the source, the flags, the compiler and the processor's features, so a shared home folder
-serves unlike machines, and it appears by a rename, so that any number of processes may build at once.
+The library's name has a hash of the source, the headers, the flags, the compiler and the processor's features, so a shared
+home folder serves unlike machines, and it appears by a rename, so that any number of processes may build at once.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def _cache_folder() -> Path:
 
 def _fingerprint(source: Path, compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=_DEADLINE_S).stdout
-    parts = (source.read_bytes(), repr((_COMPILE, _LINK)).encode(), version, _processor())
+    headers = [header.read_bytes() for header in sorted(source.parent.glob("*.h"))]
+    parts = (source.read_bytes(), *headers, repr((_COMPILE, _LINK)).encode(), version, _processor())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@
 #include <omp.h>
 #include <stdint.h>
 
-typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#include "lanes.h"
 
 static const float NEVER = -FLT_MAX; /* the score and the gain of what cannot be picked, or no more */
 

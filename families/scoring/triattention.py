@@ -13,6 +13,7 @@ from designspace.axes import Needs, Scoring, Selector
 from designspace.by_position import gather_heads
 from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
+from designspace.kernels.band_scores import band_scores
 from designspace.models.calibration import Q_STATISTICS
 from designspace.models.query_statistics import centres
 from designspace.rotary import refuse_partial_rotary
@@ -103,28 +104,28 @@ class TriAttention(Scoring):
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
         keys = view.keys.float()
         centre = mean.to(keys.device).view(shape)  # [L,1,H,G,F] complex
-        if self.trig:
-            total = self._trigonometric(view, centre * scale, keys)
-        if self.norm:
-            excess = modulus.to(keys.device).view(shape)
-            excess = excess - centre.abs() if self.concentration else excess
-            real, imaginary = keys.chunk(2, dim=-1)
-            moduli = real.square().addcmul_(imaginary, imaginary).sqrt_()  # [L,E,H,C,F]
-            norms = (scale * excess) @ moduli.mT
-            total = total.add_(norms) if self.trig else norms
-        return total
+        excess = modulus.to(keys.device).view(shape)
+        excess = scale * (excess - centre.abs() if self.concentration else excess)
+        if not self.norm:
+            excess = torch.zeros_like(excess)
+        queries = self._future_queries(view, centre * scale if self.trig else torch.zeros_like(centre))
+        if self.aggregate == "mean" and (fused := band_scores(keys, queries[..., 0, :], excess)) is not None:
+            return fused
+        real, imaginary = keys.chunk(2, dim=-1)
+        moduli = real.square().addcmul_(imaginary, imaginary).sqrt_()  # [L,E,H,C,F]
+        # Re(q conj k), summed over the bands, is the dot product of the halves that a rotary vector keeps them in.
+        sampled = (queries.flatten(3, 4) @ keys.mT).unflatten(3, queries.shape[3:5])  # [L,E,H,G,offsets,C]
+        return sampled.amax(dim=4).add_(excess @ moduli.mT)
 
-    def _trigonometric(self, view: View, centre: Tensor, keys: Tensor) -> Tensor:
-        frequency = view.geometry.inv_freq.double().to(keys.device)
+    def _future_queries(self, view: View, centre: Tensor) -> Tensor:
+        """Return the centre's bands [L,1,H,G,F] turned to the offsets, or their mean, as rotated halves [L,E,H,G,offsets,D]."""
+        frequency = view.geometry.inv_freq.double().to(centre.device)
         # Phases in float64: at offsets of 65,536 float32 phases are wrong by 1e-3.
-        ahead = _phase(self.offsets().to(keys.device)[:, None] * frequency)  # [offsets, F]
+        ahead = _phase(self.offsets().to(centre.device)[:, None] * frequency)  # [offsets, F]
         ahead = ahead.mean(dim=0, keepdim=True) if self.aggregate == "mean" else ahead
         turn = _phase(view.next_position.double()[:, None, None] * frequency) * ahead  # [E, offsets, F]
         query = (centre[:, :, :, :, None].to(torch.complex128) * turn[None, :, None, None]).to(torch.complex64)
-        # Re(q conj k), summed over the bands, is the dot product of the halves that a rotary vector keeps them in.
-        halves = torch.cat([query.real, query.imag], dim=-1)  # [L,E,H,G,offsets,D]
-        sampled = halves.flatten(3, 4) @ keys.mT  # [L,E,H,G*offsets,C]
-        return sampled if self.aggregate == "mean" else sampled.unflatten(3, halves.shape[3:5]).amax(dim=4)
+        return torch.cat([query.real, query.imag], dim=-1)
 
     def reduce(self, view: View, z: Tensor) -> Tensor:
         """Reduce head scores [L,E,H_kv,G,C] to the scope's ranking, given per slot [L,E,H_kv,C]."""

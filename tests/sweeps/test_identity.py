@@ -62,7 +62,7 @@ def test_the_projection_of_a_fixed_declaration() -> None:
     assert document.pop("mechanism") == PARTS["mechanism"].identity()
     assert document == {
         "identity_version": 2,
-        "engine_version": 4,
+        "engine_version": 5,
         "model": {"hub": "org/far", "revision": "main", "dtype": "float32", "attention": "designspace"},
         "calibration": {"q-stats": "statistics"},
         "task": {

@@ -115,7 +115,9 @@ def test_random_priorities_stay_with_their_token_s14() -> None:
     assert 0 <= float(first.min()) and float(first.max()) < 1
 
 
-def triattention_grid(view: View, mean: Tensor, modulus: Tensor, t: int, offsets: list[int]) -> Tensor:
+def triattention_grid(
+    view: View, mean: Tensor, modulus: Tensor, t: int, offsets: list[int], *, trig: bool = True, norm: bool = True
+) -> Tensor:
     """The score from its definition: invert RoPE at each key's position, then the grid over offsets and bands. float64."""
     n_layers, _, n_kv, n_slots, _ = view.keys.shape
     group = view.geometry.group
@@ -130,26 +132,30 @@ def triattention_grid(view: View, mean: Tensor, modulus: Tensor, t: int, offsets
                 m, n = mean[layer, head].to(torch.complex128), modulus[layer, head].double()
                 phi = (m * k.conj()).angle()
                 series = [(m.abs() * k.abs() * torch.cos(omega * (t - p + d) + phi)).sum() for d in offsets]
-                out[layer, head // group, head % group, slot] = (
-                    sum(series) / len(series) + ((n - m.abs()) * k.abs()).sum()
-                )
+                norms = ((n - m.abs()) * k.abs()).sum()
+                out[layer, head // group, head % group, slot] = trig * sum(series) / len(series) + norm * norms
     return out
 
 
-def test_triattention_fast_form_equals_the_grid() -> None:
-    """One product per head on rotated keys equals inversion at the true positions, with gaps after two prunes."""
+@pytest.mark.parametrize("switches", [{}, {"trig": False}, {"norm": False}])
+@pytest.mark.parametrize("dim", [8, 32])
+def test_triattention_fast_form_equals_the_grid(dim: int, switches: dict[str, bool]) -> None:
+    """One product per head on rotated keys equals inversion at the true positions, with gaps after two prunes.
+
+    The kernel, where there is one, takes heads of 32 dimensions and leaves those of 8 to the plain path.
+    """
     generator = torch.Generator().manual_seed(1)
-    shape = (2, 4, 4)
+    shape = (2, 4, dim // 2)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
     modulus = mean.abs() * 1.3
     positions = torch.tensor([0, 3, 4, 9, 40, 41, 77]).expand(2, 1, 2, 7)
     view = view_of(
-        torch.randn(2, 1, 2, 7, 8, generator=generator), positions=positions, next_position=80, n_query_heads=4,
-        artefacts={Q_STATISTICS: statistics_artefact(mean, modulus)}, inv_freq=torch.tensor([1.0, 0.1, 0.01, 0.001]),
+        torch.randn(2, 1, 2, 7, dim, generator=generator), positions=positions, next_position=80, n_query_heads=4,
+        artefacts={Q_STATISTICS: statistics_artefact(mean, modulus)}, inv_freq=torch.logspace(0, -3, dim // 2),
     )  # fmt: skip
-    scoring = TriAttention(offset_max=65536)
+    scoring = TriAttention(offset_max=65536, **switches)
 
-    expected = triattention_grid(view, mean, modulus, 80, [2**i for i in range(17)])
+    expected = triattention_grid(view, mean, modulus, 80, [2**i for i in range(17)], **switches)
     assert torch.allclose(scoring.head_scores(view)[:, 0].double(), expected, atol=1e-4)
 
 
