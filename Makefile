@@ -2,6 +2,7 @@
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
+# make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
 # make bench        the claims on speed and memory, side by side, into benchmarks/RESULTS.md (ARGS="--only refill")
 # make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
@@ -14,7 +15,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart test test-slow check format compositions bench bench-growth bench-peer bench-events pocket clean
+.PHONY: quickstart test test-slow test-triton check format compositions bench bench-growth bench-peer bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -24,6 +25,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-triton: $(INSTALLED) build/triton/.installed
+	PYTHONPATH=build/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
+	PYTHONPATH=build/triton $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -62,6 +67,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(PEER): benchmarks/kvpress-requirements.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# Beside the environment: on machines with a GPU, torch brings the version that it needs.
+build/triton/.installed:
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) triton==3.9.0
 	touch $@
 
 clean:

@@ -1,8 +1,10 @@
-"""The fused loop of a greedy selection with a penalty for the largest similarity; float32 on CPUs."""
+"""The fused loop of a greedy selection with a penalty for the largest similarity; float32, in C on CPUs, in Triton on GPUs."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -27,9 +29,13 @@ def greedy_penalised(
     candidates. Ties go to the later slot. Gains must be finite.
     """
     floats = (features, scores, penalty, gain)
-    if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in floats) or not bool(torch.isfinite(gain).all()):
+    if any(x.dtype != torch.float32 for x in floats) or not bool(torch.isfinite(gain).all()):
         return None
-    library = load_library("greedy_penalised")
+    if features.device.type == "cuda" and find_spec("triton") and os.environ.get("DESIGNSPACE_KERNELS") != "0":
+        from designspace.kernels.greedy_on_gpu import greedy_on_gpu  # here, as Triton is on machines with a GPU only
+
+        return greedy_on_gpu(features, weight, scores, penalty, gain, candidates, n_picks)
+    library = load_library("greedy_penalised") if features.device.type == "cpu" else None
     if library is None:
         return None
     run = library.greedy_penalised
