@@ -1,6 +1,6 @@
 """Decode throughput next to kvpress: same model files, prompts, new tokens, budget, interval and score; runs alternate.
 
-    python -m benchmarks.against_kvpress [--models pocket 0.1b] [--rows R] [--processes P] [--tokens N] [--runs 5]
+    python -m benchmarks.against_kvpress [--models pocket pocket-bf16 0.1b] [--rows R] [--processes P] [--tokens N] [--runs 5]
 
 Ours: P processes of one thread with R rows each, the way a sweep uses the machine. kvpress: batch 1 by its own pipeline, one
 process with one thread, one with a thread per core, and P processes of one thread at once. Every round times each of them

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.measured import machine, n_cores, versions
 from benchmarks.random_model import SHAPES
-from benchmarks.subject import POCKET
+from benchmarks.subject import HALF, POCKET
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ def parser(
 ) -> argparse.ArgumentParser:
     """Return a parser with what all of them take."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--models", nargs="+", choices=(POCKET, *SHAPES), default=list(models))
+    names = (POCKET, *SHAPES)
+    choices = [*names, *(name + HALF for name in names)]
+    found.add_argument("--models", nargs="+", choices=choices, default=list(models))
     found.add_argument("--rows", type=int, help="rows per process; by default what suits the model")
     found.add_argument("--tokens", type=int, help="new tokens per row; by default what suits the model")
     found.add_argument("--processes", type=int, default=n_cores(), help="processes of ours; default: one per core")
@@ -40,7 +42,7 @@ def parser(
 
 def load_of(arguments: argparse.Namespace, defaults: dict[str, Load], model: str) -> Load:
     """Return what was asked for, else what suits the model."""
-    default = defaults.get(model, Load(8, 512))
+    default = defaults.get(model.removesuffix(HALF), Load(8, 512))
     return Load(arguments.rows or default.rows, arguments.tokens or default.tokens)
 
 

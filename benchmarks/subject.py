@@ -12,6 +12,7 @@ from designspace.models.spec import ModelSpec
 from designspace.tasks.chain_arithmetic import chain_arithmetic
 
 POCKET = "pocket"
+HALF = "-bf16"  # behind a model's name: the same files, loaded as bfloat16
 BOS = "<bos>"
 N_PROMPT_TOKENS = 32  # of a random model's prompts; the pocket model's have 24 to 36
 
@@ -43,11 +44,14 @@ def subject(name: str, folder: Path = DEFAULT_FOLDER) -> Subject:
     Raises:
         KeyError: no such name.
     """
-    if name == POCKET:
+    base = name.removesuffix(HALF)
+    if base == POCKET:
         spec = ModelSpec.bundled("pocket-llama")
         assert spec.folder is not None
-        return Subject(name, spec.folder, spec.dtype)
-    return Subject(name, random_model(folder, name), SHAPES[name].dtype, SHAPES[name])
+        path, dtype, shape = spec.folder, spec.dtype, None
+    else:
+        path, dtype, shape = random_model(folder, base), SHAPES[base].dtype, SHAPES[base]
+    return Subject(name, path, dtype if name == base else "bfloat16", shape)
 
 
 def random_prompt(shape: Shape, index: int, n_tokens: int) -> str:

@@ -22,7 +22,14 @@ MODEL_FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi3")
 
 
 def toy_model(
-    family: str = "llama", *, layers: int = 2, heads: int = 4, kv_heads: int = 2, seed: int = 0, **extra: object
+    family: str = "llama",
+    *,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int = 2,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    **extra: object,
 ) -> LoadedModel:
     """Return a tiny random model of one family, ready for the engine."""
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -45,7 +52,7 @@ def toy_model(
         **extra,
     )
     torch.manual_seed(seed)
-    return prepare(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+    return prepare(AutoModelForCausalLM.from_config(config, dtype=dtype))
 
 
 def start(engine: Engine, row: int, request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The fused move of an event: kept slots to the front, in place, touching nothing but them; float32 on CPUs.
+"""The fused move of an event: kept slots to the front, in place, touching nothing but them; on CPUs.
 
 Without it an event gathers the kept slots into new tensors and writes whole rows back. It applies where slots keep their
 content bit for bit, in stores that keep keys and values as attention reads them.
@@ -25,7 +25,7 @@ def in_place_move(store: SlotStore) -> Move | None:
     row once, and moves what the store holds of them along with the positions.
     """
     flat = store.flat()
-    if flat is None or flat[0].dtype != torch.float32 or flat[0].device.type != "cpu":
+    if flat is None or flat[0].device.type != "cpu":
         return None
     library = load_library("compact_slots")
     if library is None:
@@ -38,6 +38,7 @@ def in_place_move(store: SlotStore) -> Move | None:
     def move(positions: Tensor, order: Tensor, kept: Tensor, rows: Tensor) -> None:
         order, kept = order.contiguous(), kept.contiguous()
         pointers = (x.data_ptr() for x in (keys, values, positions, order, kept, rows))
-        run(*keys.shape, len(rows), order.shape[1], torch.get_num_threads(), *pointers)
+        slot_bytes = keys.shape[-1] * keys.element_size()
+        run(*keys.shape[:-1], slot_bytes, len(rows), order.shape[1], torch.get_num_threads(), *pointers)
 
     return move

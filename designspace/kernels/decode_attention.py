@@ -1,7 +1,8 @@
-"""The fused decode attention: append the new token to its slot and attend to the filled ones, float32 on CPUs.
+"""The fused decode attention: append the new token to its slot and attend to the filled ones; float32, bfloat16, on CPUs.
 
 It reads only filled slots, once, and the softmax never leaves the cache lines it is computed in; PyTorch's own attention
-reads all slots through a mask. `designspace.attention.DecodePass` is the plain path that it is compared with.
+reads all slots through a mask. Sums are float32 either way. `designspace.attention.DecodePass` is the plain path that it is
+compared with.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class _Shape(ctypes.Structure):
         ("window", ctypes.c_int64),
         ("append", ctypes.c_int32),
         ("threads", ctypes.c_int32),
+        ("half", ctypes.c_int32),
         ("scale", ctypes.c_float),
     )
 
@@ -33,15 +35,15 @@ class FusedAttention:
     """Bound to one cache, whose tensors stay where they are for its whole life."""
 
     def __init__(self, cache: SlotCache, keys: Tensor, values: Tensor, library: ctypes.CDLL) -> None:
-        """keys, values: [L,B,H_kv,C,D] float32, contiguous, as the cache's store keeps them."""
+        """keys, values: [L,B,H_kv,C,D] float32 or bfloat16, contiguous, as the cache's store keeps them."""
         self.cache = cache
         self._run = library.decode_attention
         self._run.argtypes = [ctypes.POINTER(_Shape), *[ctypes.c_void_p] * 13]
         self._run.restype = None
         geometry = cache.geometry
         self._shape = (cache.rows, geometry.n_kv_heads, geometry.group, cache.capacity, geometry.head_dim)
-        self._threads = torch.get_num_threads()
-        self._scratch = torch.empty(self._threads, geometry.group, cache.capacity)
+        self._dtype, self._threads = keys.dtype, torch.get_num_threads()
+        self._scratch = torch.empty(self._threads, geometry.group, cache.capacity + geometry.head_dim)
         for slots in (keys, values):
             library.in_huge_pages(ctypes.c_void_p(slots.data_ptr()), ctypes.c_int64(slots.nbytes))
         per_layer = (keys, values, cache.positions, cache.counts)
@@ -51,7 +53,7 @@ class FusedAttention:
     def of(cache: SlotCache) -> FusedAttention | None:
         """Return the kernel for a cache, None where it does not apply or cannot be built."""
         flat = cache.store.flat()
-        if flat is None or flat[0].dtype != torch.float32 or flat[0].device.type != "cpu":
+        if flat is None or flat[0].dtype not in (torch.float32, torch.bfloat16) or flat[0].device.type != "cpu":
             return None
         library = load_library("decode_attention")
         return None if library is None else FusedAttention(cache, *flat, library)
@@ -68,11 +70,13 @@ class FusedAttention:
         append: bool,
         wants_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return output [B,1,H_q,D] and, if wanted, attention weights [B,H_q,C] float32.
+        """Return output [B,1,H_q,D] in the query's type and, if wanted, attention weights [B,H_q,C] float32.
 
         query: [B,H_q,1,D]; key, value: [B,H_kv,1,D], written to the next free slot where `append`. layer: of the cache.
         """
         cache = self.cache
+        wanted = query.dtype
+        query, key, value = query.float(), key.to(self._dtype), value.to(self._dtype)
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
         out = torch.empty(query.shape[0], 1, query.shape[1], query.shape[3])
         weights = torch.empty(*query.shape[:2], cache.capacity) if wants_weights else None
@@ -87,6 +91,7 @@ class FusedAttention:
             window or 0,
             append,
             self._threads,
+            self._dtype == torch.bfloat16,
             scaling,
         )
         self._run(
@@ -102,4 +107,4 @@ class FusedAttention:
             self._scratch.data_ptr(),
             out.data_ptr(),
         )
-        return out, weights
+        return out.to(wanted), weights

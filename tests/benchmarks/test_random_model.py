@@ -87,3 +87,10 @@ def test_prompts_of_both_sides_are_the_same_words() -> None:
 
     assert 12 == len(prompt.split()) and prompt == f"<bos> {context} {question}"
     assert random_prompt(TINY, 3, 12) == prompt != random_prompt(TINY, 4, 12)
+
+
+def test_half_precision_is_the_same_files(tmp_path: Path) -> None:
+    """A name with `-bf16` behind it: nothing is written twice, and every side is told to load bfloat16."""
+    whole, half = subject("tiny", tmp_path), subject("tiny-bf16", tmp_path)
+    assert half.path == whole.path
+    assert (whole.dtype, half.dtype) == ("float32", "bfloat16")

@@ -32,7 +32,7 @@ from families.scoring.selectors.diversity import Diversity
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.triattention import TriAttention
-from tests.conftest import start, toy_statistics
+from tests.conftest import start, toy_model, toy_statistics
 
 SCORINGS = [kind for kind in kinds("scoring") if kind != "full"]
 CADENCES = [EveryStep(), EveryK(k=4), Hysteresis(slack=4), PrefillOnly()]
@@ -110,6 +110,17 @@ def test_rows_do_not_depend_on_the_batch(toy_llama: LoadedModel, kind: str, cade
     few = generate(toy_llama, mechanism, budget, [todo[2], todo[5]])
 
     assert {k: row(g) for k, g in straight.items()} == {k: row(g) for k, g in shuffled.items()}
+    assert {k: row(straight[k]) for k in few} == {k: row(g) for k, g in few.items()}
+
+
+@pytest.mark.parametrize("kind", ["snapkv", "h2o", "triattention"])
+def test_rows_do_not_depend_on_the_batch_in_bfloat16(kind: str) -> None:
+    """The same where model and cache are bfloat16, which has products and kernels of its own."""
+    loaded = toy_model("llama", dtype=torch.bfloat16)
+    mechanism, todo = compose(small(kind), EveryK(k=3), decoding=Sampling(temperature=1.0)), requests()
+    straight, few = (generate(loaded, mechanism, Budget(12), some) for some in (todo, [todo[5], todo[2]]))
+
+    assert loaded.dtype == torch.bfloat16
     assert {k: row(straight[k]) for k in few} == {k: row(g) for k, g in few.items()}
 
 

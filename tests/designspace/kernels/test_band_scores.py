@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from designspace.kernels.band_scores import band_scores
-from designspace.kernels.build import load_library
+from tests.designspace.kernels import HAS_COMPILER
 
-needs_compiler = pytest.mark.skipif(load_library("band_scores") is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
 
 
 @needs_compiler

@@ -8,22 +8,24 @@ import torch
 from designspace.attention import DecodePass
 from designspace.axes import Needs
 from designspace.geometry import Geometry
-from designspace.kernels.build import load_library
 from designspace.slots import SlotCache
 from families.representation.full import FullPrecision
 from families.representation.nearest_merge import CountedMerge
+from tests.designspace.kernels import HAS_COMPILER
 
 ROWS, HEADS, CAPACITY, LAYERS = 5, 2, 41, 2
 
-pytestmark = pytest.mark.skipif(load_library("decode_attention") is None, reason="no C compiler on this machine")
+pytestmark = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
 
 
-def filled_cache(dim: int, group: int, needs: Needs, *, merges: bool = False, fused: bool) -> SlotCache:
+def filled_cache(
+    dim: int, group: int, needs: Needs, *, merges: bool = False, fused: bool, dtype: torch.dtype = torch.float32
+) -> SlotCache:
     """Return a cache whose heads hold different numbers of tokens; row 3 is inactive and empty."""
     geometry = Geometry(LAYERS, HEADS * group, HEADS, dim, inv_freq=torch.ones(dim // 2))
     cache = SlotCache(
         geometry, CountedMerge() if merges else FullPrecision(), needs,
-        rows=ROWS, capacity=CAPACITY, dtype=torch.float32, device=torch.device("cpu"), width=200,
+        rows=ROWS, capacity=CAPACITY, dtype=dtype, device=torch.device("cpu"), width=200,
     )  # fmt: skip
     assert (cache.fused is not None) and (fused or not setattr(cache, "fused", None))
     random = torch.Generator().manual_seed(dim + group)
@@ -84,19 +86,46 @@ def test_equals_the_plain_path(dim: int, group: int, needs: Needs, window: int |
             assert (seen[0] - seen[1]).abs().max() < 1e-5
 
 
-def test_a_row_does_not_depend_on_its_place() -> None:
+@pytest.mark.parametrize("dim", [16, 32, 40, 64, 128, 256])
+@pytest.mark.parametrize("group", [1, 2, 5])
+@pytest.mark.parametrize("window", [None, 30])
+def test_bfloat16_is_read_and_written_as_it_is(dim: int, group: int, window: int | None) -> None:
+    """Against float32 arithmetic on the same bfloat16 numbers: weights to 1e-5, outputs to bfloat16's own rounding."""
+    needs, found = Needs(last=True), []
+    for dtype in (torch.bfloat16, torch.float32):
+        cache = filled_cache(dim, group, needs, fused=dtype == torch.bfloat16, dtype=dtype)
+        for held in (cache.store.keys, cache.store.values):
+            held.copy_(held.bfloat16())
+        random = torch.Generator().manual_seed(1)
+        query = torch.randn(ROWS, 1, HEADS * group, dim, generator=random).transpose(1, 2)
+        key, value = (torch.randn(ROWS, 1, HEADS, dim, generator=random).transpose(1, 2) for _ in range(2))
+        query, key, value = (x.bfloat16().to(dtype) for x in (query, key, value))
+        output = DecodePass(cache).attend(1, query, key, value, dim**-0.5, window)
+        found.append((output, cache))
+    (half, stored), (reference, plain) = found
+
+    active = stored.active
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half[active].float(), reference[active], rtol=2**-8, atol=1e-5)
+    assert torch.allclose(stored.observers.last[:, active], plain.observers.last[:, active], atol=1e-5)
+    assert torch.equal(stored.store.keys[:, active].float(), plain.store.keys[:, active])
+    assert torch.equal(stored.store.values[:, active].float(), plain.store.values[:, active])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_does_not_depend_on_its_place(dtype: torch.dtype) -> None:
     """The same row at another place in the batch, among others: equal to the bit."""
-    cache = filled_cache(32, 2, Needs(), fused=True)
+    cache = filled_cache(32, 2, Needs(), fused=True, dtype=dtype)
     order = torch.tensor([4, 2, 0, 3, 1])
-    moved = filled_cache(32, 2, Needs(), fused=True)
+    moved = filled_cache(32, 2, Needs(), fused=True, dtype=dtype)
     for name in ("counts", "positions"):
         getattr(moved, name).copy_(getattr(cache, name)[:, order])
     for name in ("keys", "values"):
         getattr(moved.store, name).copy_(getattr(cache.store, name)[:, order])
     for name in ("active", "next_position"):
         getattr(moved, name).copy_(getattr(cache, name)[order])
-    query = torch.randn(ROWS, 4, 1, 32, generator=torch.Generator().manual_seed(2))
-    key, value = torch.randn(2, ROWS, HEADS, 1, 32, generator=torch.Generator().manual_seed(3))
+    query = torch.randn(ROWS, 4, 1, 32, generator=torch.Generator().manual_seed(2)).to(dtype)
+    key, value = torch.randn(2, ROWS, HEADS, 1, 32, generator=torch.Generator().manual_seed(3)).to(dtype)
 
     straight = DecodePass(cache).attend(0, query, key, value, 0.2, None)
     other = DecodePass(moved).attend(0, query[order], key[order], value[order], 0.2, None)

@@ -9,25 +9,26 @@ from designspace.axes import Needs
 from designspace.compress import Kept, packing_order
 from designspace.geometry import Geometry
 from designspace.kernels import build
-from designspace.kernels.build import load_library
 from designspace.slots import SlotCache
 from designspace.view import Setting
 from families.representation.full import FullPrecision
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.greedy import mask_of, pick
+from tests.designspace.kernels import HAS_COMPILER
 
-needs_compiler = pytest.mark.skipif(load_library("compact_slots") is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
 
 
 @needs_compiler
-def test_compaction_in_place_equals_gather_and_load() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_compaction_in_place_equals_gather_and_load(dtype: torch.dtype) -> None:
     """Some rows of a cache, ragged heads, a chunk padded with copies of its first row."""
     caches = []
     for in_place in (True, False):
         geometry = Geometry(2, 4, 2, 16, inv_freq=torch.ones(8))
         cache = SlotCache(
             geometry, FullPrecision(), Needs(accumulated=True),
-            rows=5, capacity=23, dtype=torch.float32, device=torch.device("cpu"), width=64,
+            rows=5, capacity=23, dtype=dtype, device=torch.device("cpu"), width=64,
         )  # fmt: skip
         assert cache.move_in_place is not None
         if not in_place:
