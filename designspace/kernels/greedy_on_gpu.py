@@ -23,7 +23,7 @@ def _loop(  # type: ignore[no-untyped-def]  # Triton takes every annotation but 
     taken = slot < 0
     for _ in range(tl.load(n_picks + head)):
         best = tl.max(tl.where(gained == tl.max(gained, axis=0), slot, -1), axis=0)  # ties go to the later slot
-        taken |= slot == best
+        taken |= eligible & (slot == best)  # none is left where a head is asked for more than its candidates
         eligible &= slot != best
         similar = tl.zeros([PADDED], dtype=tl.float32)
         for channel in range(dim):

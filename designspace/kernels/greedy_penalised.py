@@ -12,6 +12,8 @@ from torch import Tensor
 from designspace.kernels.build import load_library
 
 _BLOCK = 64  # slots that the kernel compares at a time
+_ASIDE = 16  # numbers between rows, as rows a power of two apart would share a few lines of the first-level cache
+_ROWS = 6  # that the kernel keeps beside the features
 
 
 def greedy_penalised(
@@ -42,17 +44,12 @@ def greedy_penalised(
     run.argtypes = [*[ctypes.c_int64] * 4, ctypes.c_int32, ctypes.c_float, *[ctypes.c_void_p] * 8]
     run.restype = None
     (n_slots, dim), n_heads, threads = features.shape[-2:], n_picks.numel(), torch.get_num_threads()
-    padded = -(-n_slots // _BLOCK) * _BLOCK
-    across = torch.zeros(n_heads, dim, padded)  # so that the comparison of one slot with all others runs along memory
-    across[..., :n_slots] = features.reshape(n_heads, n_slots, dim).mT
+    stride = -(-n_slots // _BLOCK) * _BLOCK + _ASIDE
     chosen = torch.zeros(candidates.shape, dtype=torch.bool)
     inputs = (
-        across,
-        *(x.clone(memory_format=torch.contiguous_format) for x in (scores, penalty, gain)),
-        candidates.contiguous(),
-        n_picks.contiguous(),
+        *(x.contiguous() for x in (*floats, candidates, n_picks)),
         chosen,
-        torch.empty(threads, padded),
+        torch.zeros(threads, stride * (dim + _ROWS)),
     )
-    run(n_heads, n_slots, dim, padded, threads, weight, *(x.data_ptr() for x in inputs))
+    run(n_heads, n_slots, dim, stride, threads, weight, *(x.data_ptr() for x in inputs))
     return chosen
