@@ -9,7 +9,7 @@ from torch import Tensor
 
 from designspace.kernels.build import load_library
 
-_MOST_GROUP = 16  # query heads per KV head that the kernel keeps in registers
+_MOST_GROUP = 16  # query heads per KV head that the kernel has room for, its MOST_GROUP
 
 
 def band_scores(keys: Tensor, halves: Tensor, moduli: Tensor) -> Tensor | None:

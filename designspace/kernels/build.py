@@ -22,6 +22,11 @@ _LINK = ("-shared", "-fopenmp")
 _DEADLINE_S = 120
 
 
+def switched_off() -> bool:
+    """Return whether the plain path was asked for everywhere, by `DESIGNSPACE_KERNELS=0`."""
+    return os.environ.get("DESIGNSPACE_KERNELS") == "0"
+
+
 @cache
 def load_library(name: str) -> ctypes.CDLL | None:
     """Return the library of `name`.c, compiled if need be.
@@ -30,7 +35,7 @@ def load_library(name: str) -> ctypes.CDLL | None:
     processor: the caller then takes the plain path.
     """
     compiler = shutil.which(os.environ.get("CC", "cc"))
-    if os.environ.get("DESIGNSPACE_KERNELS") == "0" or compiler is None:
+    if switched_off() or compiler is None:
         return None
     source = Path(__file__).parent / f"{name}.c"
     try:

@@ -2,8 +2,8 @@
  *
  * order lists the kept slots of each (layer, event row, head) first, in rising order, so a slot only ever moves towards the
  * front and nothing is overwritten before it has been read.
- * keys, values: [layers, rows, heads, slots] of `slot_bytes` each; positions: [layers, rows, heads, slots]; order: [layers, events, heads, slots];
- * kept: [layers, events, heads]; row: [events], each row once. */
+ * keys, values: [layers, rows, heads, slots] of `slot_bytes` each; positions: [layers, rows, heads, slots]; order: [layers,
+ * events, heads, slots]; kept: [layers, events, heads]; row: [events], each row once. */
 #include <stdint.h>
 #include <string.h>
 

@@ -75,7 +75,7 @@ class FusedAttention:
         query: [B,H_q,1,D]; key, value: [B,H_kv,1,D], written to the next free slot where `append`. layer: of the cache.
         """
         cache = self.cache
-        wanted = query.dtype
+        given = query.dtype
         query, key, value = query.float(), key.to(self._dtype), value.to(self._dtype)
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
         out = torch.empty(query.shape[0], 1, query.shape[1], query.shape[3])
@@ -107,4 +107,4 @@ class FusedAttention:
             self._scratch.data_ptr(),
             out.data_ptr(),
         )
-        return out.to(wanted), weights
+        return out.to(given), weights

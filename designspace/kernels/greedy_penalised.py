@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from designspace.kernels.build import load_library
+from designspace.kernels.build import load_library, switched_off
 
 _BLOCK = 64  # slots that the kernel compares at a time
 _ASIDE = 16  # numbers between rows, as rows a power of two apart would share a few lines of the first-level cache
@@ -33,7 +32,7 @@ def greedy_penalised(
     floats = (features, scores, penalty, gain)
     if any(x.dtype != torch.float32 for x in floats) or not bool(torch.isfinite(gain).all()):
         return None
-    if features.device.type == "cuda" and find_spec("triton") and os.environ.get("DESIGNSPACE_KERNELS") != "0":
+    if features.device.type == "cuda" and find_spec("triton") and not switched_off():
         from designspace.kernels.greedy_on_gpu import greedy_on_gpu  # here, as Triton is on machines with a GPU only
 
         return greedy_on_gpu(features, weight, scores, penalty, gain, candidates, n_picks)

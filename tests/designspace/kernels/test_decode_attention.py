@@ -113,9 +113,10 @@ def test_bfloat16_is_read_and_written_as_it_is(dim: int, group: int, window: int
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_does_not_depend_on_its_place(dtype: torch.dtype) -> None:
-    """The same row at another place in the batch, among others: equal to the bit."""
+def test_a_row_does_not_depend_on_its_place(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same row at another place in the batch, among others, on another number of threads: equal to the bit."""
     cache = filled_cache(32, 2, Needs(), fused=True, dtype=dtype)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     order = torch.tensor([4, 2, 0, 3, 1])
     moved = filled_cache(32, 2, Needs(), fused=True, dtype=dtype)
     for name in ("counts", "positions"):

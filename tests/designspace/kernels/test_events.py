@@ -15,6 +15,7 @@ from families.representation.full import FullPrecision
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.greedy import mask_of, pick
 from tests.designspace.kernels import HAS_COMPILER
+from tests.designspace.kernels.greedy_case import greedy_case
 
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler on this machine")
 
@@ -57,25 +58,26 @@ def test_compaction_in_place_equals_gather_and_load(dtype: torch.dtype) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("n_slots", [1, 40, 70])
 @pytest.mark.parametrize("floor", [True, False])
 @pytest.mark.parametrize("seeded", [True, False])
-def test_greedy_kernel_picks_what_the_loop_picks(floor: bool, seeded: bool) -> None:
-    """Equal masks, with ties in scores, copies among the values, heads without picks and with all of them."""
-    random = torch.Generator().manual_seed(5)
-    features = torch.nn.functional.normalize(torch.randn(2, 3, 2, 40, 8, generator=random), dim=-1)
-    features[..., 7, :] = features[..., 21, :]
-    scores = torch.randint(-3, 4, features.shape[:-1], generator=random).float()
-    candidates = torch.rand(scores.shape, generator=random) < 0.8
-    seeds = (torch.rand(scores.shape, generator=random) < 0.1) & ~candidates if seeded else torch.zeros_like(candidates)
-    n_picks = (torch.rand(scores.shape[:-1], generator=random) * (candidates.sum(dim=-1) + 1)).long()
-    n_picks[0, 0, 0], n_picks[0, 0, 1] = 0, candidates[0, 0, 1].sum()
+def test_greedy_kernel_picks_what_the_loop_picks(
+    n_slots: int, floor: bool, seeded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal masks, on one thread and on three, and no more than the candidates where a head is asked for more."""
+    features, scores, candidates, seeds, n_picks = greedy_case(n_slots, seeded=seeded)
 
     def objective() -> Penalised:
         return Penalised(features, scores, seeds, 1.5, floor=floor)
 
-    chosen = objective().chosen(candidates, n_picks)
-    assert chosen is not None
-    assert torch.equal(chosen, mask_of(pick(objective(), candidates, n_picks), 40))
+    expected = mask_of(pick(objective(), candidates, n_picks), n_slots)
+    for n_threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        chosen, all_of_them = (objective().chosen(candidates, n) for n in (n_picks, n_picks + n_slots))
+        assert chosen is not None
+        assert all_of_them is not None
+        assert torch.equal(chosen, expected)
+        assert torch.equal(all_of_them, candidates)
 
 
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.greedy import mask_of, pick
+from tests.designspace.kernels.greedy_case import greedy_case
 
 pytest.importorskip("triton", reason="Triton is not installed: make test-triton")
 
@@ -22,27 +23,17 @@ compiles = pytest.mark.skipif(INTERPRETED, reason="interpreted kernels are not c
 @pytest.mark.parametrize("floor", [True, False])
 @pytest.mark.parametrize("seeded", [True, False])
 def test_picks_what_the_loop_picks(n_slots: int, floor: bool, seeded: bool) -> None:
-    """Equal masks, with ties in scores, copies among the values, heads without picks and with all of them."""
+    """Equal masks, and no more than the candidates where a head is asked for more."""
     from designspace.kernels.greedy_on_gpu import greedy_on_gpu
 
     device = torch.device("cpu" if INTERPRETED else "cuda")
-    random = torch.Generator().manual_seed(n_slots)
-    features = torch.nn.functional.normalize(torch.randn(2, 3, 2, n_slots, 8, generator=random), dim=-1)
-    features[..., -1, :] = features[..., 0, :]
-    scores = torch.randint(-3, 4, features.shape[:-1], generator=random).float()
-    candidates = torch.rand(scores.shape, generator=random) < 0.8
-    seeds = (torch.rand(scores.shape, generator=random) < 0.1) & ~candidates if seeded else torch.zeros_like(candidates)
-    n_picks = (torch.rand(scores.shape[:-1], generator=random) * (candidates.sum(dim=-1) + 1)).long()
-    n_picks[0, 0, 0], n_picks[0, 0, 1] = 0, candidates[0, 0, 1].sum()
-    features, scores, candidates, seeds, n_picks = (
-        x.to(device) for x in (features, scores, candidates, seeds, n_picks)
-    )
+    features, scores, candidates, seeds, n_picks = (x.to(device) for x in greedy_case(n_slots, seeded=seeded))
     start = Penalised(features, scores, seeds, 1.5, floor=floor)
-
-    chosen = greedy_on_gpu(features, 1.5, scores, start.penalty, start.penalised, candidates, n_picks)
+    inputs = (features, 1.5, scores, start.penalty, start.penalised, candidates)
 
     expected = mask_of(pick(Penalised(features, scores, seeds, 1.5, floor=floor), candidates, n_picks), n_slots)
-    assert torch.equal(chosen, expected)
+    assert torch.equal(greedy_on_gpu(*inputs, n_picks), expected)
+    assert torch.equal(greedy_on_gpu(*inputs, n_picks + n_slots), candidates)
 
 
 @compiles
