@@ -3,6 +3,7 @@
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
+# make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
 # make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
 # make bench        the claims on speed and memory, side by side, into benchmarks/RESULTS.md (ARGS="--only refill")
 # make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
@@ -15,7 +16,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart test test-slow test-triton check format compositions bench bench-growth bench-peer bench-events pocket clean
+.PHONY: quickstart test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -29,6 +30,10 @@ test-slow: $(INSTALLED)
 test-triton: $(INSTALLED) build/triton/.installed
 	PYTHONPATH=build/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
 	PYTHONPATH=build/triton $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
+
+test-gpu:
+	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

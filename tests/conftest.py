@@ -82,7 +82,9 @@ def toy_llama() -> LoadedModel:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that start Ray in one process: each process would start a Ray of its own."""
+    """Keep tests that start Ray in one process, as each would start a Ray of its own; skip those of a GPU without one."""
     for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))

@@ -13,13 +13,14 @@ from designspace.errors import DeclarationError
 from designspace.geometry import Geometry
 from designspace.slot_store import Held, Room, SlotStore
 from families.representation.quantiser import dequantise, pack, quantise, unpack
+from families.representation.token_slots import put
 
 
 @dataclass(frozen=True)
 class Kivi(Representation):
     """Post-RoPE keys in groups of `group` tokens per channel, values in groups of `group` channels per token [liu2024kivi].
 
-    Keys are flushed to codes `residual` tokens at a time, so that count mod residual keys stay exact; of the values the
+    Keys go over to codes `residual` tokens at a time, so that count mod residual keys stay exact; of the values the
     newest `residual` do. An event re-encodes what it keeps from the dequantised values, never from hidden originals.
 
     Attributes:
@@ -88,36 +89,35 @@ class KiviStore(SlotStore):
         self.recent_keys, self.recent_values = (zeros(config.residual, self.dim) for _ in range(2))
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
-        """Append one token: the oldest exact value goes into codes, and a full block of exact keys is flushed."""
+        """Append one token: the oldest exact value goes into codes, and so does the group of exact keys that it joins."""
         residual = self.config.residual
         ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
         self._retire_value(layer, slot, self.recent_values[layer].gather(2, ring)[:, :, 0])
         self.recent_keys[layer].scatter_(2, ring, keys[:, :, None])
         self.recent_values[layer].scatter_(2, ring, values[:, :, None])
-        full = ((slot + 1) % residual == 0).nonzero(as_tuple=True)
-        if full[0].numel():
-            self._flush_keys(layer, full, slot[full] + 1 - residual)
+        self._encode_group(layer, slot)
 
     def _retire_value(self, layer: int, slot: Tensor, oldest: Tensor) -> None:
         """Encode the values [B,H,D] that leave the exact window when `slot` [B,H] is written."""
-        leaving = (slot >= self.config.residual).nonzero(as_tuple=True)
-        if not leaving[0].numel():
-            return
-        where = (torch.full_like(leaving[0], layer), *leaving, slot[leaving] - self.config.residual)
-        coded = quantise(oldest[leaving].unflatten(-1, (-1, self.config.group)), self.value_bits)
-        self.value_codes[where] = pack(coded.codes.flatten(-2), self.value_bits)
-        self.value_scale[where], self.value_minimum[where] = coded.scale[..., 0], coded.minimum[..., 0]
+        leaving, left = slot >= self.config.residual, (slot - self.config.residual).clamp(min=0)
+        coded = quantise(oldest.unflatten(-1, (-1, self.config.group)), self.value_bits)
+        put(self.value_codes[layer], left, pack(coded.codes.flatten(-2), self.value_bits), where=leaving)
+        put(self.value_scale[layer], left, coded.scale[..., 0], where=leaving)
+        put(self.value_minimum[layer], left, coded.minimum[..., 0], where=leaving)
 
-    def _flush_keys(self, layer: int, full: tuple[Tensor, ...], start: Tensor) -> None:
-        """Encode the whole exact block of the heads `full` (row, head), whose first slot is `start`."""
-        block = self.recent_keys[layer][full]  # [n,R,D]
-        codes, scale, minimum = self._encode_keys(block)
-        row, head = full
-        slots = start[:, None] + torch.arange(self.config.residual, device=start.device)
-        groups = start[:, None] // self.config.group + torch.arange(scale.shape[1], device=start.device)
-        self.key_codes[layer, row[:, None], head[:, None], slots] = codes
-        self.key_scale[layer, row[:, None], head[:, None], groups] = scale
-        self.key_minimum[layer, row[:, None], head[:, None], groups] = minimum
+    def _encode_group(self, layer: int, slot: Tensor) -> None:
+        """Encode the exact keys of the group that `slot` [B,H] is in.
+
+        At every token, though codes count only once their block is full: then nothing asks the device how full it is.
+        """
+        group = self.config.group
+        offset = torch.arange(group, device=slot.device)
+        slots = (slot - slot % group)[..., None] + offset  # [B,H,g]
+        ring = (slots % self.config.residual)[..., None].expand(*slots.shape, self.dim)
+        codes, scale, minimum = self._encode_keys(self.recent_keys[layer].gather(2, ring))
+        self.key_codes[layer].scatter_(2, slots[..., None].expand_as(codes), codes)
+        put(self.key_scale[layer], slot // group, scale[:, :, 0])
+        put(self.key_minimum[layer], slot // group, minimum[:, :, 0])
 
     def _encode_keys(self, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return packed codes [...,N,D*bits/8], scale and minimum [...,N/g,D] of keys [...,N,D], N a multiple of g."""

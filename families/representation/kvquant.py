@@ -150,7 +150,8 @@ class KVQuantStore(SlotStore):
         """Encode one token per (row, head); all heads of a row are given the same one."""
         position = position_at(held.positions, slot)  # [B,H]
         only = slice(layer, layer + 1)
-        low, high = row_ranges(values.float()[:, :, None], torch.zeros_like(slot)[..., None], self.config.outliers)
+        alone = torch.zeros_like(slot)[..., None]
+        low, high = row_ranges(values.float()[:, :, None], alone, self.config.outliers, width=1)
         coded_keys = self._encode_keys(only, keys[None, :, :, None], position[None, :, :, None])
         coded_values = self._encode_values(only, values[None, :, :, None], low[None], high[None])
         put(self.positions[layer], slot, position)
@@ -158,11 +159,10 @@ class KVQuantStore(SlotStore):
         put(self.value_high[layer], slot, high[..., 0])
         for tensor, new in self._pairs(coded_keys, coded_values):
             put(tensor[layer], slot, new[0, :, :, 0])
-        first = (slot < self.n_exact).nonzero(as_tuple=True)
-        if first[0].numel():
-            row, head = first
-            self.exact_keys[layer, row, head, slot[first]] = keys[first]
-            self.exact_values[layer, row, head, slot[first]] = values[first]
+        if self.n_exact:
+            first, place = slot < self.n_exact, slot.clamp(max=self.n_exact - 1)
+            put(self.exact_keys[layer], place, keys, where=first)
+            put(self.exact_values[layer], place, values, where=first)
 
     def _pairs(self, keys: Coded, values: Coded) -> tuple[tuple[Tensor, Tensor], ...]:
         """Return the store's tensors with what goes into them."""

@@ -80,7 +80,7 @@ class QuestStore(FullStore):
         for bounds, wider in ((self.lowest[layer], torch.minimum), (self.highest[layer], torch.maximum)):
             bound = bounds.gather(2, index)[:, :, 0]
             bounds.scatter_(2, index, torch.where(first, keys, wider(bound, keys))[:, :, None])
-        self.was_read[layer] = False
+        self.was_read[layer].zero_()
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
         """Replace rows and form their pages' bounds."""

@@ -48,24 +48,28 @@ def decode(coded: Coded, low: Tensor, high: Tensor, book: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, 1)).scatter(-1, places, coded.outliers.float())[..., :-1]
 
 
-def row_ranges(values: Tensor, positions: Tensor, outliers: float) -> tuple[Tensor, Tensor]:
+def row_ranges(
+    values: Tensor, positions: Tensor, outliers: float, *, width: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return per token the least and the largest element that are no outliers, over all heads that hold it.
 
-    values: [E,H,C,D] float32 of one layer; positions: [E,H,C], -1 = free. Both results are [E,H,C].
+    values: [E,H,C,D] float32 of one layer; positions: [E,H,C], -1 = free. Both results are [E,H,C]. width: all positions are
+    less; None: it is looked up, for which the host waits.
 
     With x_1 … x_n the row in order, elements below its quantile q = outliers / 2 are those before x_(1 + ceil(q (n - 1))), so
     that this is the least inside; the same from above. What lies outside is left out of the range, as where the published
     code puts the median in its place.
     """
     n_rows, n_heads, _, dim = values.shape
-    width = int(positions.max()) + 1 if positions.numel() else 0
+    if width is None:
+        width = int(positions.max()) + 1 if positions.numel() else 0
     place = torch.where(positions < 0, width, positions.long())  # free slots meet behind the last position
     rows = torch.arange(n_rows, device=values.device)[:, None, None]
     heads = torch.arange(n_heads, device=values.device)[None, :, None]
     by_token = torch.full((n_rows, width + 1, n_heads, dim), torch.inf, device=values.device)
     by_token[rows, place, heads] = values
     n_held = torch.zeros(n_rows, width + 1, n_heads, dtype=torch.long, device=values.device)
-    n_held[rows, place, heads] = dim
+    n_held[rows, place, heads] = torch.full_like(place, dim)
     last = n_held.sum(dim=-1) - 1
     first = torch.ceil(outliers / 2 * last.clamp(min=0).double() - 1e-9).long()
     ordered = by_token.flatten(2).sort(dim=-1).values

@@ -8,8 +8,10 @@ from torch import Tensor
 _FREE = torch.iinfo(torch.int32).max
 
 
-def put(x: Tensor, slot: Tensor, new: Tensor) -> None:
-    """Set one slot per (row, head) of x [B,H,C,...] to new [B,H,...]; slot: [B,H]."""
+def put(x: Tensor, slot: Tensor, new: Tensor, *, where: Tensor | None = None) -> None:
+    """Set one slot per (row, head) of x [B,H,C,...] to new [B,H,...], or leave it; slot: [B,H]; where: [B,H] bool."""
+    if where is not None:
+        new = torch.where(where.reshape(where.shape + (1,) * (new.dim() - 2)), new.to(x.dtype), get(x, slot))
     x[(*_heads(slot), slot)] = new.to(x.dtype)
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from designspace.axes import Mechanism
 from designspace.decode_step import has_compiler
@@ -21,6 +20,7 @@ from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.representation.kivi import Kivi
 from tests.conftest import MODEL_FAMILIES, toy_model
+from tests.designspace.recorded_graph import NoWaiting
 
 ROWS, N_NEW, PROMPTS = 4, 24, (5, 13, 24, 18, 9, 21, 30)
 ARMS = {
@@ -120,18 +120,6 @@ def test_two_models_of_one_shape_have_their_own_graphs() -> None:
     assert tokens[0] == tokens[1]
     assert tokens[2] == tokens[3]
     assert tokens[0] != tokens[2]
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuses every operation that would have the host wait for a device."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        """Run everything else."""
-        name = str(func.overloadpacket)
-        assert name not in {"aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero", "aten.item"}, (
-            name
-        )
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", ARMS)
