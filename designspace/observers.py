@@ -146,7 +146,7 @@ class Observers:
 
     def snapshot(self, row: int) -> Observed:
         """Return a copy of what is held for a row."""
-        return self.rows(torch.tensor([row]))
+        return self.rows(torch.tensor([row], device=self.newest.device))
 
 
 def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:

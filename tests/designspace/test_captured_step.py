@@ -6,74 +6,23 @@ step in Python or exchanges a tensor between steps. `make test-gpu` runs the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import pytest
-import torch
 from torch import Tensor
 
-from designspace.axes import AXES, Mechanism
-from designspace.decode_step import CapturedStep, StepKind, decode_step
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Mechanism
+from designspace.decode_step import CapturedStep, decode_step
+from designspace.engine import Engine, Request
 from designspace.errors import InvariantViolation
-from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
 from designspace.registry import mechanism
 from designspace.sampling import stream_key
 from designspace.slots import SlotCache
-from designspace.testing.composition import Product, budget_for, declare, registered
 from families.decoding.greedy import Greedy
 from tests.conftest import start
 from tests.designspace.recorded_graph import record_on_cpu
-
-SPEC = ModelSpec.bundled("pocket-llama")
-ROWS, N_NEW, TOKENS = 4, 40, 36
-PROMPTS = (30, 24, 33, 9, 21, 28, 12)
-
-
-def every_strategy_once() -> list[Mechanism]:
-    """Few compositions in which each strategy of each axis occurs."""
-    found = declare(registered(), load_model(SPEC).geometry, TOKENS)
-    return [
-        Mechanism(name=" + ".join(part.kind for part in parts), **dict(zip(AXES, parts, strict=True)))
-        for parts in (found.combination(row) for row in _covering(found))
-    ]
-
-
-def _covering(found: Product) -> np.ndarray:
-    """Rows of `found.legal`, each the one with most strategies that no earlier one has."""
-    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
-    items = found.legal + starts[:-1]
-    missing = np.zeros(starts[-1], dtype=bool)
-    missing[items] = True
-    rows = []
-    while missing.any():
-        best = int(missing[items].sum(axis=1).argmax())
-        missing[items[best]] = False
-        rows.append(found.legal[best])
-    return np.array(rows)
-
-
-def run(
-    loaded: LoadedModel, made: Mechanism, step: StepKind, order: Sequence[int] = range(len(PROMPTS))
-) -> dict[str, tuple[object, ...]]:
-    """Run more texts than rows and return everything of each generation but its wall time."""
-    random = torch.Generator().manual_seed(3)
-    todo = [
-        Request(f"p{i}", tuple(torch.randint(4, 97, (n,), generator=random).tolist()), stream_key(7, f"p{i}", 0))
-        for i, n in enumerate(PROMPTS)
-    ]
-    engine = Engine(
-        loaded, made, budget_for(made, TOKENS), rows=ROWS, max_new_tokens=N_NEW, max_prompt_tokens=max(PROMPTS),
-        artefacts={name: load_artefact(SPEC, name) for name in made.needs().calibrations}, step=step, burst=3,
-    )  # fmt: skip
-    return {g.problem_id: _told(g) for g in engine.generate([todo[i] for i in order])}
-
-
-def _told(g: Generation) -> tuple[object, ...]:
-    return (g.token_ids, g.cache_tokens_per_step, g.n_events, g.mean_cache_bytes)
+from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
 
 
 @pytest.fixture
@@ -107,10 +56,7 @@ def recorded(captured: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> l
     return captured
 
 
-every_strategy = pytest.mark.parametrize("made", every_strategy_once(), ids=lambda made: made.name)
-
-
-@every_strategy
+@pytest.mark.parametrize("made", EVERY_STRATEGY)
 def test_replays_equal_plain_steps(made: Mechanism, recorded: list[CapturedStep]) -> None:
     """To the bit, though rows are cut, retired, refilled and swapped between replays."""
     loaded = load_model(SPEC)
@@ -138,7 +84,7 @@ def test_a_step_is_captured_before_the_first_row(recorded: list[CapturedStep]) -
 
 
 @pytest.mark.gpu
-@every_strategy
+@pytest.mark.parametrize("made", EVERY_STRATEGY)
 def test_replays_equal_plain_steps_on_a_gpu(made: Mechanism, captured: list[CapturedStep]) -> None:
     """The same operations on the same device, so to the bit here too."""
     loaded = load_model(SPEC, device="cuda")
@@ -148,7 +94,7 @@ def test_replays_equal_plain_steps_on_a_gpu(made: Mechanism, captured: list[Capt
 
 
 @pytest.mark.gpu
-@every_strategy
+@pytest.mark.parametrize("made", EVERY_STRATEGY)
 def test_compiled_and_captured_rows_do_not_depend_on_the_batch(made: Mechanism) -> None:
     """As it runs on a GPU: compiled, captured, and the texts in another order."""
     loaded = load_model(SPEC, device="cuda")

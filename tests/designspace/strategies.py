@@ -1,0 +1,75 @@
+"""Few compositions in which every registered strategy occurs, and a run of each that meets all an engine does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from designspace.axes import AXES, Mechanism, Strategy
+from designspace.decode_step import StepKind
+from designspace.engine import Engine, Generation, Request
+from designspace.models.calibration import load_artefact
+from designspace.models.loading import LoadedModel, load_model
+from designspace.models.spec import ModelSpec
+from designspace.sampling import stream_key
+from designspace.testing.composition import Combination, Product, budget_for, declare, registered
+
+SPEC = ModelSpec.bundled("pocket-llama")
+ROWS, N_NEW, TOKENS = 4, 40, 36
+PROMPTS = (30, 24, 33, 9, 21, 28, 12)
+
+
+def every_strategy_once() -> list[Mechanism]:
+    """Few compositions in which each strategy of each axis occurs: first those of a cut, then those of when and how."""
+    cuts = {"cadence": ("every-k", "never"), "decoding": ("sampling",)}
+    times = {"representation": ("full",), "head_routing": ("uniform",), "scoring": ("full", "r-kv", "h2o")}
+    return [
+        Mechanism(name=" + ".join(part.kind for part in parts), **dict(zip(AXES, parts, strict=True)))
+        for some in (cuts, times)
+        for parts in _covering(declare(_registered(some), load_model(SPEC).geometry, TOKENS))
+    ]
+
+
+def _registered(only: Mapping[str, tuple[str, ...]]) -> dict[str, list[Strategy]]:
+    return {
+        axis: [strategy for strategy in found if strategy.kind in only.get(axis, (strategy.kind,))]
+        for axis, found in registered().items()
+    }
+
+
+def _covering(found: Product) -> Iterator[Combination]:
+    """Yield legal combinations, each the one with most strategies that no earlier one has."""
+    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
+    items = found.legal + starts[:-1]
+    missing = np.zeros(starts[-1], dtype=bool)
+    missing[items] = True
+    while missing.any():
+        best = int(missing[items].sum(axis=1).argmax())
+        missing[items[best]] = False
+        yield found.combination(found.legal[best])
+
+
+def run(
+    loaded: LoadedModel, made: Mechanism, step: StepKind, order: Sequence[int] = range(len(PROMPTS))
+) -> dict[str, tuple[object, ...]]:
+    """Run more texts than rows and return everything of each generation but its wall time."""
+    random = torch.Generator().manual_seed(3)
+    todo = [
+        Request(f"p{i}", tuple(torch.randint(4, 97, (n,), generator=random).tolist()), stream_key(7, f"p{i}", 0))
+        for i, n in enumerate(PROMPTS)
+    ]
+    engine = Engine(
+        loaded, made, budget_for(made, TOKENS), rows=ROWS, max_new_tokens=N_NEW, max_prompt_tokens=max(PROMPTS),
+        artefacts={name: load_artefact(SPEC, name) for name in made.needs().calibrations}, step=step, burst=3,
+    )  # fmt: skip
+    return {g.problem_id: _told(g) for g in engine.generate([todo[i] for i in order])}
+
+
+def _told(g: Generation) -> tuple[object, ...]:
+    return (g.token_ids, g.cache_tokens_per_step, g.n_events, g.mean_cache_bytes)
+
+
+EVERY_STRATEGY = [pytest.param(made, id=made.name) for made in every_strategy_once()]

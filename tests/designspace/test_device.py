@@ -1,0 +1,36 @@
+"""Every strategy on a device: nothing is made on the wrong side, nothing read there, and the results are the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from designspace.axes import Mechanism
+from designspace.kernels.build import load_library
+from designspace.models.loading import load_model
+from tests.designspace.pretend_device import DEVICE, PretendDevice, move_to_device
+from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
+
+
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plain path, which is that of other devices."""
+    monkeypatch.setenv("DESIGNSPACE_KERNELS", "0")
+    load_library.cache_clear()
+    yield
+    load_library.cache_clear()
+
+
+@pytest.mark.parametrize("made", EVERY_STRATEGY)
+def test_results_are_those_of_the_host(made: Mechanism, no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts, steps, events, refills and accounts, to the bit: the operations are the same, and so is the memory."""
+    expected = run(load_model(SPEC), made, "plain")
+    monkeypatch.delenv("DESIGNSPACE_KERNELS")
+    load_library.cache_clear()
+    loaded = load_model(SPEC)
+    move_to_device(loaded.model)
+
+    with PretendDevice():
+        assert loaded.device == DEVICE
+        assert run(loaded, made, "plain") == expected
