@@ -40,7 +40,7 @@ class PretendDevice(TorchFunctionMode):
         asked = _asked_for(name, args, kwargs)
         result = func(*tree_map(_here, args), **tree_map(_here, kwargs))
         on_device = on_device if asked is None else asked.type == "cuda"
-        return tree_map(on_the_device if on_device else _on_the_host, result)
+        return tree_map(on_the_device if on_device else on_the_host, result)
 
     def _property(self, func: Any, args: Any) -> Any:
         """Return a tensor's attribute; of one on the device, with the device's name or on the device too."""
@@ -63,7 +63,8 @@ def move_to_device(module: torch.nn.Module) -> None:
                 held[name] = None if x is None else on_the_device(x.detach())  # type: ignore[assignment]
 
 
-def _on_the_host(x: Any) -> Any:
+def on_the_host(x: Any) -> Any:
+    """Say of a tensor that it is in the host's memory, where it is."""
     return x.as_subclass(Tensor) if isinstance(x, OnDevice) else x
 
 

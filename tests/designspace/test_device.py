@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from designspace.axes import Mechanism
 from designspace.kernels.build import load_library
+from designspace.models.calibrate import calibrate
 from designspace.models.loading import load_model
-from tests.designspace.pretend_device import DEVICE, PretendDevice, move_to_device
+from designspace.registry import calibrations
+from tests.designspace.pretend_device import DEVICE, PretendDevice, move_to_device, on_the_host
 from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
 
 
@@ -34,3 +37,17 @@ def test_results_are_those_of_the_host(made: Mechanism, no_kernels: None, monkey
     with PretendDevice():
         assert loaded.device == DEVICE
         assert run(loaded, made, "plain") == expected
+
+
+@pytest.mark.parametrize("name", sorted(calibrations()))
+def test_calibrations_are_those_of_the_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured of a model on a device is what is measured of it here."""
+    (expected,) = calibrate(SPEC, [name], n_problems=4)
+
+    loaded = load_model(SPEC)
+    move_to_device(loaded.model)
+    monkeypatch.setattr("designspace.models.calibrate.load_model", lambda spec, device: loaded)
+    with PretendDevice():
+        (measured,) = calibrate(SPEC, [name], n_problems=4)
+    assert measured.tensors.keys() == expected.tensors.keys()
+    assert all(torch.equal(on_the_host(x), expected[key]) for key, x in measured.tensors.items())
