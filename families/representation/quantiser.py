@@ -42,7 +42,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         words = (codes.unflatten(-1, (-1, 8)).long() << _shifts(8, bits, codes)).sum(dim=-1)
         return ((words[..., None] >> _shifts(bits, 8, codes)) & 255).flatten(-2).to(torch.uint8)
     per_byte = 8 // bits
-    return (codes.unflatten(-1, (-1, per_byte)).int() << _shifts(per_byte, bits, codes)).sum(dim=-1).to(torch.uint8)
+    return (codes.unflatten(-1, (-1, per_byte)) << _shifts(per_byte, bits, codes)).sum(dim=-1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
@@ -50,9 +50,8 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     if 8 % bits:
         words = (packed.unflatten(-1, (-1, bits)).long() << _shifts(bits, 8, packed)).sum(dim=-1)
         return ((words[..., None] >> _shifts(8, bits, packed)) & (2**bits - 1)).flatten(-2).to(torch.uint8)
-    shifts = _shifts(8 // bits, bits, packed)
-    return ((packed[..., None].int() >> shifts) & (2**bits - 1)).flatten(-2).to(torch.uint8)
+    return ((packed[..., None] >> _shifts(8 // bits, bits, packed)) & (2**bits - 1)).flatten(-2)
 
 
 def _shifts(n: int, step: int, like: Tensor) -> Tensor:
-    return torch.arange(n, device=like.device) * step
+    return torch.arange(n, device=like.device, dtype=torch.uint8) * step
