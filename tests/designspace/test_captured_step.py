@@ -16,6 +16,7 @@ from designspace.decode_step import CapturedStep, decode_step
 from designspace.engine import Engine, Request
 from designspace.errors import InvariantViolation
 from designspace.models.loading import LoadedModel, load_model
+from designspace.models.spec import ModelSpec
 from designspace.registry import mechanism
 from designspace.sampling import stream_key
 from designspace.slots import SlotCache
@@ -60,6 +61,17 @@ def recorded(captured: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> l
 def test_replays_equal_plain_steps(made: Mechanism, recorded: list[CapturedStep]) -> None:
     """To the bit, though rows are cut, retired, refilled and swapped between replays."""
     loaded = load_model(SPEC)
+
+    assert run(loaded, made, "compiled") == run(loaded, made, "plain")
+    assert recorded
+
+
+def test_replays_of_layers_that_share_a_cache(recorded: list[CapturedStep]) -> None:
+    """A model trained so: some of its layers write nothing and read what another one has written in the same replay."""
+    loaded, made = (
+        load_model(ModelSpec.bundled("pocket-llama-cla")),
+        mechanism("h2o").override("h2o", decoding=Greedy()),
+    )
 
     assert run(loaded, made, "compiled") == run(loaded, made, "plain")
     assert recorded
