@@ -81,15 +81,9 @@ def _compiled_step(forward: Forward, tokens: Tensor, cache: SlotCache) -> Tensor
 
 def compiled_forward(loaded: LoadedModel, rows: int) -> Forward:
     """Return the model's forward pass of `rows` tokens as one graph; compiled at its first call, then shared by all arms."""
-    model, threads = loaded.model, torch.get_num_threads()
-    graphs = loaded.graphs
+    graphs, threads = loaded.graphs, torch.get_num_threads()
     if (rows, threads) not in graphs:
-
-        def forward(tokens: Tensor, positions: Tensor) -> Tensor:
-            output = model(input_ids=tokens[:, None], position_ids=positions[:, None], use_cache=False, slots=None)
-            logits: Tensor = output.logits[:, -1].float()
-            return logits
-
+        forward = forward_of(loaded.model)
         # Shapes, types and weights are fixed for the life of the model, so nothing is left for guards to find, and checking
         # them costs as much as a small layer. Graphs belong to code objects, and without guards a second model would be
         # given the first one's: so each has a copy of the code to itself.
@@ -101,6 +95,17 @@ def compiled_forward(loaded: LoadedModel, rows: int) -> Forward:
             options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False},
         )
     return graphs[rows, threads]
+
+
+def forward_of(model: Any) -> Forward:
+    """Return the model's forward pass of one token per row as a function that knows no cache: the pass in flight has it."""
+
+    def forward(tokens: Tensor, positions: Tensor) -> Tensor:
+        output = model(input_ids=tokens[:, None], position_ids=positions[:, None], use_cache=False, slots=None)
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    return forward
 
 
 class CapturedStep:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from designspace.engine import Engine, Request
+from designspace.kernels.build import load_library
 from designspace.models.calibration import Q_STATISTICS, Artefact
 from designspace.models.loading import LoadedModel, prepare
 
@@ -79,6 +81,15 @@ def toy_statistics(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
 def toy_llama() -> LoadedModel:
     """A two-layer Llama with two KV heads."""
     return toy_model("llama")
+
+
+@pytest.fixture
+def plain_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No compiled kernels, as on a machine without a compiler and as on other devices."""
+    monkeypatch.setenv("DESIGNSPACE_KERNELS", "0")
+    load_library.cache_clear()
+    yield
+    load_library.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -112,18 +112,39 @@ def pairwise_sample(found: Product) -> np.ndarray:
 
     Greedy: each row is one that covers most pairs not covered yet, the first of them in the order of the product.
     """
-    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
-    items = found.legal + starts[:-1]  # [n,5]: strategies numbered through all axes
+    items = _numbered(found)
     pairs = [(a, b) for a in range(len(AXES)) for b in range(a + 1, len(AXES))]
-    codes = np.stack([items[:, a] * starts[-1] + items[:, b] for a, b in pairs], axis=1)  # [n,10]
-    uncovered = np.zeros(starts[-1] ** 2, dtype=bool)
+    n_strategies = sum(map(len, found.strategies.values()))
+    codes = np.stack([items[:, a] * n_strategies + items[:, b] for a, b in pairs], axis=1)  # [n,10]
+    return found.legal[_covering(codes)]
+
+
+def single_sample(found: Product) -> np.ndarray:
+    """Return rows of `found.legal`, chosen in the same way, in which every strategy that can be legal occurs."""
+    return found.legal[_covering(_numbered(found))]
+
+
+def _numbered(found: Product) -> np.ndarray:
+    """Return `found.legal` with the strategies numbered through all axes, [n,5]."""
+    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
+    return found.legal + starts[:-1]
+
+
+def _covering(codes: np.ndarray) -> list[int]:
+    """Return rows of codes [n,k], each the first with most codes that no earlier one has, until all are had."""
+    uncovered = np.zeros(codes.max(initial=-1) + 1, dtype=bool)
     uncovered[codes] = True
     chosen = []
     while uncovered.any():
-        best = int(uncovered[codes].sum(axis=1).argmax())
-        uncovered[codes[best]] = False
-        chosen.append(found.legal[best])
-    return np.array(chosen, dtype=np.int64).reshape(-1, len(AXES))
+        chosen.append(int(uncovered[codes].sum(axis=1).argmax()))
+        uncovered[codes[chosen[-1]]] = False
+    return chosen
+
+
+def composed(parts: Combination) -> Mechanism:
+    """Return the mechanism of one strategy per axis, named after their kinds."""
+    chosen: dict[str, Any] = dict(zip(AXES, parts, strict=True))
+    return Mechanism(name=" + ".join(part.kind for part in parts), **chosen)
 
 
 def run(found: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
@@ -131,19 +152,16 @@ def run(found: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Itera
     loaded = load_model(spec)
     artefacts: dict[str, Any] = {}
     for indices in rows:
-        parts = found.combination(indices)
-        name = " + ".join(part.kind for part in parts)
-        chosen: dict[str, Any] = dict(zip(AXES, parts, strict=True))
-        mechanism = Mechanism(name=name, **chosen)
+        mechanism = composed(found.combination(indices))
         try:
             for artefact in mechanism.needs().calibrations:
                 if artefact not in artefacts:
                     artefacts[artefact] = load_artefact(spec, artefact)
             check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts, n_new_tokens=24)
         except Exception as error:  # a broken combination must not hide the others
-            yield name, f"{type(error).__name__}: {error}"
+            yield mechanism.name, f"{type(error).__name__}: {error}"
         else:
-            yield name, None
+            yield mechanism.name, None
 
 
 def main() -> int:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pytest
 import torch
 
-from designspace.axes import AXES, Mechanism, Strategy
+from designspace.axes import Mechanism, Strategy
 from designspace.decode_step import StepKind
 from designspace.engine import Engine, Generation, Request
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.spec import ModelSpec
 from designspace.sampling import stream_key
-from designspace.testing.composition import Combination, Product, budget_for, declare, registered
+from designspace.testing.composition import budget_for, composed, declare, registered, single_sample
 
 SPEC = ModelSpec.bundled("pocket-llama")
 ROWS, N_NEW, TOKENS = 4, 40, 36
@@ -26,11 +25,9 @@ def every_strategy_once() -> list[Mechanism]:
     """Few compositions in which each strategy of each axis occurs: first those of a cut, then those of when and how."""
     cuts = {"cadence": ("every-k", "never"), "decoding": ("sampling",)}
     times = {"representation": ("full",), "head_routing": ("uniform",), "scoring": ("full", "r-kv", "h2o")}
-    return [
-        Mechanism(name=" + ".join(part.kind for part in parts), **dict(zip(AXES, parts, strict=True)))
-        for some in (cuts, times)
-        for parts in _covering(declare(_registered(some), load_model(SPEC).geometry, TOKENS))
-    ]
+    geometry = load_model(SPEC).geometry
+    products = [declare(_registered(some), geometry, TOKENS) for some in (cuts, times)]
+    return [composed(found.combination(row)) for found in products for row in single_sample(found)]
 
 
 def _registered(only: Mapping[str, tuple[str, ...]]) -> dict[str, list[Strategy]]:
@@ -38,18 +35,6 @@ def _registered(only: Mapping[str, tuple[str, ...]]) -> dict[str, list[Strategy]
         axis: [strategy for strategy in found if strategy.kind in only.get(axis, (strategy.kind,))]
         for axis, found in registered().items()
     }
-
-
-def _covering(found: Product) -> Iterator[Combination]:
-    """Yield legal combinations, each the one with most strategies that no earlier one has."""
-    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
-    items = found.legal + starts[:-1]
-    missing = np.zeros(starts[-1], dtype=bool)
-    missing[items] = True
-    while missing.any():
-        best = int(missing[items].sum(axis=1).argmax())
-        missing[items[best]] = False
-        yield found.combination(found.legal[best])
 
 
 def run(

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from designspace.axes import Mechanism
-from designspace.decode_step import CapturedStep, decode_step
+from designspace.decode_step import CapturedStep, decode_step, forward_of
 from designspace.engine import Engine, Request
 from designspace.errors import InvariantViolation
 from designspace.models.loading import LoadedModel, load_model
@@ -34,15 +34,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
     def capture(loaded: LoadedModel, cache: SlotCache, kind: str) -> Callable[[Tensor], Tensor]:
         if kind == "plain":
             return decode_step(loaded, cache, kind)
-
-        def forward(tokens: Tensor, positions: Tensor) -> Tensor:
-            output = loaded.model(
-                input_ids=tokens[:, None], position_ids=positions[:, None], use_cache=False, slots=None
-            )
-            logits: Tensor = output.logits[:, -1].float()
-            return logits
-
-        made.append(CapturedStep(forward, cache))
+        made.append(CapturedStep(forward_of(loaded.model), cache))
         return made[-1]
 
     monkeypatch.setattr("designspace.engine.decode_step", capture)
@@ -68,10 +60,8 @@ def test_replays_equal_plain_steps(made: Mechanism, recorded: list[CapturedStep]
 
 def test_replays_of_layers_that_share_a_cache(recorded: list[CapturedStep]) -> None:
     """A model trained so: some of its layers write nothing and read what another one has written in the same replay."""
-    loaded, made = (
-        load_model(ModelSpec.bundled("pocket-llama-cla")),
-        mechanism("h2o").override("h2o", decoding=Greedy()),
-    )
+    loaded = load_model(ModelSpec.bundled("pocket-llama-cla"))
+    made = mechanism("h2o").override("h2o", decoding=Greedy())
 
     assert run(loaded, made, "compiled") == run(loaded, made, "plain")
     assert recorded

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -16,17 +14,8 @@ from tests.designspace.pretend_device import DEVICE, PretendDevice, move_to_devi
 from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
 
 
-@pytest.fixture
-def no_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The plain path, which is that of other devices."""
-    monkeypatch.setenv("DESIGNSPACE_KERNELS", "0")
-    load_library.cache_clear()
-    yield
-    load_library.cache_clear()
-
-
 @pytest.mark.parametrize("made", EVERY_STRATEGY)
-def test_results_are_those_of_the_host(made: Mechanism, no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_those_of_the_host(made: Mechanism, plain_path: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts, steps, events, refills and accounts, to the bit: the operations are the same, and so is the memory."""
     expected = run(load_model(SPEC), made, "plain")
     monkeypatch.delenv("DESIGNSPACE_KERNELS")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from designspace.axes import Mechanism
 from designspace.engine import Engine, Request
 from designspace.errors import ModelError
 from designspace.footprint import ArmMemory, Footprint
-from designspace.kernels.build import load_library
 from designspace.live_bytes import LiveBytes
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
@@ -41,15 +39,6 @@ def _few_waiting_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("designspace.prefill._MOST_KEPT", MOST_KEPT)
 
 
-@pytest.fixture
-def _plain_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No compiled kernels: what is stated holds whether or not there is a compiler."""
-    monkeypatch.setenv("DESIGNSPACE_KERNELS", "0")
-    load_library.cache_clear()
-    yield
-    load_library.cache_clear()
-
-
 def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | None]:
     """Return a mechanism of the catalogue and a budget for it; KIVI's groups fit the toy's heads."""
     axes = {"representation": Kivi(group=16, residual=16)} if name == "kivi" else {}
@@ -72,7 +61,7 @@ def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = Non
     return live.peak
 
 
-@pytest.mark.usefixtures("_plain_path")
+@pytest.mark.usefixtures("plain_path")
 @pytest.mark.parametrize(
     "name", ["full", "h2o", "r-kv", "syn-mem-prefill", "alpha", "kivi", "scissorhands", "cam", "critical-kv", "squeeze"]
 )
@@ -85,7 +74,7 @@ def test_an_engine_takes_what_is_stated(name: str) -> None:
     assert taken <= stated.cache + stated.workspace + stated.weights - weight_bytes(loaded) <= 1.2 * taken
 
 
-@pytest.mark.usefixtures("_plain_path")
+@pytest.mark.usefixtures("plain_path")
 def test_samples_of_one_problem_and_their_probabilities_are_in_it() -> None:
     """Sampling sorts in float64, comparing samples takes another copy."""
     loaded = toy_model()
