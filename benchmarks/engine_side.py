@@ -11,15 +11,13 @@ import torch
 
 from benchmarks.arm import arm as named_arm
 from benchmarks.json_lines import serve
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Request
+from designspace.axes import Artefact, Budget, Mechanism, Request
+from designspace.engine import Engine
 from designspace.errors import CalibrationError
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact, load_artefact
+from designspace.models.calibration import Corpus, load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import calibration
-from designspace.schedule import Budget
 
 _EVENT = "_event"  # the engine's method that cuts rows
 

@@ -23,16 +23,14 @@ from typing import NamedTuple
 
 import torch
 
-from designspace.attention import DecodePass
-from designspace.axes import Mechanism, Needs, Scoring, Selector
-from designspace.compress import compress
+from designspace.axes import Artefact, Geometry, Mechanism, Needs, Scoring, Selector, Setting
+from designspace.cache.attention import DecodePass
+from designspace.cache.slots import SlotCache
+from designspace.engine.compress import compress
 from designspace.environment import environment
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibration import Q_STATISTICS, Artefact
+from designspace.models.calibration import Q_STATISTICS
 from designspace.registry import kinds, strategy
-from designspace.slots import SlotCache
-from designspace.view import Setting
 from families.cadence.every_k import EveryK
 from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision

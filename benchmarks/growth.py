@@ -25,10 +25,10 @@ from benchmarks.measured import Runs, table
 from benchmarks.random_model import DEFAULT_FOLDER, Shape, write_model
 from benchmarks.settings import preamble, progress
 from benchmarks.subject import POCKET, subject
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Request
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 
 ROWS = (1, 4, 16, 64, 256, 512)
 BUDGETS = (32, 64, 128, 256, 512, 1024, 2048)

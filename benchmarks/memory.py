@@ -1,4 +1,4 @@
-"""Peak memory of an arm as measured, against what `designspace.footprint` states before anything runs.
+"""Peak memory of an arm as measured, against what `designspace.memory.footprint` states before anything runs.
 
     python -m benchmarks.memory [--model pocket 0.1b] [--arm full triattention alpha r-kv h2o kivi] [--device cpu]
 
@@ -23,17 +23,16 @@ import torch
 
 from benchmarks.measured import machine, table, versions
 from benchmarks.subject import subject
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Request
+from designspace.axes import Artefact, Budget, Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.engine.prefill import bucket, prompts_per_pass
 from designspace.errors import CalibrationError
-from designspace.footprint import ArmMemory
-from designspace.models.calibration import Artefact, load_artefact
+from designspace.memory.footprint import ArmMemory
+from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec, bundled_names
-from designspace.prefill import bucket, prompts_per_pass
+from designspace.models.model_spec import ModelSpec, bundled_names
 from designspace.registry import catalog
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.decoding.greedy import Greedy
 
 ARMS = ("full", "triattention", "alpha", "r-kv", "h2o", "kivi")

@@ -21,12 +21,12 @@ from benchmarks.engine_side import new_engine
 from benchmarks.measured import percent, table
 from benchmarks.settings import preamble
 from benchmarks.subject import POCKET, subject
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.models.loading import load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.decoding.sampling import Sampling
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.random_model import DEFAULT_FOLDER, SHAPES, Shape, random_model, words
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.chain_arithmetic import chain_arithmetic
 
 POCKET = "pocket"

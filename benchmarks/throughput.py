@@ -14,13 +14,13 @@ import time
 
 import torch
 
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import catalog
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from families.decoding.greedy import Greedy
 

@@ -9,17 +9,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.schedule import (
-    Bundle,
-    Event,
-    Failure,
-    OnEvent,
-    Settled,
-    ShardQueue,
-    ShardSummary,
-    Ticket,
-    shard_key,
-)
+from cluster.shard_queue import Bundle, Event, Failure, OnEvent, Settled, ShardQueue, ShardSummary, Ticket, shard_key
 from designspace.errors import DesignspaceError, InvariantViolation, StoreError
 
 _MAX_TRACEBACK_CHARS = 8_000

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from designspace import __version__
+from designspace.version import __version__
 
 _PACKAGES = ("designspace", "families", "sweeps", "cluster")
 _SOURCES = (".py", ".c", ".h")

@@ -7,7 +7,7 @@ from contextlib import closing
 from cluster.attempt import Underway, WorkerFactory, attempt
 from cluster.cores import usable_cores
 from cluster.interrupt import interruptible
-from cluster.schedule import OnEvent, ShardQueue
+from cluster.shard_queue import OnEvent, ShardQueue
 
 
 class InlineExecutor:

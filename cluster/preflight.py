@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from designspace.axes import Geometry
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
-from designspace.geometry import Geometry
+from designspace.memory.batch_rows import check_fits
 from designspace.models.calibration import load_artefact
-from designspace.models.spec import ModelSpec
-from designspace.rows import check_fits
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
+from sweeps.auto_rows import arms
 from sweeps.combinations import Combination
-from sweeps.expand import Cell, TaskData
+from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
-from sweeps.rows import arms
 from sweeps.sources import declared_geometry
+from sweeps.task_data import TaskData
 
 _MAX_GOLDS_NAMED = 3
 
@@ -63,7 +64,7 @@ def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], ava
     """Yield why cells do not fit into the bytes that one worker has for weights, cache and workspace.
 
     To be asked after `check_models`: what a cell lacks is said there. The free memory of this machine is the right number
-    where this machine runs the cells; other workers check for themselves, with `designspace.rows.check_fits`.
+    where this machine runs the cells; other workers check for themselves, with `designspace.memory.batch_rows.check_fits`.
     """
     for rows in sorted({cell.generation.rows for cell in cells}):
         declared = (

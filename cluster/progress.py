@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from cluster.schedule import Event
+from cluster.shard_queue import Event
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from cluster.attempt import ExecutorError, Outcome, ShardWorker, Underway, WorkerFactory, attempt, failure_of
 from cluster.interrupt import Stop, interruptible
 from cluster.ray_session import Placement, placement, ray_session, resolved_address
-from cluster.schedule import Bundle, Failure, OnEvent, ShardQueue
+from cluster.shard_queue import Bundle, Failure, OnEvent, ShardQueue
 
 if TYPE_CHECKING:
-    from designspace.models.spec import ModelSpec
+    from designspace.models.model_spec import ModelSpec
 
 _POLL_S = 0.5  # how soon a signal is noticed
 _PARK_S = 2.0  # an unavailable actor is asked again this often

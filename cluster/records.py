@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from designspace.engine import ENGINE_VERSION, Generation
+from designspace.axes import Generation
+from designspace.engine import ENGINE_VERSION
 from designspace.tasks.grading import Grade
 from designspace.tasks.problem import Problem
 from sweeps.shards import Shard

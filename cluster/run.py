@@ -15,16 +15,17 @@ from cluster.interrupt import Interrupted
 from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
-from cluster.schedule import Event, OnEvent, ShardQueue
-from cluster.study import study_document, with_rows_of
+from cluster.shard_queue import Event, OnEvent, ShardQueue
+from cluster.study_record import study_document, with_rows_of
 from cluster.work import Work, find_work, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
-from designspace.free_memory import free_bytes
+from designspace.memory.free_memory import free_bytes
 from designspace.store import ResultsStore
-from sweeps.expand import Cell, task_data
+from sweeps.expand import Cell
 from sweeps.shards import Shard
 from sweeps.spec import Sweep, load_sweep
+from sweeps.task_data import task_data
 
 ExecutorName = Literal["ray", "inline"]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from cluster.preflight import PreflightError, check_golds, check_models
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID
-from sweeps.expand import Cell, expand, task_data
+from sweeps.expand import Cell, expand
 from sweeps.shards import Shard, shards
 from sweeps.spec import Sweep
+from sweeps.task_data import task_data
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,19 @@ import torch
 
 from cluster.code_id import code_id
 from cluster.records import RunFacts, grade_row, sample_row
-from cluster.schedule import Bundle, Settled, ShardSummary, Ticket
-from designspace.axes import Decoding
-from designspace.engine import Engine, Generation, Request
+from cluster.shard_queue import Bundle, Settled, ShardSummary, Ticket
+from designspace.axes import Artefact, Decoding, Generation, Request
+from designspace.axes.randomness import stream_key
+from designspace.axes.voting import sample_requests
+from designspace.engine import Engine
 from designspace.errors import CalibrationError, DeclarationError, InvariantViolation, ModelError
-from designspace.models.calibration import Artefact, load_artefact
+from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
-from designspace.sampling import stream_key
+from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID, Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
-from designspace.voting import sample_requests
 from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
 from sweeps.shards import Shard, engine_key

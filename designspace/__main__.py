@@ -1,6 +1,6 @@
 """`python -m designspace` is the `designspace` command."""
 
-from designspace.cli import main
+from designspace.cli.app import main
 
 if __name__ == "__main__":
     main()

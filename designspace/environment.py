@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-from designspace import __version__
+from designspace.version import __version__
 
 _PACKAGES = ("torch", "transformers", "pyarrow", "ray", "math-verify")
 

@@ -8,19 +8,13 @@ same groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
 
 from designspace.axes import AXES, Mechanism, Strategy
 from designspace.errors import DesignspaceError, UnknownName
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from designspace.models.calibrate import Corpus
-    from designspace.models.loading import LoadedModel
+from designspace.models.calibration import Measure
 
 STRATEGY_GROUP = "designspace.mechanisms"
 CATALOG_GROUP = "designspace.catalog"
@@ -96,7 +90,7 @@ def calibrations() -> tuple[str, ...]:
 
 
 @cache
-def calibration(name: str) -> Callable[[LoadedModel, Corpus], dict[str, Tensor]]:
+def calibration(name: str) -> Measure:
     """Return the function that measures an artefact.
 
     Raises:
@@ -105,5 +99,5 @@ def calibration(name: str) -> Callable[[LoadedModel, Corpus], dict[str, Tensor]]
     if name not in calibrations():
         raise UnknownName("calibration artefact", name, calibrations())
     (point, *_) = (point for point in entry_points(group=CALIBRATION_GROUP) if point.name == name)
-    measure: Callable[[LoadedModel, Corpus], dict[str, Tensor]] = point.load()
+    measure: Measure = point.load()
     return measure

@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from designspace.axes import Mechanism
+from designspace.axes import Budget, Mechanism
 from designspace.canonical import canonical_json
 from designspace.errors import DesignspaceError, did_you_mean
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
-from sweeps.document import DataPath
 from sweeps.fields import ExcludeEntry
 from sweeps.mechanisms import Declared, Refusal
 from sweeps.problems import Problems
 from sweeps.sources import declared_geometry, refuse_repeats
+from sweeps.yaml_document import DataPath
 
 LIST_SECTIONS = ("models", "tasks", "budgets", "mechanisms", "exclude")
 

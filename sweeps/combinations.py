@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from designspace.axes import Mechanism
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.axes import Budget, Mechanism
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
 

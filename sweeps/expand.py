@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from designspace.axes import Mechanism
-from designspace.errors import DeclarationError, DesignspaceError
+from designspace.axes import Budget, Mechanism
+from designspace.errors import DeclarationError
 from designspace.models.calibration import artefact_hash
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
-from designspace.tasks.problem import Problem, content_hash
+from designspace.models.model_spec import ModelSpec
+from designspace.tasks.problem import content_hash
 from designspace.tasks.task import TaskSpec
+from sweeps.auto_rows import with_rows
 from sweeps.combinations import Combination, combinations
 from sweeps.fields import GenerationSpec
 from sweeps.identity import calibrations_needed, cell_id, identity_document
-from sweeps.rows import with_rows
 from sweeps.spec import Sweep
+from sweeps.task_data import TaskData, task_data
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,6 @@ class Cell:
         budget = "no budget" if self.budget is None else f"budget {self.budget}"
         task = f"{self.task.name}/{self.task.split}"
         return f"{self.model.name} · {task} · {self.mechanism.name} · {budget} · replicate {self.replicate}"
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """What is here of a task: its problems, or the reason why they are not."""
-
-    problems: tuple[Problem, ...] | None
-    missing_because: str = ""
-
-
-def task_data(task: TaskSpec) -> TaskData:
-    """Return a task's problems if they can be had here."""
-    try:
-        return TaskData(tuple(task.load()))
-    except DesignspaceError as error:
-        return TaskData(None, str(error))
 
 
 def expand(sweep: Sweep, data: Mapping[TaskSpec, TaskData] | None = None) -> tuple[Cell, ...]:

@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from designspace.axes import Budget, Reading, TokenReading
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget, Reading, TokenReading
 
 SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -12,11 +12,11 @@ from typing import cast
 
 from designspace.axes import AXES, Decoding, Mechanism, Scoring, Strategy
 from designspace.errors import DeclarationError
-from sweeps.document import DataPath, shown
 from sweeps.fields import GridEntry
 from sweeps.mechanisms import Declared, Refusal, baseline_axes, compose
 from sweeps.problems import Problems, suggestion
 from sweeps.strategies import build_strategy
+from sweeps.yaml_document import DataPath, shown
 
 # The order of multiplication (last varies fastest) and of names. A mapping has no order, so the file's is not used.
 GRID_AXES = ("scoring", "head_routing", "cadence", "representation", "decoding")

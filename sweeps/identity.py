@@ -11,11 +11,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from designspace.axes import Mechanism
+from designspace.axes import Budget, Mechanism
 from designspace.canonical import canonical_json
 from designspace.engine import ENGINE_VERSION
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
 from sweeps.fields import GenerationSpec
 

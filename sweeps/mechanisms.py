@@ -15,10 +15,10 @@ from designspace.axes import AXES, Decoding, Mechanism, Scoring, Strategy
 from designspace.errors import DeclarationError, UnknownName
 from designspace.registry import mechanism as catalogue_mechanism
 from designspace.registry import strategy
-from sweeps.document import DataPath, shown
 from sweeps.fields import GenerationCaps, MechanismEntry
 from sweeps.problems import Problems
 from sweeps.strategies import build_strategy
+from sweeps.yaml_document import DataPath, shown
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError
-from sweeps.document import DataPath, Document, Position, path_text, shown
 from sweeps.fields import Strict
 from sweeps.problems import Problems
 from sweeps.space import Parameter, Range, Space
+from sweeps.yaml_document import DataPath, Document, Position, path_text, shown
 
 _NO_PLACEHOLDER_KEYS = ("kind", "name", "grid")
 

@@ -11,18 +11,19 @@ from typing import Any, Protocol
 import torch
 
 from designspace.errors import CalibrationError
+from designspace.memory.batch_rows import RowsPlan
 from designspace.models.calibration import load_artefact, remedy
-from designspace.models.spec import ModelSpec
-from designspace.rows import RowsPlan
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
+from sweeps.auto_rows import with_rows
 from sweeps.checks import matches
-from sweeps.expand import Cell, TaskData, expand, task_data
+from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
 from sweeps.mechanisms import Refusal
-from sweeps.rows import with_rows
 from sweeps.shards import shards
 from sweeps.sources import declared_geometry
 from sweeps.spec import Sweep
+from sweeps.task_data import TaskData, task_data
 
 PLAN_VERSION = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from designspace.errors import DeclarationError
-from sweeps.document import DataPath, Document, Position, located, path_text, shown
+from sweeps.yaml_document import DataPath, Document, Position, located, path_text, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -7,19 +7,18 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from designspace.axes import Mechanism
+from designspace.axes import Budget, Mechanism
 from designspace.errors import ProtocolError, did_you_mean
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.protocol.decision import check_decision
-from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from sweeps.checks import matches
-from sweeps.document import DataPath
 from sweeps.problems import Problems
 from sweeps.protocol_fields import CellMatch, Contrast, PaperDecision, ProtocolSpec, TuningSpec
 from sweeps.sources import refuse_repeats
 from sweeps.space import Space, grid
 from sweeps.spec import Sweep
+from sweeps.yaml_document import DataPath
 
 _EVERY_PROBLEM = "all"  # the split that holds the others of its task
 _PAPER = "paper"

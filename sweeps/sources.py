@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from designspace.axes import Budget, Geometry
 from designspace.errors import DesignspaceError, UnknownName
-from designspace.geometry import Geometry
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
-from sweeps.document import DataPath, shown
 from sweeps.fields import BudgetEntry, ModelEntry, TaskEntry
 from sweeps.problems import Problems
+from sweeps.yaml_document import DataPath, shown
 
 Item = TypeVar("Item")
 

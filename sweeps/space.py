@@ -8,7 +8,7 @@ from math import isclose
 from typing import Any
 
 from designspace.errors import DeclarationError, did_you_mean
-from sweeps.document import DataPath, shown
+from sweeps.yaml_document import DataPath, shown
 
 Number = int | float
 

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from designspace.axes import Mechanism
+from designspace.axes import Budget, Mechanism
 from designspace.errors import DeclarationError
-from designspace.models.spec import ModelSpec
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task import TaskSpec
 from sweeps import checks, sources
-from sweeps.document import DataPath, Document, parse_document, read_document, shown
 from sweeps.fields import (
     SCHEMA_VERSION,
     AutoGeneration,
@@ -27,9 +25,10 @@ from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
+from sweeps.yaml_document import DataPath, Document, parse_document, read_document, shown
 
 if TYPE_CHECKING:
-    from designspace.rows import RowsPlan
+    from designspace.memory.batch_rows import RowsPlan
 
 __all__ = ["ExcludeEntry", "GenerationSpec", "Refusal", "Seeds", "Sweep", "load_sweep", "parse_sweep"]
 
@@ -40,7 +39,7 @@ class Sweep:
 
     Attributes:
         mechanisms: with decoding resolved from `generation`.
-        generation: with `rows: auto` as it stands in the file, until `sweeps.rows.with_rows` has put a number there;
+        generation: with `rows: auto` as it stands in the file, until `sweeps.auto_rows.with_rows` has put a number there;
             `rows_plan` then says where the number is from.
         rows_before: the number that results have which are there already, to be kept.
         refused: combinations of a grid with `illegal: skip` that are left out, with the reason.

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from designspace.axes import Strategy
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.registry import REGISTRY_AXES, kinds, strategy
-from sweeps.document import DataPath, shown
 from sweeps.problems import Problems
+from sweeps.yaml_document import DataPath, shown
 
 _CONFIG = ConfigDict(
     extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()

@@ -11,24 +11,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from designspace.axes import Budget
 from designspace.errors import DeclarationError, ProtocolError
+from designspace.memory.batch_rows import plan_rows
 from designspace.protocol import HeldoutKey, heldout_hash, task_record
 from designspace.protocol.splits import check_disjoint
-from designspace.rows import plan_rows
-from designspace.schedule import Budget
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
-from sweeps.document import DataPath, Document, parse_document, path_text, read_document
-from sweeps.expand import task_data
+from sweeps.auto_rows import arms, combinations_of, with_plan
 from sweeps.fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
 from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses
 from sweeps.protocol_fields import Contrast, ProtocolSpec
-from sweeps.rows import arms, combinations_of, with_plan
 from sweeps.sources import build_task
 from sweeps.space import Space, checked_values, first_values, probes
 from sweeps.spec import Sweep, build_sweep, check_schema
+from sweeps.task_data import task_data
+from sweeps.yaml_document import DataPath, Document, parse_document, path_text, read_document
 
 
 class HeldoutName(NamedTuple):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from designspace.engine import Engine, Request
+from designspace.axes import Artefact, Request
+from designspace.engine import Engine
 from designspace.kernels.build import load_library
-from designspace.models.calibration import Q_STATISTICS, Artefact
+from designspace.models.calibration import Q_STATISTICS
 from designspace.models.loading import LoadedModel, prepare
 
 REPOSITORY = Path(__file__).parent.parent

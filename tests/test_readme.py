@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from designspace.cli import app
+from designspace.cli.app import app
 from sweeps.plan import plan
 from sweeps.spec import parse_sweep
 from tests.conftest import REPOSITORY

@@ -9,7 +9,7 @@ from cluster.code_id import code_id
 from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
 from designspace.models.calibration import artefact_hash
-from designspace.models.spec import forget_fingerprints
+from designspace.models.model_spec import forget_fingerprints
 from designspace.protocol.document import FORMAT, heldout_problems
 from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
 from designspace.tasks.grading import GRADER_ID

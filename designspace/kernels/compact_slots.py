@@ -13,18 +13,16 @@ import torch
 from torch import Tensor
 
 from designspace.kernels.build import load_library
-from designspace.slot_store import SlotStore
 
 Move = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
-def in_place_move(store: SlotStore) -> Move | None:
-    """Return the kernel for a store, None where it does not apply or cannot be built.
+def in_place_move(flat: tuple[Tensor, Tensor] | None) -> Move | None:
+    """Return the kernel for keys and values [L,B,H_kv,C,D], None where it does not apply or cannot be built.
 
     It takes positions [L,B,H_kv,C] int32, order [L,E,H_kv,C] int64, kept [L,E,H_kv] int64 and rows [n] int64, n <= E, each
-    row once, and moves what the store holds of them along with the positions.
+    row once, and moves keys and values along with the positions.
     """
-    flat = store.flat()
     if flat is None or flat[0].device.type != "cpu":
         return None
     library = load_library("compact_slots")

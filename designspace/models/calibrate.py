@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
+from designspace.axes import Artefact
 from designspace.errors import CalibrationError
-from designspace.models.calibration import Artefact, model_key
+from designspace.models.calibration import Corpus, Measure, model_key
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec, bundled_names
+from designspace.models.model_spec import ModelSpec, bundled_names
 
 MAX_TOKENS = 32768  # of one text, as in TriAttention's released calibration
 
 
-class Corpus(NamedTuple):
-    """What to measure on: token ids of whole texts, and of the prompts they begin with (empty for plain text)."""
-
-    texts: tuple[tuple[int, ...], ...]
-    prompts: tuple[tuple[int, ...], ...]
-    source: str
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of all texts together."""
-        return sum(len(text) for text in self.texts)
-
-
 def calibrate(
-    spec: ModelSpec, names: Sequence[str], *, n_problems: int = 64, text_path: str | None = None, device: str = "cpu"
+    spec: ModelSpec,
+    measures: Mapping[str, Measure],
+    *,
+    n_problems: int = 64,
+    text_path: str | None = None,
+    device: str = "cpu",
 ) -> Iterator[Artefact]:
-    """Yield the named artefacts of a model, measured on a plain text file or, if bundled, on calibration problems.
+    """Yield one artefact for each of `measures` (`designspace.registry.calibration`), measured on a plain text file or, if bundled, on calibration problems.
 
     Raises:
         CalibrationError: no text for a model that is not bundled, an unreadable one, or a model that an artefact cannot
             be measured on.
     """
-    from designspace.registry import calibration
-
-    measures = {name: calibration(name) for name in names}
     loaded = load_model(spec, device)
     corpus = _text_corpus(loaded, text_path) if text_path is not None else _problem_corpus(loaded, spec, n_problems)
     if corpus.n_tokens == 0:

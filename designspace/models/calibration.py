@@ -5,36 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from designspace.axes import Artefact
 from designspace.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from designspace.models.spec import ModelSpec
+    from designspace.models.loading import LoadedModel
+    from designspace.models.model_spec import ModelSpec
 
 Q_STATISTICS = "q-stats"
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Artefact:
-    """What one calibration measured. `made_for` is the model's identity, `sha256` the file's content."""
+class Corpus(NamedTuple):
+    """What to measure on: token ids of whole texts, and of the prompts they begin with (empty for plain text)."""
 
-    name: str
-    tensors: Mapping[str, Tensor]
-    made_for: str = ""
-    n_tokens: int = 0
-    source: str = ""
-    sha256: str = ""
+    texts: tuple[tuple[int, ...], ...]
+    prompts: tuple[tuple[int, ...], ...]
+    source: str
 
-    def __getitem__(self, tensor: str) -> Tensor:
-        """Return one tensor by name."""
-        return self.tensors[tensor]
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all texts together."""
+        return sum(len(text) for text in self.texts)
+
+
+Measure = Callable[["LoadedModel", Corpus], dict[str, Tensor]]  # what an artefact is measured with
 
 
 def model_key(spec: ModelSpec) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace import attention
+from designspace.axes import Geometry
+from designspace.cache import attention
 from designspace.errors import ModelError
-from designspace.geometry import Geometry
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 

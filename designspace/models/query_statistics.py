@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.attention import Pass
+from designspace.axes import Artefact, Geometry
+from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
 
 
 class QueryPass(Pass):

@@ -12,7 +12,7 @@ import torch
 from designspace.errors import ModelError
 from designspace.models import loading
 from designspace.models.loading import LoadedModel
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 
 _skeletons: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
 

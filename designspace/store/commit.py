@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from designspace.canonical import canonical_json
 from designspace.errors import StoreError
 
 STALE_AFTER_S = 24 * 3600.0
@@ -52,15 +52,14 @@ def atomic_bytes(target: Path, content: bytes, scratch: Path) -> None:
         stream.write(content)
 
 
-def canonical_json(document: Any) -> bytes:
-    """Return a document as JSON that depends on its content alone.
+def document_bytes(document: Any) -> bytes:
+    """Return a document as canonical JSON in UTF-8, so that its bytes depend on its content alone.
 
     Raises:
         StoreError: it holds something that JSON cannot say, NaN and infinity included.
     """
     try:
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8")
+        return canonical_json(document).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise StoreError(f"a stored document must be plain JSON: {error}") from error
 

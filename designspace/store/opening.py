@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from designspace.errors import StoreError
-from designspace.store.commit import atomic_bytes, canonical_json
+from designspace.store.commit import atomic_bytes, document_bytes
 from designspace.store.fsck import read_document
 from designspace.store.layout import FORMAT_VERSION, Layout
 from designspace.store.shard_file import Damaged
@@ -26,7 +26,7 @@ def begin_store(layout: Layout, create: bool) -> None:
         raise StoreError(f"no results store at {root}")
     # Every process writes the same bytes, so a rename serves better than O_EXCL, which a crash could leave empty.
     atomic_bytes(
-        layout.format_file, canonical_json({"format": FORMAT_VERSION, "what": "designspace results"}), layout.scratch
+        layout.format_file, document_bytes({"format": FORMAT_VERSION, "what": "designspace results"}), layout.scratch
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from designspace.errors import StoreError
-from designspace.store.commit import atomic_bytes, canonical_json, sweep_scratch
+from designspace.store.commit import atomic_bytes, document_bytes, sweep_scratch
 from designspace.store.fsck import documents, find_damaged, read_document, set_aside
 from designspace.store.layout import Layout, ShardKey
 from designspace.store.opening import begin_store, check_format
@@ -138,7 +138,7 @@ class ResultsStore:
 
     def write_study(self, study: str, document: Mapping[str, Any]) -> Path:
         """Store a study's resolved declaration under the hash of its content, and return the file."""
-        content = canonical_json(document)
+        content = document_bytes(document)
         path = self._layout.study(study, hashlib.sha256(content).hexdigest()[:32])
         if not _is_document(path, document):
             atomic_bytes(path, content, self._layout.scratch)
@@ -160,7 +160,7 @@ class ResultsStore:
         key = ShardKey(cell_id, shard_id)
         document = {"cell_id": cell_id, "shard_id": shard_id, "attempt": attempt, "reason": dict(reason)}
         path = self._layout.failure(key, attempt)
-        atomic_bytes(path, canonical_json(document), self._layout.scratch)
+        atomic_bytes(path, document_bytes(document), self._layout.scratch)
         return path
 
     def failures(self) -> list[Failure]:
@@ -215,7 +215,7 @@ class ResultsStore:
 
     def _write_cell(self, cell_id: str, identity: Mapping[str, Any]) -> None:
         path = self._layout.cell(cell_id)
-        content = canonical_json(identity)
+        content = document_bytes(identity)
         try:
             if read_document(path) != json.loads(content):
                 raise StoreError(f"cell {cell_id} is stored with another identity: {path}")
@@ -286,7 +286,7 @@ def _is_whole(path: Path, contents: Contents) -> bool:
 
 def _is_document(path: Path, document: Mapping[str, Any]) -> bool:
     try:
-        return read_document(path) == json.loads(canonical_json(document))
+        return read_document(path) == json.loads(document_bytes(document))
     except Damaged:
         return False
 

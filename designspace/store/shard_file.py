@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from designspace.errors import DesignspaceError, StoreError
-from designspace.store.commit import atomic_file, canonical_json
+from designspace.store.commit import atomic_file, document_bytes
 from designspace.store.layout import ShardKey
 from designspace.store.schema import conform
 
@@ -54,7 +54,7 @@ def write_shard(
         "grader_id": contents.grader_id or "",
         "n_rows": str(table.num_rows),
         "committed_at": datetime.now(UTC).isoformat(),
-        "identity": canonical_json(identity).decode(),
+        "identity": document_bytes(identity).decode(),
     }
     metadata = {f"{_PREFIX}{name}": value for name, value in facts.items()}
     with atomic_file(path, scratch) as stream:

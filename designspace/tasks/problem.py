@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+
+from designspace.canonical import canonical_json
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,5 @@ class Problem:
 
 def content_hash(problems: Iterable[Problem]) -> str:
     """Return the SHA-256 of the problems in order: what a cell's identity says about its data."""
-    canonical = json.dumps([asdict(p) for p in problems], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    canonical = canonical_json([asdict(p) for p in problems])
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -18,14 +18,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from designspace.axes import AXES, Decoding, Mechanism, Strategy
+from designspace.axes import AXES, Budget, Decoding, Geometry, Mechanism, Strategy
 from designspace.errors import DesignspaceError
-from designspace.geometry import Geometry
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import kinds, strategy
-from designspace.schedule import Budget
 from designspace.testing.conformance import check_mechanism
 
 # Parameters that let a strategy do its work within a few dozen tokens of the bundled models' language; any other strategy

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.geometry import Geometry
-from designspace.models.calibration import Artefact
-from designspace.trackers import Tracker
-from designspace.view import Observed, Setting, View
+from designspace.axes import Artefact, Geometry, Observed, Setting, Tracker, View
 
 
 def view_of(

@@ -9,11 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Cadence, Needs
-from designspace.control import StepSeen
+from designspace.axes import Budget, Cadence, IntOrTensor, Needs, Pacer, Schedule, StepSeen, Tracker
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget, IntOrTensor, Pacer, Schedule
-from designspace.trackers import Tracker
 from families.cadence.interval import after_event_size, check_interval, resolve_interval
 
 Trigger = Literal["entropy", "attention-shift", "newline"]

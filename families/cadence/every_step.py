@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence, Schedule
 from designspace.errors import InfeasibleBudget
-from designspace.schedule import Budget, Schedule
 from families.cadence.every_k import EveryKSchedule
 
 

@@ -8,9 +8,8 @@ from math import log2
 from operator import mul
 from typing import ClassVar
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget, IntOrTensor, Schedule
 from families.cadence.rounds import pick
 
 _MOST_CYCLES = 64  # that a pattern of after-event sizes may take; then the mean is within 1/128 token of the budget

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Cadence
-from designspace.schedule import Budget, IntOrTensor, Schedule, split_half
+from designspace.axes import Budget, Cadence, IntOrTensor, Schedule, split_half
 from families.cadence.interval import after_event_size, check_interval, resolve_interval
 
 

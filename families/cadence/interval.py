@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from designspace.axes import Budget
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget
 
 
 def check_interval(name: str, value: int | Literal["auto"], longest: int) -> None:

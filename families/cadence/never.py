@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, zeros_like
 
-from designspace.axes import Cadence
-from designspace.schedule import Budget, IntOrTensor, Schedule
+from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
 
 
 class NeverSchedule(Schedule):

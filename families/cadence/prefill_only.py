@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget, IntOrTensor, Schedule
 from families.cadence.interval import after_event_size
 
 

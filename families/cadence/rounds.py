@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from designspace.schedule import IntOrTensor, split_half
+from designspace.axes import IntOrTensor, split_half
 from families.cadence.every_k import EveryKSchedule
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence, Schedule
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget, Schedule
 from families.cadence.interval import after_event_size, check_horizon, check_interval, resolve_interval
 from families.cadence.rounds import follow, nearest_half, round_schedule, whole_sizes
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from designspace.control import Action, Controller, TextCodec
+from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
 from families.decoding.thought_aware import TagMatcher
-from families.decoding.wrapping import Wrapping
+from families.decoding.wrapped_decoding import Wrapping
 
 
 @dataclass(frozen=True)

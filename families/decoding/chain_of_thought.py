@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from families.decoding.wrapping import Wrapping
+from families.decoding.wrapped_decoding import Wrapping
 
 
 @dataclass(frozen=True)

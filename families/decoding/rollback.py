@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from designspace.control import Action, Controller, TextCodec
+from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
-from families.decoding.wrapping import Wrapping, is_greedy
+from families.decoding.wrapped_decoding import Wrapping, is_greedy
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from designspace.engine import Generation
+from designspace.axes import Budget, Generation
+from designspace.axes.voting import Matched, combine
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget
-from designspace.voting import Matched, canonical_answer, combine
-from families.decoding.wrapping import Wrapping, is_greedy
+from designspace.tasks.grading.votes import canonical_answer
+from families.decoding.wrapped_decoding import Wrapping, is_greedy
 
 
 @dataclass(frozen=True)
 class SelfConsistency(Wrapping):
     """Sample each problem `samples` times and take a majority over the answers [wang2023selfconsistency].
 
-    `designspace.voting` says how votes are counted and what they cost. Every sample has a cache of its own, the prompt's
+    `designspace.axes.voting` says how votes are counted and what they cost. Every sample has a cache of its own, the prompt's
     included: none is shared.
 
     Attributes:

@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from designspace.control import Action, Controller, TextCodec
+from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
-from families.decoding.wrapping import Wrapping
+from families.decoding.wrapped_decoding import Wrapping
 
 
 @dataclass(frozen=True)

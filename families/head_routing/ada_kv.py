@@ -8,12 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import HeadRouting
-from designspace.compress import largest_remainder
+from designspace.axes import Geometry, HeadRouting, View
+from designspace.axes.ranking import rank_descending, scaled
+from designspace.axes.shares import largest_remainder
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.selection import rank_descending, scaled
-from designspace.view import View
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import HeadRouting, Needs
-from designspace.compress import largest_remainder
+from designspace.axes import Geometry, HeadRouting, Needs, View
+from designspace.axes.shares import largest_remainder
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.view import View
 
 ARTEFACT = "duo-gate"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
+from designspace.axes import Geometry
+from designspace.axes.rotary import as_bands, unrotate
+from designspace.cache.attention import Pass
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
-from designspace.rotary import as_bands, unrotate
 
 N_POSITIONS = 500  # as in kvpress
 

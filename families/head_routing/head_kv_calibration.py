@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass
+from designspace.axes import Geometry
+from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
 

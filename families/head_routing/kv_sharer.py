@@ -8,11 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import HeadRouting, Needs
+from designspace.axes import Artefact, Geometry, HeadRouting, Needs, View
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibration import Artefact
-from designspace.view import View
 
 ARTEFACT = "kv-sharer"
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.attention import PrefillPass
 from designspace.axes import Needs
+from designspace.cache.attention import PrefillPass
 from designspace.errors import CalibrationError
-from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from families.head_routing.kv_sharer import owners_of
 

@@ -8,11 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import HeadRouting
-from designspace.compress import largest_remainder
+from designspace.axes import Geometry, HeadRouting, View
+from designspace.axes.shares import largest_remainder
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.view import View
 
 
 def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float("inf")) -> Tensor:

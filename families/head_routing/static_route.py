@@ -9,10 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import HeadRouting, Needs
+from designspace.axes import Geometry, HeadRouting, Needs, View
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.view import View
 
 ARTEFACT = "route"
 _BITS = 24  # positions below 2^24, whose reversals float32 holds exactly

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass
+from designspace.axes import Geometry
+from designspace.axes.ranking import rank_descending
+from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
-from designspace.selection import rank_descending
 from families.head_routing.head_kv_calibration import attention_rows
 from families.head_routing.static_route import evenly_spaced
 

@@ -7,9 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import HeadRouting
-from designspace.geometry import Geometry
-from designspace.view import View
+from designspace.axes import Geometry, HeadRouting, View
 
 
 @dataclass(frozen=True)

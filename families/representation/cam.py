@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from designspace.axes import Folded, Needs
-from designspace.compress import packing_order
+from designspace.axes import Folded, Needs, View
+from designspace.axes.randomness import hash_uniform
+from designspace.axes.ranking import packing_order
+from designspace.axes.slot_store import take_slots
 from designspace.errors import DeclarationError
-from designspace.sampling import hash_uniform
-from designspace.slots import take_slots
-from designspace.view import View
 from families.representation.merging import Merging, sums_at
 
 

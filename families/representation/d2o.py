@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded
+from designspace.axes import Folded, View
 from designspace.errors import DeclarationError
-from designspace.view import View
 from families.representation.merging import Merging, Nearest, nearest_kept, sums_at
 
 _ROUNDING = 1e-6

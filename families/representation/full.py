@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation
-from designspace.slot_store import Held, Room, SlotStore, take_rows
+from designspace.axes import Held, Representation, Room, SlotStore
+from designspace.axes.slot_store import take_rows
 
 
 class FullStore(SlotStore):

@@ -8,10 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation
+from designspace.axes import Geometry, Held, Representation, Room, SlotStore
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from families.representation.token_slots import put
 

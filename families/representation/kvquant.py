@@ -9,11 +9,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Representation
+from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
+from designspace.axes.rotary import refuse_partial_rotary
 from designspace.errors import DeclarationError, InvariantViolation
-from designspace.geometry import Geometry
-from designspace.rotary import refuse_partial_rotary
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.quantiser import pack, unpack
 from families.representation.range_codes import Coded, decode, encode, row_ranges
 from families.representation.token_slots import moved, position_at, put

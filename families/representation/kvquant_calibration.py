@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass
+from designspace.axes import Geometry
+from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
-from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
 from families.representation.kvquant import BITS, FRACTIONS
 from families.representation.range_codes import centre_and_half, row_ranges
 

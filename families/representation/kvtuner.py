@@ -9,10 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Representation
+from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.kivi import Kivi, KiviStore
 
 KV_TUNER = "kv-tuner"

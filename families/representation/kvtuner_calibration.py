@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from designspace.attention import Pass
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
+from designspace.axes import Geometry
+from designspace.cache.attention import Pass
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
 from families.representation.kvtuner import WIDTHS

@@ -11,10 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation
-from designspace.slot_store import Room, SlotStore
-from designspace.slots import take_slots
-from designspace.view import View
+from designspace.axes import Representation, Room, SlotStore, View
+from designspace.axes.slot_store import take_slots
 from families.representation.full import FullStore
 
 

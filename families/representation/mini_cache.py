@@ -9,10 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Representation
+from designspace.axes import Geometry, Held, Mechanism, Representation, Room, SlotStore
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.token_slots import get, position_at, put
 
 _SAME = 1e-3  # an angle, in half turns, that is rounding: the two were merged before

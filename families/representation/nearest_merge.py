@@ -7,9 +7,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Folded
+from designspace.axes import Folded, View
 from designspace.errors import DeclarationError
-from designspace.view import View
 from families.representation.merging import Merging, Nearest, averaged, counts_at, nearest_kept
 
 

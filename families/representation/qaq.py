@@ -9,12 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Representation
+from designspace.axes import Geometry, Held, Needs, Observed, Representation, Room, SlotStore, Tracker
 from designspace.errors import DeclarationError, InvariantViolation
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room, SlotStore
-from designspace.trackers import Tracker
-from designspace.view import Observed
 from families.representation.token_slots import get, moved, position_at, put
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from designspace.axes import Representation
+from designspace.axes import Held, Representation, Room, SlotStore
+from designspace.axes.ranking import rank_descending
 from designspace.errors import DeclarationError
-from designspace.selection import rank_descending
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.full import FullStore
 
 

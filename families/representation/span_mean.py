@@ -8,12 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded
+from designspace.axes import Folded, Geometry, View
+from designspace.axes.ranking import highest, scaled
+from designspace.axes.rotary import as_bands, refuse_partial_rotary
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.rotary import as_bands, refuse_partial_rotary
-from designspace.selection import highest, scaled
-from designspace.view import View
 from families.representation.merging import Merging, averaged, counts_at
 
 _FINE = 2**24  # scores are summed as integers, so that the sum does not depend on the order

@@ -8,10 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Representation
+from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
 from designspace.errors import DeclarationError, InvariantViolation
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room, SlotStore
 from families.representation.token_slots import put
 
 V_PCA = "v-pca"

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Scoring
+from designspace.axes import Scoring, View
+from designspace.axes.view import masked_softmax
 from designspace.errors import DeclarationError
-from designspace.view import View, masked_softmax
 from families.scoring.h2o import H2O
 from families.scoring.snapkv import SnapKV
 from families.scoring.tova import TOVA
-from families.scoring.wrapping import ValueWeighted
+from families.scoring.wrapped_scoring import ValueWeighted
 
 _REST = 1e-5  # below this, 1 - a is rounding noise of float32
 

@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring
+from designspace.axes import Needs, Scoring, View
+from designspace.axes.ranking import rank_descending
 from designspace.errors import DeclarationError
-from designspace.selection import rank_descending
-from designspace.view import View
 from families.scoring.snapkv import SnapKV
-from families.scoring.wrapping import ValueWeighted
+from families.scoring.wrapped_scoring import ValueWeighted
 
 _CHUNK = 1 << 26  # projected numbers formed at a time (256 MiB)
 

@@ -8,11 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
+from designspace.axes import Geometry, Needs, Scoring, Selector, View
+from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.axes.view import masked_softmax
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.rotary import as_bands, refuse_partial_rotary, unrotate
-from designspace.view import View, masked_softmax
 from families.scoring.selectors.top_k import TopK
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector
-from designspace.view import View
+from designspace.axes import Scoring, Selector, View
 from families.scoring.selectors.top_k import TopK
 
 

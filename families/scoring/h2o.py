@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
-from designspace.view import View
+from designspace.axes import Needs, Scoring, Selector, View
 from families.scoring.selectors.top_k import TopK
 
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector
+from designspace.axes import Scoring, Selector, View
 from designspace.errors import DeclarationError
-from designspace.view import View
 from families.scoring.selectors.top_k import TopK
 
 

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Request
+from designspace.axes import Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.errors import CalibrationError
-from designspace.models.calibrate import Corpus
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import statistics_of
-from designspace.sampling import stream_key
 from families.cadence.never import Never
 from families.decoding.greedy import Greedy
 from families.head_routing.uniform import Uniform

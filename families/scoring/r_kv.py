@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
+from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes.view import masked_softmax
 from designspace.errors import DeclarationError
-from designspace.view import View, masked_softmax
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import check_pool, pool_slots
 

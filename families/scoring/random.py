@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector
-from designspace.sampling import hash_uniform
-from designspace.view import View
+from designspace.axes import Scoring, Selector, View
+from designspace.axes.randomness import hash_uniform
 from families.scoring.selectors.top_k import TopK
 
 

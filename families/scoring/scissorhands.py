@@ -8,10 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
+from designspace.axes import Needs, Scoring, Selector, Tracker, View
 from designspace.errors import DeclarationError
-from designspace.trackers import Tracker
-from designspace.view import View
 from families.scoring.selectors.top_k import TopK
 
 

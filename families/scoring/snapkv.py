@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Needs, Scoring, Selector
+from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes.view import masked_softmax
 from designspace.errors import DeclarationError
-from designspace.view import View, masked_softmax
 from families.scoring.selectors.top_k import TopK
 
 Pool = Literal["max", "avg", "none"]

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
-from designspace.by_position import gather_heads
-from designspace.view import View
+from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes.across_heads import gather_heads
 from families.scoring.selectors.top_k import TopK
 
 

@@ -9,16 +9,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector
-from designspace.by_position import gather_heads
+from designspace.axes import Geometry, Needs, Scoring, Selector, View
+from designspace.axes.across_heads import gather_heads
+from designspace.axes.randomness import hash_uniform
+from designspace.axes.rotary import refuse_partial_rotary
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
 from designspace.kernels.band_scores import band_scores
 from designspace.models.calibration import Q_STATISTICS
 from designspace.models.query_statistics import centres
-from designspace.rotary import refuse_partial_rotary
-from designspace.sampling import hash_uniform
-from designspace.view import View
 from families.scoring.selectors.top_k import TopK
 
 _LARGEST_TABLE = 2**22  # numbers: beyond, hashing costs less than keeping all of them

@@ -8,12 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Scoring
+from designspace.axes import Scoring, View
 from designspace.errors import DeclarationError
-from designspace.view import View
-from families.scoring.selectors.greedy import unit_features
+from families.scoring.selectors.greedy_loop import unit_features
 from families.scoring.triattention import TriAttention
-from families.scoring.wrapping import Wrapper
+from families.scoring.wrapped_scoring import Wrapper
 
 
 @dataclass(frozen=True)

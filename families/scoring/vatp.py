@@ -7,11 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Scoring
+from designspace.axes import Scoring, View
 from designspace.errors import DeclarationError
-from designspace.view import View
 from families.scoring.h2o import H2O
-from families.scoring.wrapping import ValueWeighted
+from families.scoring.wrapped_scoring import ValueWeighted
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from benchmarks import random_model
 from benchmarks.random_model import SHAPES, n_parameters, write_model
 from benchmarks.subject import context_and_question, random_prompt, subject
 from designspace.models.loading import load_model
+from designspace.models.model_spec import ModelSpec
 from designspace.models.query_statistics import QueryPass
-from designspace.models.spec import ModelSpec
 
 TINY = SHAPES["tiny"]
 

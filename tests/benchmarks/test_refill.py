@@ -10,7 +10,7 @@ from benchmarks.engine_side import new_engine, requests, without_end
 from benchmarks.refill import Filling, filling
 from benchmarks.subject import subject
 from designspace.models.loading import load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import catalog
 from families.decoding.greedy import Greedy
 

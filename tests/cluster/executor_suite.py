@@ -17,9 +17,9 @@ import pytest
 
 from cluster.attempt import ExecutorError
 from cluster.interrupt import Interrupted
-from cluster.schedule import Bundle, Event, Settled, ShardQueue, ShardSummary, Ticket
+from cluster.shard_queue import Bundle, Event, Settled, ShardQueue, ShardSummary, Ticket
 from designspace.errors import StoreError
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from sweeps.fields import GenerationSpec
 
 _WAIT_S = 60.0

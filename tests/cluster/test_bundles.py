@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from cluster.schedule import ShardSummary, Ticket
+from cluster.shard_queue import ShardSummary, Ticket
 from cluster.work import Work, find_work
 from cluster.worker import Worker
 from designspace import open_results
-from designspace.engine import Engine, Generation, Request
-from designspace.sampling import sample_streams, stream_key
+from designspace.axes import Generation, Request
+from designspace.axes.randomness import sample_streams, stream_key
+from designspace.engine import Engine
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID
 from families.decoding.sampling import Sampling

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from cluster.preflight import check_memory
 from cluster.run import run_sweep
-from cluster.study import with_rows_of
+from cluster.study_record import with_rows_of
 from cluster.work import find_work
 from designspace.store import ResultsStore
-from sweeps.expand import expand, task_data
+from sweeps.expand import expand
 from sweeps.fields import AutoGeneration
 from sweeps.spec import Sweep, load_sweep
+from sweeps.task_data import task_data
 from tests.cluster import tiny
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.progress import Lines, Pace, Silent, clock_text, make_progress
-from cluster.schedule import Event, Failure, ShardSummary, Ticket
+from cluster.shard_queue import Event, Failure, ShardSummary, Ticket
 from tests.cluster.executor_suite import shards
 
 TICKET = Ticket(shards("ok")[0], 1)

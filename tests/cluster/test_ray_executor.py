@@ -9,7 +9,7 @@ import pytest
 
 from cluster.attempt import ExecutorError
 from cluster.ray_executor import RayExecutor
-from cluster.schedule import ShardQueue
+from cluster.shard_queue import ShardQueue
 from tests.cluster.executor_suite import ExecutorSuite, MakeScripted, drain, kinds, shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

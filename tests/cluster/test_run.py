@@ -14,12 +14,12 @@ import pytest
 from cluster.preflight import PreflightError
 from cluster.ray_executor import RayExecutor
 from cluster.run import RunOutcome, run_sweep
-from cluster.schedule import Ticket
+from cluster.shard_queue import Ticket
 from cluster.work import find_work
 from cluster.worker import Worker
 from designspace import mechanism, open_results
 from designspace.errors import DeclarationError, StoreError
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from sweeps.spec import load_sweep
 

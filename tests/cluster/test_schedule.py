@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.schedule import MAX_FILLS, MAX_LOST, MAX_RAISED, Bundle, Failure, ShardQueue
-from designspace.models.spec import ModelSpec
+from cluster.shard_queue import MAX_FILLS, MAX_LOST, MAX_RAISED, Bundle, Failure, ShardQueue
+from designspace.models.model_spec import ModelSpec
 from tests.cluster.executor_suite import FakeCell, FakeShard, shards
 
 A, B = ModelSpec("a"), ModelSpec("b")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.schedule import ShardSummary, Ticket
+from cluster.shard_queue import ShardSummary, Ticket
 from cluster.work import Work, find_work
 from cluster.worker import Worker
 from designspace.errors import DeclarationError, InvariantViolation, ModelError

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import pytest
 import torch
 
-from designspace.axes import Mechanism, Strategy
-from designspace.decode_step import StepKind
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Generation, Mechanism, Request, Strategy
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.engine.decode_step import StepKind
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
-from designspace.sampling import stream_key
+from designspace.models.model_spec import ModelSpec
 from designspace.testing.composition import budget_for, composed, declare, registered, single_sample
 
 SPEC = ModelSpec.bundled("pocket-llama")

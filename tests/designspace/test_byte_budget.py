@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Mechanism, Representation
-from designspace.byte_budget import bytes_by_size
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Mechanism, Representation, Request
+from designspace.axes.byte_budget import bytes_by_size
+from designspace.engine import Engine
 from designspace.errors import InfeasibleBudget
 from designspace.models.loading import LoadedModel
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.prefill_only import PrefillOnly

@@ -11,15 +11,15 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from designspace.axes import Mechanism
-from designspace.decode_step import CapturedStep, decode_step, forward_of
-from designspace.engine import Engine, Request
+from designspace.axes import Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.cache.slots import SlotCache
+from designspace.engine import Engine
+from designspace.engine.decode_step import CapturedStep, decode_step, forward_of
 from designspace.errors import InvariantViolation
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
-from designspace.sampling import stream_key
-from designspace.slots import SlotCache
 from families.decoding.greedy import Greedy
 from tests.conftest import start
 from tests.designspace.recorded_graph import record_on_cpu
@@ -45,7 +45,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
 def recorded(captured: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
     """The same with graphs of operations on a CPU, of which C kernels are none."""
     record_on_cpu(monkeypatch)
-    monkeypatch.setattr("designspace.slots.FusedAttention.of", lambda cache: None)
+    monkeypatch.setattr("designspace.cache.slots.FusedAttention.of", lambda cache: None)
     return captured
 
 

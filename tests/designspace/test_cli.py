@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import designspace
-from designspace import cli
+from designspace.cli import app as cli
 from tests.cluster import tiny
 
 COMMANDS = (

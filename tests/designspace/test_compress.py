@@ -12,15 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from designspace.axes import Needs, Selector
-from designspace.by_position import gather_heads
-from designspace.compress import compress
+from designspace.axes import Needs, Selector, View
+from designspace.axes.across_heads import gather_heads
+from designspace.axes.randomness import hash_uniform, step_uniforms, stream_key
+from designspace.axes.ranking import keep_protected
+from designspace.engine.compress import compress
 from designspace.errors import InvariantViolation
 from designspace.registry import mechanism
-from designspace.sampling import hash_uniform, step_uniforms, stream_key
-from designspace.selection import keep_protected
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.head_routing.uniform import Uniform
 from families.scoring.knorm import KNorm
 

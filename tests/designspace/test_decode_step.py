@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from designspace.axes import Mechanism
-from designspace.decode_step import has_compiler
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.engine.decode_step import has_compiler
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 from designspace.registry import mechanism
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling

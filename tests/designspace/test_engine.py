@@ -9,13 +9,12 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 from designspace.registry import kinds, strategy
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis

@@ -8,19 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.engine.prefill import prompts_per_pass
 from designspace.errors import ModelError
-from designspace.footprint import ArmMemory, Footprint
-from designspace.live_bytes import LiveBytes
+from designspace.memory.footprint import ArmMemory, Footprint
+from designspace.memory.live_bytes import LiveBytes
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
+from designspace.models.model_spec import ModelSpec
 from designspace.models.skeleton import load_skeleton, skeleton_of, weight_bytes
-from designspace.models.spec import ModelSpec
-from designspace.prefill import prompts_per_pass
 from designspace.registry import catalog, mechanism
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
@@ -36,7 +35,7 @@ LIMITS = {"max_prompt_tokens": N_PROMPT, "max_new_tokens": N_NEW}
 @pytest.fixture(autouse=True)
 def _few_waiting_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer prompts are kept, so that a small run keeps as many as it may."""
-    monkeypatch.setattr("designspace.prefill._MOST_KEPT", MOST_KEPT)
+    monkeypatch.setattr("designspace.engine.prefill._MOST_KEPT", MOST_KEPT)
 
 
 def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.extrapolation import curve, straight
-from designspace.free_memory import bytes_text, free_bytes
-from designspace.live_bytes import LiveBytes, peak_bytes
+from designspace.memory.extrapolation import curve, straight
+from designspace.memory.free_memory import bytes_text, free_bytes
+from designspace.memory.live_bytes import LiveBytes, peak_bytes
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from designspace.engine import Engine, Request
+from designspace.axes import Request
+from designspace.engine import Engine
 from designspace.registry import mechanism
 from families.decoding.greedy import Greedy
 from tests.conftest import MODEL_FAMILIES, toy_model

@@ -7,12 +7,12 @@ from collections import deque
 import pytest
 import torch
 
-from designspace.axes import Needs
-from designspace.engine import Engine, Request
+from designspace.axes import Needs, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.engine.prefill import Prefill, bucket, prompts_kept, prompts_per_pass
 from designspace.models.loading import LoadedModel
-from designspace.prefill import Prefill, bucket, prompts_kept, prompts_per_pass
 from designspace.registry import mechanism
-from designspace.sampling import stream_key
 from families.decoding.greedy import Greedy
 
 NEEDS = Needs(queries=4, accumulated=True, last=True, layer_cosine=True)
@@ -82,7 +82,7 @@ def test_what_is_kept_is_bounded(toy_llama: LoadedModel, monkeypatch: pytest.Mon
     """With room for fewer prompts than wait, the oldest are encoded again, to the same bits."""
     ids = prompts()
     straight = take_all(prefill(toy_llama), asked(ids * 2))
-    monkeypatch.setattr("designspace.prefill._MOST_KEPT", 2)
+    monkeypatch.setattr("designspace.engine.prefill._MOST_KEPT", 2)
     one = prefill(toy_llama)
     again = take_all(one, asked(ids * 2))
 

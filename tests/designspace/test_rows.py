@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from designspace.errors import DeclarationError
-from designspace.footprint import Footprint
-from designspace.rows import LADDER, SHARE, NamedArm, check_fits, plan_at, plan_rows
+from designspace.memory.batch_rows import LADDER, SHARE, NamedArm, check_fits, plan_at, plan_rows
+from designspace.memory.footprint import Footprint
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.selection import highest
+from designspace.axes.ranking import highest
 
 LOWEST = torch.finfo(torch.float32).min
 

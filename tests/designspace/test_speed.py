@@ -9,11 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from designspace import speed
-from designspace.cli import app
-from designspace.engine import Engine
+from designspace.cli.app import app
+from designspace.engine import Engine, speed
+from designspace.engine.speed import PARTS, Machine, floor_s
 from designspace.registry import mechanism
-from designspace.speed import PARTS, Machine, floor_s
 from families.decoding.greedy import Greedy
 from tests.conftest import toy_model
 

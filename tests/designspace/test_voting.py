@@ -8,9 +8,10 @@ from collections import Counter
 
 import pytest
 
-from designspace.engine import Generation, Request
-from designspace.sampling import sample_streams, stream_key
-from designspace.voting import canonical_answer, combine, sample_requests, winner
+from designspace.axes import Generation, Request
+from designspace.axes.randomness import sample_streams, stream_key
+from designspace.axes.voting import combine, sample_requests, winner
+from designspace.tasks.grading.votes import canonical_answer
 
 
 def generation(name: str, sizes: tuple[float, ...], n_new: int, **extra: object) -> Generation:

@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs
-from designspace.geometry import Geometry
-from designspace.observers import Observers
+from designspace.axes import Geometry, Needs, Tracker, View
+from designspace.cache.observers import Observers
 from designspace.testing.views import view_of
-from designspace.trackers import Tracker
-from designspace.view import View
 
 LAYERS, ROWS, HEADS, GROUP, SLOTS = 2, 2, 2, 2, 24
 Head = tuple[int, int, int]

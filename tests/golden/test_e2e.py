@@ -13,15 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from designspace.attention import DecodePass, PrefillPass
-from designspace.axes import Mechanism, Needs, Scoring, Selector
-from designspace.compress import Kept
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Mechanism, Needs, Request, Scoring, Selector, Setting, View
+from designspace.cache.attention import DecodePass, PrefillPass
+from designspace.cache.packing import Kept, Prompt
+from designspace.cache.slots import SlotCache
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, prepare
 from designspace.registry import mechanism
-from designspace.schedule import Budget
-from designspace.slots import Prompt, SlotCache
-from designspace.view import Setting, View
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.decoding.greedy import Greedy

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from designspace.compress import largest_remainder
-from designspace.models.calibration import Artefact
+from designspace.axes import Artefact
+from designspace.axes.shares import largest_remainder
 from designspace.testing.views import view_of
 from families.head_routing.head_kv import ARTEFACT, HeadKV, head_budgets
 from tests.golden.cases import golden_files, read

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.compress import largest_remainder
+from designspace.axes import Held, Room, View
+from designspace.axes.ranking import rank_descending
+from designspace.axes.shares import largest_remainder
 from designspace.models.calibration import Q_STATISTICS
-from designspace.selection import rank_descending
-from designspace.slot_store import Held, Room
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import pyramid_shares
 from families.representation.kivi import Kivi, KiviStore
@@ -27,7 +26,7 @@ from families.scoring.r_kv import RKV
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.dpp import LogDeterminant
 from families.scoring.selectors.facility_location import Coverage
-from families.scoring.selectors.greedy import Objective, pick
+from families.scoring.selectors.greedy_loop import Objective, pick
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import SnapKV, window_attention
 from families.scoring.streaming_llm import StreamingLLM

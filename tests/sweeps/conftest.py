@@ -36,7 +36,7 @@ def bundled_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _bundled_models(bundled_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("designspace.models.spec.BUNDLED_ROOT", bundled_root)
+    monkeypatch.setattr("designspace.models.model_spec.BUNDLED_ROOT", bundled_root)
     # No test may wait for a hub that is not there.
     monkeypatch.setattr("designspace.tasks.math_tasks._hub_rows", _no_hub)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.document import Position, parse_document, path_text
+from sweeps.yaml_document import Position, parse_document, path_text
 
 TEXT = """\
 small: 1e-3

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from designspace.axes import Budget
 from designspace.canonical import canonical_json
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
-from designspace.schedule import Budget
 from designspace.tasks.task import TaskSpec
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling

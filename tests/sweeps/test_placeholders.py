@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from designspace.errors import DeclarationError
-from sweeps.document import parse_document
 from sweeps.placeholders import find_space, is_placeholder, placeholder_paths, substituted
 from sweeps.problems import Problems
 from sweeps.space import Range, Space, checked_values, complete, first_values, grid, probes
+from sweeps.yaml_document import parse_document
 
 # Two selectors with a weight each at the same place, and a range that exists whatever is chosen.
 NESTED = {

@@ -14,16 +14,17 @@ from rich.console import Console
 
 import designspace.models
 from designspace.errors import CalibrationError, DeclarationError, ModelError
+from designspace.memory.batch_rows import LADDER, SHARE
 from designspace.models.loading import LoadedModel, load_model
-from designspace.rows import LADDER, SHARE
+from sweeps.auto_rows import arms, combinations_of, with_rows
 from sweeps.combinations import combinations
-from sweeps.expand import expand, task_data
+from sweeps.expand import expand
 from sweeps.fields import AutoGeneration, GenerationSpec
 from sweeps.plan import plan
 from sweeps.plan_table import print_plan
-from sweeps.rows import arms, combinations_of, with_rows
 from sweeps.spec import Sweep
 from sweeps.study import Study
+from sweeps.task_data import task_data
 from tests.sweeps.conftest import write_model
 from tests.sweeps.studies import protocol, study_of, tuned
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import sweeps
-from designspace.schedule import Budget
-from sweeps.document import read_document
+from designspace.axes import Budget
 from sweeps.expand import expand
 from sweeps.space import grid
 from sweeps.spec import load_sweep
 from sweeps.study import load_study
+from sweeps.yaml_document import read_document
 
 SHIPPED = Path(sweeps.__file__).parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from designspace.axes import Budget
 from designspace.errors import DeclarationError
 from designspace.registry import mechanism, strategy
-from designspace.schedule import Budget
 from sweeps.spec import GenerationSpec, Seeds, Sweep, parse_sweep
 from tests.sweeps.conftest import write_model
 

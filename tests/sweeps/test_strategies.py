@@ -9,9 +9,9 @@ import pytest
 
 from designspace.axes import Strategy
 from designspace.errors import DeclarationError
-from sweeps.document import Document
 from sweeps.problems import Problems
 from sweeps.strategies import build_strategy
+from sweeps.yaml_document import Document
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
-from designspace.tasks.grading.equivalence import compare
+from designspace.tasks.grading.equality import compare
 from designspace.tasks.grading.extraction import Extraction, boxes_only, extract_lenient, extract_strict
 from designspace.tasks.grading.normalise import normalise
 from designspace.tasks.grading.sandbox import DEADLINE_S, Sandbox

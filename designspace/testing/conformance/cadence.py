@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from designspace.axes import Cadence
-from designspace.control import StepSeen
+from designspace.axes import Budget, Cadence, Pacer, Schedule, StepSeen, View
 from designspace.errors import InfeasibleBudget
-from designspace.schedule import Budget, Pacer, Schedule
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.layout import of_rows, showing
 from designspace.testing.conformance.probes import Company
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
 from designspace.testing.conformance.spelling import Spelling
 from designspace.testing.conformance.verdict import expect, expect_equal, named
-from designspace.view import View
+from designspace.testing.conformance.view_changes import of_rows, showing
 
 BUDGETS = (Budget(24), Budget(48), Budget(97), Budget(20, "nominal"), Budget(33, "nominal"), Budget(40, "peak"))
 PROMPTS = (1, 7, 24, 61, 200)

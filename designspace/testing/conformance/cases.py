@@ -9,12 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs
-from designspace.geometry import Geometry
-from designspace.models.calibration import Q_STATISTICS, Artefact
-from designspace.testing.conformance.layout import with_garbage
-from designspace.trackers import Tracker
-from designspace.view import Observed, Setting, View
+from designspace.axes import Artefact, Geometry, Needs, Observed, Setting, Tracker, View
+from designspace.models.calibration import Q_STATISTICS
+from designspace.testing.conformance.view_changes import with_garbage
 
 ArtefactMaker = Callable[[str, Geometry], Artefact]
 HEAD_DIM = 8

@@ -9,8 +9,8 @@ import sys
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from designspace import axes
 from designspace.axes import Strategy
+from designspace.axes import strategy as axes
 from designspace.registry import REGISTRY_AXES
 from designspace.testing.conformance.probes import Best, Norms
 from designspace.testing.conformance.verdict import expect, named

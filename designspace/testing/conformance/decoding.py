@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Decoding
-from designspace.control import Action
-from designspace.schedule import Budget
+from designspace.axes import Action, Budget, Decoding
 from designspace.testing.conformance.probes import Company, Likeliest
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.spelling import Spelling

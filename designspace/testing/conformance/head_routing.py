@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from designspace.axes import HeadRouting, Mechanism
-from designspace.compress import compress
+from designspace.axes import HeadRouting, Mechanism, View
+from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.layout import (
+from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.purity import check_pure
+from designspace.testing.conformance.recording import check_needs
+from designspace.testing.conformance.scoring import accepted, check_outcome, companies
+from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
+from designspace.testing.conformance.view_changes import (
     cloned,
     of_rows,
     showing,
@@ -19,12 +24,6 @@ from designspace.testing.conformance.layout import (
     with_more_slots,
     with_permuted_heads,
 )
-from designspace.testing.conformance.probes import Company, composed
-from designspace.testing.conformance.purity import check_pure
-from designspace.testing.conformance.recording import check_needs
-from designspace.testing.conformance.scoring import accepted, check_outcome, companies
-from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
-from designspace.view import View
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Needs
-from designspace.engine import Burst, Engine, Generation, Request
-from designspace.models.calibration import Artefact
+from designspace.axes import Artefact, Budget, Generation, Mechanism, Needs, Request
+from designspace.axes.randomness import stream_key
+from designspace.cache.packing import Prompt
+from designspace.engine import Burst, Engine
 from designspace.models.loading import LoadedModel
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
-from designspace.slots import Prompt
 from designspace.testing.conformance.cases import artefacts_for
 from designspace.testing.conformance.probes import Likeliest
 from designspace.testing.conformance.verdict import expect

@@ -9,13 +9,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Cadence, Decoding, HeadRouting, Mechanism, Representation, Scoring, Selector, Strategy
-from designspace.geometry import Geometry
-from designspace.schedule import Budget, IntOrTensor, Schedule
-from designspace.selection import keep_protected, rank_descending
-from designspace.slot_store import Held, Room, SlotStore
+from designspace.axes import (
+    Budget,
+    Cadence,
+    Decoding,
+    Geometry,
+    HeadRouting,
+    Held,
+    IntOrTensor,
+    Mechanism,
+    Representation,
+    Room,
+    Schedule,
+    Scoring,
+    Selector,
+    SlotStore,
+    Strategy,
+    View,
+)
+from designspace.axes.ranking import keep_protected, rank_descending
 from designspace.testing.conformance.cases import SHAPES, ArtefactMaker, Shape
-from designspace.view import View
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def check_pure(who: str, act: Callable[[], Any], inputs: Any) -> None:
     first = {path: x.clone() for path, x in tensors_in(act())}
     expect(
         _generators() == states,
-        f"{who} uses a global random generator: take numbers from designspace.sampling.hash_uniform",
+        f"{who} uses a global random generator: take numbers from designspace.axes.randomness.hash_uniform",
     )
     for path, x in tensors_in(inputs):
         expect(torch.equal(x, before[path]), f"{who} changed its input {path}, which is only to be read")

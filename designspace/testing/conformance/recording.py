@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-from designspace.axes import Needs, Strategy
+from designspace.axes import Needs, Observed, Setting, Strategy, View
 from designspace.testing.conformance.cases import Case
-from designspace.testing.conformance.layout import showing
 from designspace.testing.conformance.verdict import expect, named
-from designspace.view import Observed, Setting, View
+from designspace.testing.conformance.view_changes import showing
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

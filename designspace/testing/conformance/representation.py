@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, Mechanism, Representation
-from designspace.compress import compress
-from designspace.slot_store import SlotStore
+from designspace.axes import Folded, Mechanism, Representation, SlotStore, View
+from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import ArtefactMaker, Case, Shape, cases, geometry_of
-from designspace.testing.conformance.layout import cloned, of_rows, showing, with_garbage
 from designspace.testing.conformance.probes import Company, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_reads, reads_of
 from designspace.testing.conformance.scoring import check_outcome, kept_mask
 from designspace.testing.conformance.store import HeldBytes, StoreDriver
 from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
-from designspace.view import View
+from designspace.testing.conformance.view_changes import cloned, of_rows, showing, with_garbage
 
 HEAD_DIMS, N_LAYERS = (32, 64, 128), (2, 4)
 DTYPES = (torch.float32, torch.bfloat16)

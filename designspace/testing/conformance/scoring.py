@@ -9,10 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Scoring
-from designspace.compress import Kept, compress
+from designspace.axes import Mechanism, Scoring, View
+from designspace.cache.packing import Kept
+from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.layout import (
+from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.purity import check_pure
+from designspace.testing.conformance.recording import check_needs
+from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
+from designspace.testing.conformance.view_changes import (
     cloned,
     of_rows,
     showing,
@@ -20,11 +25,6 @@ from designspace.testing.conformance.layout import (
     with_more_slots,
     with_permuted_heads,
 )
-from designspace.testing.conformance.probes import Company, composed
-from designspace.testing.conformance.purity import check_pure
-from designspace.testing.conformance.recording import check_needs
-from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
-from designspace.view import View
 
 
 class Outcome(NamedTuple):

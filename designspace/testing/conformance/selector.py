@@ -10,7 +10,12 @@ from torch import Tensor
 
 from designspace.axes import Selector
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.layout import (
+from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.purity import check_pure
+from designspace.testing.conformance.recording import check_needs
+from designspace.testing.conformance.scoring import accepted, companies
+from designspace.testing.conformance.verdict import expect, expect_equal, named
+from designspace.testing.conformance.view_changes import (
     cloned,
     of_rows,
     showing,
@@ -18,11 +23,6 @@ from designspace.testing.conformance.layout import (
     with_more_slots,
     with_permuted_heads,
 )
-from designspace.testing.conformance.probes import Company, composed
-from designspace.testing.conformance.purity import check_pure
-from designspace.testing.conformance.recording import check_needs
-from designspace.testing.conformance.scoring import accepted, companies
-from designspace.testing.conformance.verdict import expect, expect_equal, named
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Representation
-from designspace.geometry import Geometry
-from designspace.slot_store import Held, Room
+from designspace.axes import Geometry, Held, Needs, Observed, Representation, Room, Setting, View
 from designspace.testing.conformance.cases import ArtefactMaker, artefacts_for, observed_of
-from designspace.testing.conformance.layout import of_layer, of_rows
 from designspace.testing.conformance.recording import NotedMapping, noted_observed
-from designspace.view import Observed, Setting, View
+from designspace.testing.conformance.view_changes import of_layer, of_rows
 
 _CAPACITY = 24
 _BLOCK = 128

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from designspace.axes import View
 from designspace.errors import DeclarationError
 from designspace.kernels.greedy_penalised import greedy_penalised
-from designspace.view import View
-from families.scoring.selectors.greedy import GreedySelector, Objective, Scope, Space
+from families.scoring.selectors.greedy_loop import GreedySelector, Objective, Scope, Space
 from families.scoring.selectors.top_k import TopK
 
 

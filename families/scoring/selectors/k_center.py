@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.selection import scaled
-from families.scoring.selectors.greedy import GreedySelector, Objective
+from designspace.axes.ranking import scaled
+from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
 
 class Farthest:

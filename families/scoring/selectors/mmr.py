@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from designspace.axes.ranking import scaled
 from designspace.errors import DeclarationError
-from designspace.selection import scaled
 from families.scoring.selectors.diversity import Penalised
-from families.scoring.selectors.greedy import GreedySelector, Objective
+from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Selector
-from designspace.selection import highest, keep_protected
-from designspace.view import View
+from designspace.axes import Selector, View
+from designspace.axes.ranking import highest, keep_protected
 
 
 @dataclass(frozen=True)

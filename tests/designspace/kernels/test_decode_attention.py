@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.attention import DecodePass
-from designspace.axes import Needs
-from designspace.geometry import Geometry
-from designspace.slots import SlotCache
+from designspace.axes import Geometry, Needs
+from designspace.cache.attention import DecodePass
+from designspace.cache.slots import SlotCache
 from families.representation.full import FullPrecision
 from families.representation.nearest_merge import CountedMerge
 from tests.designspace.kernels import HAS_COMPILER

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Needs
-from designspace.compress import Kept, packing_order
-from designspace.geometry import Geometry
+from designspace.axes import Geometry, Needs, Setting
+from designspace.axes.ranking import packing_order
+from designspace.cache.packing import Kept
+from designspace.cache.slots import SlotCache
 from designspace.kernels import build
-from designspace.slots import SlotCache
-from designspace.view import Setting
 from families.representation.full import FullPrecision
 from families.scoring.selectors.diversity import Penalised
-from families.scoring.selectors.greedy import mask_of, pick
+from families.scoring.selectors.greedy_loop import mask_of, pick
 from tests.designspace.kernels import HAS_COMPILER
 from tests.designspace.kernels.greedy_case import greedy_case
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from families.scoring.selectors.diversity import Penalised
-from families.scoring.selectors.greedy import mask_of, pick
+from families.scoring.selectors.greedy_loop import mask_of, pick
 from tests.designspace.kernels.greedy_case import greedy_case
 
 pytest.importorskip("triton", reason="Triton is not installed: make test-triton")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.engine import Engine, Request
+from designspace.axes import Budget, Request
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel
 from designspace.registry import mechanism
-from designspace.schedule import Budget
 from families.decoding.greedy import Greedy
 from tests.conftest import toy_model
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from designspace.errors import StoreError
-from designspace.store.commit import STALE_AFTER_S, atomic_bytes, atomic_file, canonical_json, sweep_scratch
+from designspace.store.commit import STALE_AFTER_S, atomic_bytes, atomic_file, document_bytes, sweep_scratch
 
 
 @pytest.fixture
@@ -104,9 +104,9 @@ def test_only_stale_scratch_files_are_swept(tmp_path):
     assert sweep_scratch(tmp_path / "absent") == []
 
 
-def test_canonical_json_depends_on_content_alone():
+def test_document_bytes_depends_on_content_alone():
     """Key order does not matter; NaN and objects are refused."""
-    assert canonical_json({"b": 1, "a": "é"}) == canonical_json({"a": "é", "b": 1}) == '{"a":"é","b":1}'.encode()
+    assert document_bytes({"b": 1, "a": "é"}) == document_bytes({"a": "é", "b": 1}) == '{"a":"é","b":1}'.encode()
     for wrong in (float("nan"), object(), {1, 2}):
         with pytest.raises(StoreError, match="plain JSON"):
-            canonical_json({"x": wrong})
+            document_bytes({"x": wrong})

@@ -12,14 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, Mechanism, Needs, Strategy
-from designspace.control import Action, Controller
+from designspace.axes import Action, Controller, Folded, Held, Mechanism, Needs, Strategy, View
 from designspace.errors import UnknownName
 from designspace.registry import REGISTRY_AXES
-from designspace.slot_store import Held
 from designspace.testing.conformance import SHAPES, check_strategy, checks
 from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
-from designspace.view import View
 from tests.designspace.testing.told import (
     ToldCadence,
     ToldDecoding,

@@ -9,14 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism
-from designspace.control import Action, Controller
+from designspace.axes import Action, Budget, Controller, Held, Mechanism, View
 from designspace.models.loading import LoadedModel
-from designspace.schedule import Budget
-from designspace.slot_store import Held
 from designspace.testing.conformance import check_mechanism
 from designspace.testing.conformance.probes import Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
-from designspace.view import View
 from tests.conftest import toy_model
 from tests.designspace.testing.told import (
     ToldCadence,

@@ -9,7 +9,7 @@ import pytest
 
 from designspace.axes import AXES
 from designspace.models.loading import load_model
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.testing.composition import Product, declare, pairwise_sample, registered, run
 
 SPEC = ModelSpec.bundled("pocket-llama")

@@ -11,15 +11,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import torch
 
-from designspace.axes import Mechanism, Strategy
+from designspace.axes import Artefact, Budget, Geometry, Mechanism, Strategy
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel, load_model, prepare
-from designspace.models.spec import ModelSpec
+from designspace.models.model_spec import ModelSpec
 from designspace.registry import REGISTRY_AXES, calibration, catalog, kinds, mechanism, strategy
-from designspace.schedule import Budget
 from designspace.testing.composition import SHORT
 from designspace.testing.conformance import SHAPES, Shape, check_mechanism, check_strategy
 from families.cadence.every_k import EveryK

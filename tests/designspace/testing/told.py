@@ -8,13 +8,21 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Folded, Needs, Selector
-from designspace.control import Controller, StepSeen, TextCodec
-from designspace.geometry import Geometry
-from designspace.schedule import Budget, Schedule
-from designspace.slot_store import Room, SlotStore
+from designspace.axes import (
+    Budget,
+    Controller,
+    Folded,
+    Geometry,
+    Needs,
+    Room,
+    Schedule,
+    Selector,
+    SlotStore,
+    StepSeen,
+    TextCodec,
+    View,
+)
 from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
-from designspace.view import View
 
 NOTHING = Needs()
 

@@ -13,15 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from designspace.axes import Mechanism
-from designspace.control import StepSeen
-from designspace.engine import Generation
+from designspace.axes import Budget, Generation, Mechanism, Observed, StepSeen
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget
 from designspace.testing.conformance import check_mechanism, check_strategy
 from designspace.testing.conformance.mechanism import WatchedEngine
 from designspace.testing.conformance.spelling import Spelling
-from designspace.view import Observed
 from families.cadence.adaptive import Adaptive, AdaptiveSchedule, AttentionShift
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy

@@ -11,9 +11,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence, Schedule
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget, Schedule
 from families.cadence.annealed import Annealed
 from families.cadence.every_k import EveryK
 from families.cadence.geometric import Geometric

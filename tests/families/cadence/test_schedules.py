@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from designspace.axes import Cadence
+from designspace.axes import Budget, Cadence
 from designspace.errors import InfeasibleBudget
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from designspace.engine import Generation
+from designspace.axes import Budget, Generation
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget
 from families.decoding.budget_forcing import BudgetForcing
 from tests.families.decoding.toy import CUE, END, TAG, WAIT, compose, engine, model, request, run, scripted, uncut
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Request
+from designspace.axes.randomness import stream_key
+from designspace.axes.voting import combine, sample_requests
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.spec import ModelSpec
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
+from designspace.models.model_spec import ModelSpec
 from designspace.tasks.chain_arithmetic import chain_arithmetic
-from designspace.voting import canonical_answer, combine, sample_requests
+from designspace.tasks.grading.votes import canonical_answer
 from families.decoding.budget_forcing import BudgetForcing
 from families.decoding.chain_of_thought import ChainOfThought
 from families.decoding.rollback import Rollback
@@ -18,7 +19,7 @@ from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
 from families.decoding.state_emit import StateEmit
 from families.decoding.thought_aware import ThoughtAware
-from families.decoding.wrapping import Wrapping
+from families.decoding.wrapped_decoding import Wrapping
 from tests.families.decoding.toy import compose
 
 PROBLEM = chain_arithmetic("dev", 2)[1]  # one that keeps a value and recalls it

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from designspace.axes import Scoring, Selector
-from designspace.sampling import hash_uniform
-from designspace.schedule import Budget
-from designspace.view import View
+from designspace.axes import Budget, Scoring, Selector, View
+from designspace.axes.randomness import hash_uniform
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from designspace.control import Action, Controller
+from designspace.axes import Action, Budget, Controller
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
 from families.decoding.rollback import Rollback

@@ -9,10 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from designspace.engine import Generation
+from designspace.axes import Budget, Generation
+from designspace.axes.voting import combine, sample_requests
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.schedule import Budget
-from designspace.voting import combine, sample_requests
 from families.cadence.every_k import EveryK
 from families.decoding.chain_of_thought import ChainOfThought
 from families.decoding.greedy import Greedy

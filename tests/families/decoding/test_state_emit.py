@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Request
+from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.decoding.sampling import Sampling

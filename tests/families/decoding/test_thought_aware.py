@@ -7,9 +7,9 @@ import random
 import pytest
 import torch
 
+from designspace.axes import Budget
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.decoding.sampling import Sampling

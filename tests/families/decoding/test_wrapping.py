@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from designspace.axes import Decoding
-from designspace.engine import Request
+from designspace.axes import Budget, Decoding, Request
 from designspace.errors import DeclarationError
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.decoding.budget_forcing import BudgetForcing
 from families.decoding.chain_of_thought import ChainOfThought
@@ -20,7 +18,7 @@ from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
 from families.decoding.state_emit import StateEmit
 from families.decoding.thought_aware import ThoughtAware
-from families.decoding.wrapping import Wrapping, is_greedy
+from families.decoding.wrapped_decoding import Wrapping, is_greedy
 from families.head_routing.ada_kv import AdaKV
 from families.representation.kivi import Kivi
 from tests.families.decoding.toy import (

@@ -10,11 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Decoding, Mechanism
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Decoding, Generation, Mechanism, Request
+from designspace.axes.randomness import step_uniforms, stream_key
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel
-from designspace.sampling import step_uniforms, stream_key
-from designspace.schedule import Budget
 from families.cadence.every_step import EveryStep
 from families.cadence.never import Never
 from families.head_routing.uniform import Uniform

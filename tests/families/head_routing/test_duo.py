@@ -7,13 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from designspace.axes import Mechanism
-from designspace.compress import compress
+from designspace.axes import Artefact, Mechanism, View
+from designspace.engine.compress import compress
 from designspace.errors import DeclarationError
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.cadence.every_k import EveryK
 from families.head_routing.duo import ARTEFACT, Duo
 from families.head_routing.duo_calibration import gate_of, measure
@@ -161,8 +159,8 @@ def test_gate_is_that_of_the_mean_query_and_key(case: str) -> None:
 
 def _projections(loaded: object, texts: tuple[tuple[int, ...], ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Return pre-RoPE queries and keys per layer, [all tokens, heads, D], caught on their way out of the projections."""
-    from designspace.attention import PrefillPass
     from designspace.axes import Needs
+    from designspace.cache.attention import PrefillPass
 
     model, geometry = loaded.model, loaded.geometry  # type: ignore[attr-defined]
     n_query, dim = geometry.n_query_heads * geometry.head_dim, geometry.head_dim

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from designspace.axes import View
 from designspace.errors import DeclarationError
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.head_routing.dynamic_kv import DynamicKV, pour
 
 

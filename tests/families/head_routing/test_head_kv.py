@@ -9,12 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from designspace.axes import Artefact, View
 from designspace.errors import CalibrationError, DeclarationError
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.head_routing.head_kv import ARTEFACT, HeadKV
 from families.head_routing.head_kv_calibration import RECENT, SINKS, measure
 from tests.conftest import toy_model

@@ -9,15 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from designspace.axes import Mechanism
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Artefact, Budget, Generation, Geometry, Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.errors import CalibrationError, DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact, save_artefact
+from designspace.models.calibration import Corpus, save_artefact
 from designspace.models.loading import LoadedModel
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from families.cadence.every_k import EveryK
 from families.cadence.never import Never
 from families.decoding.greedy import Greedy

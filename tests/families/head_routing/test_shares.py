@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.axes import HeadRouting
-from designspace.compress import cap_shares, largest_remainder
+from designspace.axes.shares import cap_shares, largest_remainder
 from designspace.testing.views import view_of
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import Pyramid, pyramid_shares

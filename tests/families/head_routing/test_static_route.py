@@ -9,15 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from designspace.axes import Mechanism
-from designspace.compress import compress
+from designspace.axes import Artefact, Geometry, Mechanism, View
+from designspace.engine.compress import compress
 from designspace.errors import CalibrationError, DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.cadence.every_k import EveryK
 from families.head_routing.static_route import ARTEFACT, StaticRoute, evenly_spaced
 from families.head_routing.static_route_calibration import RoutePass, measure

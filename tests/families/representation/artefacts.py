@@ -6,8 +6,7 @@ import itertools
 
 import torch
 
-from designspace.geometry import Geometry
-from designspace.models.calibration import Artefact
+from designspace.axes import Artefact, Geometry
 
 
 def artefact(name: str, geometry: Geometry, seed: int = 0) -> Artefact:

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation
-from designspace.geometry import Geometry
-from designspace.models.calibration import Artefact
-from designspace.slot_store import Held, Room
-from designspace.view import Observed
+from designspace.axes import Artefact, Geometry, Held, Observed, Representation, Room
 
 
 def geometry_of(layers: int = 2, heads: int = 2, dim: int = 16, group: int = 2) -> Geometry:

@@ -11,15 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Needs
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Mechanism, Needs, Request, View
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis

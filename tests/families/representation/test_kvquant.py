@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.attention import PrefillPass
-from designspace.axes import Needs
+from designspace.axes import Artefact, Geometry, Needs
+from designspace.cache.attention import PrefillPass
 from designspace.errors import CalibrationError, DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from families.representation.kvquant import KVQuant
 from families.representation.kvquant_calibration import k_means, measure

@@ -7,11 +7,10 @@ import itertools
 import pytest
 import torch
 
-from designspace.attention import PrefillPass
-from designspace.axes import Needs
+from designspace.axes import Artefact, Needs
+from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from families.representation.kivi import Kivi
 from families.representation.kvtuner import KVTuner, choose_pairs

@@ -11,19 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.attention import DecodePass
-from designspace.axes import Mechanism, Needs
-from designspace.compress import Kept, packing_order
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Observed, Request, View
+from designspace.axes.randomness import stream_key
+from designspace.axes.ranking import packing_order
+from designspace.cache.attention import DecodePass
+from designspace.cache.packing import Kept, Prompt
+from designspace.cache.slots import SlotCache
+from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
-from designspace.slots import Prompt, SlotCache
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
 from designspace.testing.views import view_of
-from designspace.view import Observed, View
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis

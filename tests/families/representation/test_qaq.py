@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.attention import PrefillPass
-from designspace.axes import Mechanism, Needs
-from designspace.engine import Engine, Request
+from designspace.axes import Mechanism, Needs, Observed, Request
+from designspace.axes.randomness import stream_key
+from designspace.cache.attention import PrefillPass
+from designspace.engine import Engine
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
-from designspace.sampling import stream_key
-from designspace.view import Observed
 from families.cadence.never import Never
 from families.decoding.greedy import Greedy
 from families.head_routing.uniform import Uniform

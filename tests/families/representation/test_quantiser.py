@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.slot_store import Room
+from designspace.axes import Room
 from families.representation.kivi import Kivi
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from tests.conftest import toy_model

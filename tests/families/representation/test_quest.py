@@ -11,18 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from designspace.attention import DecodePass
-from designspace.axes import Mechanism, Needs
-from designspace.compress import Kept, packing_order
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Geometry, Held, Mechanism, Needs, Observed, Request, Room, Setting
+from designspace.axes.randomness import stream_key
+from designspace.axes.ranking import packing_order
+from designspace.cache.attention import DecodePass
+from designspace.cache.packing import Kept, Prompt
+from designspace.cache.slots import SlotCache
+from designspace.engine import Engine
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
-from designspace.slot_store import Held, Room
-from designspace.slots import Prompt, SlotCache
 from designspace.testing.conformance.dispatch import check_strategy
-from designspace.view import Observed, Setting
 from families.cadence.every_k import EveryK
 from families.cadence.hysteresis import Hysteresis
 from families.cadence.never import Never

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Mechanism, Representation
-from designspace.engine import Engine, Generation, Request
+from designspace.axes import Budget, Generation, Mechanism, Observed, Representation, Request, Room
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
 from designspace.models.loading import LoadedModel
-from designspace.sampling import stream_key
-from designspace.schedule import Budget
-from designspace.slot_store import Room
-from designspace.view import Observed
 from families.cadence.every_k import EveryK
 from families.cadence.never import Never
 from families.decoding.greedy import Greedy

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from designspace.attention import PrefillPass
-from designspace.axes import Needs
+from designspace.axes import Artefact, Needs
+from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from families.representation.subspace import Subspace
 from families.representation.subspace_calibration import measure

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from designspace.axes import View
 from designspace.errors import DeclarationError
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.scoring.selectors.diversity import Diversity
-from families.scoring.selectors.greedy import unit_features
+from families.scoring.selectors.greedy_loop import unit_features
 from families.scoring.selectors.top_k import TopK
 
 

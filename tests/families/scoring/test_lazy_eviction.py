@@ -9,13 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism
+from designspace.axes import Budget, Mechanism, View
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
-from designspace.schedule import Budget
 from designspace.testing.conformance import check_mechanism, check_strategy
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.cadence.every_k import EveryK
 from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision

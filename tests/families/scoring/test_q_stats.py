@@ -6,14 +6,11 @@ import pytest
 import torch
 
 import families.scoring.q_stats as q_stats
-from designspace.axes import Mechanism
+from designspace.axes import Artefact, Budget, Geometry, Mechanism
+from designspace.axes.rotary import as_bands, unrotate
 from designspace.errors import CalibrationError, DeclarationError
-from designspace.geometry import Geometry
-from designspace.models.calibrate import Corpus
-from designspace.models.calibration import Artefact
+from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.rotary import as_bands, unrotate
-from designspace.schedule import Budget
 from designspace.testing.conformance import cases, check_mechanism, check_strategy
 from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK

@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.attention import PrefillPass
-from designspace.axes import Mechanism, Needs
+from designspace.axes import Budget, Geometry, Mechanism, Needs
+from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError
-from designspace.geometry import Geometry
 from designspace.models.loading import LoadedModel
-from designspace.schedule import Budget
 from designspace.testing.conformance import check_mechanism, check_strategy
 from designspace.testing.views import view_of
 from families.cadence.hysteresis import Hysteresis

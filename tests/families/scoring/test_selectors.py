@@ -15,7 +15,7 @@ from designspace.testing.views import view_of
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.dpp import DPP, LogDeterminant
 from families.scoring.selectors.facility_location import Coverage, FacilityLocation
-from families.scoring.selectors.greedy import Objective, pick
+from families.scoring.selectors.greedy_loop import Objective, pick
 from families.scoring.selectors.k_center import Farthest, KCenter
 from families.scoring.selectors.mmr import MMR
 from families.scoring.selectors.top_k import TopK

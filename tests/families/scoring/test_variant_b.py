@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from designspace.axes import View
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.scoring.h2o import H2O
 from families.scoring.knorm import KNorm
 from families.scoring.triattention import TriAttention

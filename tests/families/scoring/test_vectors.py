@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from designspace.axes import View
+from designspace.axes.rotary import as_bands, unrotate
 from designspace.models.calibration import Q_STATISTICS
-from designspace.rotary import as_bands, unrotate
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.scoring.expected_attention import ExpectedAttention
 from families.scoring.h2o import H2O
 from families.scoring.keydiff import KeyDiff
@@ -161,7 +161,7 @@ def test_triattention_fast_form_equals_the_grid(dim: int, switches: dict[str, bo
 
 def test_noise_is_the_hash_of_layer_head_and_position(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a table or computed on the spot, whichever the size of the table allows; z itself is left alone."""
-    from designspace.sampling import hash_uniform
+    from designspace.axes.randomness import hash_uniform
     from families.scoring import triattention
 
     generator = torch.Generator().manual_seed(3)

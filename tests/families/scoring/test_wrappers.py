@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Needs, Scoring, Selector
-from designspace.compress import compress
+from designspace.axes import Mechanism, Needs, Scoring, Selector, View
+from designspace.engine.compress import compress
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.testing.views import view_of
-from designspace.view import View
 from families.cadence.every_k import EveryK
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.uniform import Uniform

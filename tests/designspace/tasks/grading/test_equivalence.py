@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from designspace.tasks.grading import Grader
-from designspace.tasks.grading.equivalence import Number, compare, parse_number
+from designspace.tasks.grading.equality import Number, compare, parse_number
 from designspace.tasks.grading.sandbox import Sandbox
 
 EQUAL = [

@@ -1,0 +1,54 @@
+"""One generation: what is asked for, and what came of it with its cache account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation to make. `stream` keys its random numbers (`designspace.axes.randomness.stream_key`).
+
+    `max_new_tokens` is a cap of its own below the engine's, e.g. where prompt and text together are limited.
+    """
+
+    problem_id: str
+    prompt_ids: tuple[int, ...]
+    stream: bytes
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One finished generation and its cache account; sizes are per (layer, KV head), bytes are per row, over all layers.
+
+    `stream` is the request's: where one engine runs replicates of a problem side by side it tells them apart.
+    `steady_mean_cache_tokens` is the mean over the steps after the first event, None where there was none.
+    `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
+    `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
+    """
+
+    problem_id: str
+    stream: bytes
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    n_prompt_tokens: int
+    n_steps: int
+    n_events: int
+    n_evicted: int
+    n_extra_tokens: int
+    mean_cache_tokens: float
+    steady_mean_cache_tokens: float | None
+    peak_cache_tokens: float
+    mean_cache_bytes: float
+    peak_cache_bytes: int
+    mean_read_bytes: float
+    mean_aux_bytes: float
+    cache_tokens_per_step: tuple[float, ...]
+    wall_s: float
+    mean_log_prob: float | None = None
+
+    @property
+    def n_new_tokens(self) -> int:
+        """Tokens generated, the end-of-text token included."""
+        return len(self.token_ids)

@@ -1,0 +1,143 @@
+"""A mechanism: one strategy on each of the five axes, under a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from designspace.axes.budget import Budget
+from designspace.axes.byte_budget import tokens_for_bytes
+from designspace.axes.geometry import Geometry
+from designspace.axes.needs import Needs
+from designspace.axes.schedule import Schedule
+from designspace.axes.strategy import Cadence, Decoding, HeadRouting, Representation, Scoring, Strategy
+from designspace.errors import DeclarationError
+
+AXES = ("representation", "head_routing", "cadence", "decoding", "scoring")
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One strategy per axis, under a name. `decoding=None` means: as the sweep's generation settings say.
+
+    `choices`: what the published text leaves open or what is done otherwise here, and the parameter that changes it.
+    """
+
+    name: str
+    scoring: Scoring
+    head_routing: HeadRouting
+    cadence: Cadence
+    representation: Representation
+    decoding: Decoding | None = None
+    citation: str | None = None
+    summary: str = ""
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse compositions that would run but mean nothing.
+
+        Raises:
+            DeclarationError: with every reason found.
+        """
+        reasons = self.refusals()
+        if reasons:
+            raise DeclarationError(f"mechanism {self.name!r}: {reason}" for reason in reasons)
+
+    def refusals(self) -> list[str]:
+        """Return why this composition is refused; empty when it is legal."""
+        reasons = []
+        if self.scoring.keeps_everything and self.cadence.compresses:
+            reasons.append(
+                f"scoring 'full' ranks nothing, so cadence {self.cadence.kind!r} has nothing to cut: use 'never'"
+            )
+        if not self.scoring.keeps_everything and not self.cadence.compresses:
+            reasons.append(f"cadence 'never' makes no event, so scoring {self.scoring.kind!r} would have no effect")
+        if not self.cadence.compresses and not self.head_routing.works_without_events:
+            reasons.append(
+                f"cadence 'never' makes no event, so head routing {self.head_routing.kind!r} would have no effect"
+            )
+        if not self.cadence.compresses and self.representation.merges:
+            reasons.append(
+                f"cadence 'never' makes no event, so representation {self.representation.kind!r} would merge nothing"
+            )
+        if self.cadence.compresses and not self.representation.evicts:
+            reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
+        reasons.extend(
+            reason for strategy in self.strategies().values() if (reason := strategy.objection(self)) is not None
+        )
+        return reasons
+
+    @property
+    def budget_applies(self) -> bool:
+        """Whether the budget axis means anything: it is collapsed before hashing when not, so the arm runs once."""
+        return self.cadence.compresses
+
+    def needs(self) -> Needs:
+        """Return the union of what the axes want observed."""
+        needs = self.scoring.selector.needs()
+        for strategy in self.strategies().values():
+            needs = needs | strategy.needs()
+        return needs
+
+    def strategies(self) -> dict[str, Strategy]:
+        """Return the strategies by axis, leaving out an undeclared decoding."""
+        found = {axis: getattr(self, axis) for axis in AXES}
+        return {axis: strategy for axis, strategy in found.items() if strategy is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the composition as JSON-able data; the name is a label and stays out."""
+        return {axis: strategy.identity() for axis, strategy in self.strategies().items()}
+
+    def refusals_on(self, geometry: Geometry) -> list[str]:
+        """Return why this composition cannot run on a model of this geometry; empty when it can."""
+        found = [strategy.refusal(geometry) for strategy in (*self.strategies().values(), self.scoring.selector)]
+        return [reason for reason in found if reason is not None]
+
+    def bind(
+        self,
+        budget: Budget | None,
+        geometry: Geometry | None = None,
+        dtype: torch.dtype = torch.float32,
+        owners: tuple[int, ...] | None = None,
+    ) -> Schedule:
+        """Return the cadence's schedule for this budget, checked against what the scoring protects.
+
+        A budget in bytes is turned into tokens for a model's geometry, cache type and shared layers; without a geometry it
+        is taken for as many tokens, which is what full precision makes of it.
+
+        Raises:
+            InfeasibleBudget: the cadence cannot hold the budget.
+            DeclarationError: the protected tokens alone would fill it, or a budget is missing.
+        """
+        if budget is None and self.budget_applies:
+            raise DeclarationError(f"mechanism {self.name!r} compresses, so it needs a budget")
+        if budget is not None and self.decoding is not None:
+            budget = self.decoding.sample_budget(budget)
+        if budget is not None and budget.of == "bytes":
+            budget = self.in_tokens(budget, geometry, dtype, owners)
+        schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
+        protected = self.scoring.sinks + self.scoring.recent
+        if self.budget_applies and protected >= schedule.low:
+            raise DeclarationError(
+                f"sinks + recent must be smaller than the after-event size, got sinks={self.scoring.sinks}, "
+                f"recent={self.scoring.recent}, after-event size={schedule.low} (budget {budget})"
+            )
+        return schedule
+
+    def in_tokens(
+        self, budget: Budget, geometry: Geometry | None, dtype: torch.dtype, owners: tuple[int, ...] | None = None
+    ) -> Budget:
+        """Return the mean budget in tokens that a budget in bytes comes to on a model.
+
+        Raises:
+            InfeasibleBudget: no number of tokens fits.
+        """
+        if geometry is None:
+            return Budget(budget.tokens)
+        return tokens_for_bytes(self.cadence, self.representation, budget, geometry, dtype, owners)
+
+    def override(self, name: str, **axes: Any) -> Mechanism:
+        """Return this mechanism under another name with some axes replaced."""
+        return replace(self, name=name, summary=f"{self.name} with another {', '.join(axes)}", **axes)

@@ -1,0 +1,47 @@
+"""What a strategy wants observed while the model runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from designspace.axes.trackers import Tracker
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a strategy wants observed while the model runs; nothing else is collected or paid for.
+
+    Attributes:
+        queries: number of most recent post-RoPE queries to keep per row (0 = none).
+        accumulated: running sum of the attention mass that each held slot received, group mean, float32.
+        last: the attention row of the newest query.
+        trackers: per-slot numbers to keep up to date from every row of attention.
+        calibrations: names of calibration artefacts.
+        output_projection: the weights that turn head outputs into the residual stream.
+        layer_cosine: how little each layer's attention turned the residual stream over the prompt.
+    """
+
+    queries: int = 0
+    accumulated: bool = False
+    last: bool = False
+    trackers: tuple[Tracker, ...] = ()
+    calibrations: tuple[str, ...] = ()
+    output_projection: bool = False
+    layer_cosine: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        """Return the union of two declarations."""
+        return Needs(
+            max(self.queries, other.queries),
+            self.accumulated or other.accumulated,
+            self.last or other.last,
+            tuple(dict.fromkeys(self.trackers + other.trackers)),
+            tuple(sorted({*self.calibrations, *other.calibrations})),
+            self.output_projection or other.output_projection,
+            self.layer_cosine or other.layer_cosine,
+        )
+
+    @property
+    def weights(self) -> bool:
+        """Whether attention probabilities must be formed."""
+        return self.accumulated or self.last or bool(self.trackers)

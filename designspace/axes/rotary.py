@@ -1,0 +1,29 @@
+"""Rotary position embeddings in complex form: band f of a head pairs components f and f + D/2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from designspace.axes.geometry import Geometry
+
+
+def as_bands(x: Tensor) -> Tensor:
+    """Pair component f with f + D/2 of a rotary vector [..., D] as a complex number, [..., D/2] complex64."""
+    half = x.shape[-1] // 2
+    return torch.complex(x[..., :half].contiguous(), x[..., half:].contiguous())
+
+
+def unrotate(bands: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
+    """Undo RoPE: bands [...,T,D/2] complex64 of vectors at `positions` [T]; phases are formed in float64."""
+    angle = positions.double()[:, None] * geometry.inv_freq.double().to(positions.device)
+    turn = torch.polar(torch.full_like(angle, 1 / geometry.attention_scaling), -angle)
+    return bands * turn.to(torch.complex64)
+
+
+def refuse_partial_rotary(who: str, geometry: Geometry) -> str | None:
+    """Return why something that un-rotates whole heads cannot work on this model, or None."""
+    rotated = 2 * geometry.inv_freq.numel()
+    if rotated == geometry.head_dim:
+        return None
+    return f"{who} needs rotary embeddings over the whole head dimension of {geometry.head_dim}, this model rotates {rotated}"

@@ -1,0 +1,273 @@
+"""The five axis contracts and their composition, `Mechanism`.
+
+A strategy is a frozen dataclass: its fields are its parameters, so that it prints, compares, hashes and validates itself,
+and one instance may serve any number of runs. Strategies hold no tensors and no state; what must be remembered between
+steps lives in the slot cache and its observers.
+
+Shapes: L layers, B rows (E rows of one event), H_q query heads, H_kv KV heads, C slots, D head dimension.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
+
+from designspace.axes.artefact import Artefact
+from designspace.axes.budget import Budget
+from designspace.axes.control import Controller, StepSeen, TextCodec
+from designspace.axes.generation import Generation
+from designspace.axes.geometry import Geometry
+from designspace.axes.needs import Needs
+from designspace.axes.schedule import Schedule
+from designspace.axes.slot_store import Room, SlotStore
+from designspace.axes.view import View
+from designspace.errors import DeclarationError
+
+
+class Composition(Protocol):
+    """The strategies that a strategy stands beside; `Mechanism` is one."""
+
+    @property
+    def scoring(self) -> Scoring:
+        """Which tokens are worth a slot."""
+
+    @property
+    def head_routing(self) -> HeadRouting:
+        """How many tokens each layer and head may hold."""
+
+    @property
+    def cadence(self) -> Cadence:
+        """When rows are compressed, and to what size."""
+
+    @property
+    def representation(self) -> Representation:
+        """What a slot holds."""
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """How logits become tokens; None: as the sweep's generation settings say."""
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """Base of every strategy on every axis.
+
+    Class attributes: `axis` and `kind` name it in YAML, `version` is raised when its output changes for the same
+    parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`.
+    """
+
+    axis: ClassVar[str]
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    citation: ClassVar[str | None] = None
+
+    def needs(self) -> Needs:
+        """Return what must be observed for this strategy."""
+        return Needs()
+
+    def refusal(self, geometry: Geometry) -> str | None:
+        """Return why this strategy cannot work on a model of this geometry, or None."""
+        return None
+
+    def objection(self, mechanism: Composition) -> str | None:
+        """Return why this strategy would mean nothing, or the wrong thing, in this composition, or None."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity."""
+        parameters = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            **{k: v.identity() if isinstance(v, Strategy) else v for k, v in parameters.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Selector(Strategy):
+    """Turns scores into kept sets. A sub-axis of scoring: any selector works with any score."""
+
+    axis: ClassVar[str] = "selector"
+
+    @abstractmethod
+    def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
+        """Choose exactly `min(shares, filled)` slots per (layer, row, head), protected ones first.
+
+        scores: [L,E,H_kv,C] float32, larger = keep. shares: [L,E,H_kv] int64. Reads `view.protected`.
+        Returns the kept mask [L,E,H_kv,C], bool. Ties go to the larger position.
+        """
+
+
+@dataclass(frozen=True)
+class Scoring(Strategy):
+    """Says which tokens are worth a slot.
+
+    Protection is shared code: the first `sinks` positions and the newest `recent` ones are always kept (as far as the
+    share allows) and count in the budget.
+    """
+
+    axis: ClassVar[str] = "scoring"
+    comparable: ClassVar[bool] = False  # are scores of different heads on one scale (probabilities)?
+    keeps_everything: ClassVar[bool] = False
+
+    selector: Selector
+    sinks: int = field(default=0, kw_only=True)
+    recent: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the parameters shared by all scorings."""
+        for name in ("sinks", "recent"):
+            if getattr(self, name) < 0:
+                raise DeclarationError(f"{name} must be at least 0, got {name}={getattr(self, name)}")
+
+    @property
+    def one_ranking(self) -> bool:
+        """Whether a token's score is the same in every layer and head."""
+        return False
+
+    @abstractmethod
+    def score(self, view: View) -> Tensor:
+        """Return [L,E,H_kv,C] float32 scores, larger = keep; entries of free slots are ignored."""
+
+
+@dataclass(frozen=True)
+class HeadRouting(Strategy):
+    """Gives each (layer, KV head) its share of the budget."""
+
+    axis: ClassVar[str] = "head_routing"
+    works_without_events: ClassVar[bool] = False
+
+    def owners(self, geometry: Geometry, artefacts: Mapping[str, Artefact]) -> tuple[int, ...] | None:
+        """Return for each layer the layer whose cache it reads (its own, or an earlier one's), or None: each its own."""
+        return None
+
+    def adapt(self, view: View, scores: Tensor) -> Tensor:
+        """Return the scores [L,E,H_kv,C] after the routing had its say on what each head ranks by; default: unchanged."""
+        return scores
+
+    @abstractmethod
+    def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
+        """Return integer shares [L,E,H_kv] that sum to exactly `target * L * H_kv` per row; target: [E].
+
+        Use `designspace.engine.compress.largest_remainder` to round. The event caps shares at the tokens present, hands the
+        surplus on, and asserts the total (everything, where less is present).
+        """
+
+    @abstractmethod
+    def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
+        """Return the most tokens any single head may get at this after-event mean: it fixes the number of slots."""
+
+
+@dataclass(frozen=True)
+class Cadence(Strategy):
+    """Says when rows are compressed, and to what size; `schedule` binds it to a budget."""
+
+    axis: ClassVar[str] = "cadence"
+    compresses: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
+
+    @abstractmethod
+    def schedule(self, budget: Budget) -> Schedule:
+        """Return the schedule whose budget, in the reading asked for, is `budget`.
+
+        Raises:
+            InfeasibleBudget: no after-event size gives that budget with these parameters.
+        """
+
+    def signal(self, seen: StepSeen) -> Tensor | None:
+        """Return one number per row [B] that this step says to the rows' pacers; None: the cadence goes by sizes alone."""
+        return None
+
+
+@dataclass(frozen=True)
+class Representation(Strategy):
+    """Says what a slot really holds."""
+
+    axis: ClassVar[str] = "representation"
+    evicts: ClassVar[bool] = True  # may slots be cut? False: it needs cadence "never"
+    carries_mass: ClassVar[bool] = False  # may one slot stand for several tokens?
+    memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `fold` keeps between events
+    bytes_depend_on_data: ClassVar[bool] = False  # is the size of a token known only once it is there?
+
+    @property
+    def merges(self) -> bool:
+        """Whether events change what kept slots hold."""
+        return type(self).fold is not Representation.fold
+
+    @abstractmethod
+    def allocate(self, room: Room) -> SlotStore:
+        """Return an empty store for `room.rows` x `room.capacity` slots in every layer and KV head."""
+
+    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+        """Return what the kept slots hold after an event: themselves, unless this representation merges.
+
+        scores: [L,E,H_kv,C]. shares: [L,E,H_kv]. keep: [L,E,H_kv,C] bool, the selector's choice. The answer must keep
+        exactly `shares` slots per head, protected ones first; contents may change at kept slots only.
+        """
+        return Folded(keep, view.keys, view.values)
+
+
+class Folded(NamedTuple):
+    """What an event leaves: kept slots [L,E,H_kv,C] bool, keys and values [L,E,H_kv,C,D], tokens per slot, memory.
+
+    mass: [L,E,H_kv,C] int64, how many tokens a slot stands for; None: one each. memory: [L,E,H_kv,memory_size] float32.
+    """
+
+    keep: Tensor
+    keys: Tensor
+    values: Tensor
+    mass: Tensor | None = None
+    memory: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Decoding(Strategy):
+    """Turns logits into tokens, and may steer the text and the cache through a controller."""
+
+    axis: ClassVar[str] = "decoding"
+
+    @abstractmethod
+    def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """Return one token id per row, [B] int64.
+
+        logits: [B,V] float32. uniforms: [B] float64 in [0,1), one counter-based number per row and draw.
+        """
+
+    @property
+    def samples(self) -> int:
+        """How many generations are made of each problem, of which one answer is returned."""
+        return 1
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may make a row hold more than its cadence says."""
+        return False
+
+    def sample_budget(self, budget: Budget) -> Budget:
+        """Return what one of `samples` generations may hold."""
+        return budget
+
+    def combine(self, problem_id: str, generations: Sequence[Generation], texts: Sequence[str]) -> Generation:
+        """Return the one generation that stands for all `samples` of a problem, with what all of them cost."""
+        (only,) = generations
+        return only
+
+    def draws(self, max_new_tokens: int) -> int:
+        """Return the most random numbers that one generation may use; 0 if it uses none at all."""
+        return max_new_tokens
+
+    def cue(self, prompt: str) -> str:
+        """Return the prompt with what this decoding adds to it."""
+        return prompt
+
+    def controller(self, text: TextCodec) -> Controller | None:
+        """Return a fresh controller for one generation, or None if the tokens chosen are all there is to it."""
+        return None
+
+    def completed(self, default: Decoding) -> Decoding:
+        """Return this decoding with `default` in the place of a chooser that was left out."""
+        return self

@@ -1,0 +1,192 @@
+"""What an event shows to scoring, head routing and selectors: the rows being cut, and what was observed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from designspace.axes.artefact import Artefact
+from designspace.axes.geometry import Geometry
+from designspace.axes.needs import Needs
+from designspace.axes.trackers import Tracker
+from designspace.errors import InvariantViolation
+
+Declared = TypeVar("Declared")
+
+
+@dataclass
+class Observed:
+    """What the observers hold for some rows; None or absent where the mechanism declared no need.
+
+    queries: [L,E,H_q,w,D] post-RoPE, oldest first. query_positions: [E,w] int64, -1 where fewer were seen.
+    accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker, [L,E,H_kv,C,channels].
+    layer_cosine: [L,E] float32.
+    """
+
+    queries: Tensor | None = None
+    query_positions: Tensor | None = None
+    accumulated: Tensor | None = None
+    last: Tensor | None = None
+    tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
+    layer_cosine: Tensor | None = None
+
+    def narrowed(self, needs: Needs) -> Observed:
+        """Return only what `needs` declares: another strategy of the mechanism may have asked for more, or a longer window."""
+        window = needs.queries
+        return Observed(
+            self.queries[..., -window:, :] if window and self.queries is not None else None,
+            self.query_positions[..., -window:] if window and self.query_positions is not None else None,
+            self.accumulated if needs.accumulated else None,
+            self.last if needs.last else None,
+            {tracker: self.tracked[tracker] for tracker in needs.trackers if tracker in self.tracked},
+            self.layer_cosine if needs.layer_cosine else None,
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
+
+    geometry: Geometry
+    width: int
+    sinks: int = 0
+    recent: int = 0
+    comparable_scores: bool = False
+    artefacts: Mapping[str, Artefact] = field(default_factory=dict)
+    output_projection: Tensor | None = None
+
+
+@dataclass
+class View:
+    """The rows of one event. Everything is to be read, nothing to be written.
+
+    keys, values: [L,E,H_kv,C,D] as attention sees them (post-RoPE, dequantised). positions: [L,E,H_kv,C] int64, -1 = free.
+    next_position: [E] int64, the position of the token that comes next. streams: [E] int64, the rows' random keys.
+    target: [E] int64, the mean size to be cut to. n_prompt_tokens: [E] int64. pinned: [E,width] bool by position, or None.
+    mass: [L,E,H_kv,C] int64, tokens that a slot stands for, or None: one each. memory: what the representation remembers.
+    protected: [L,E,H_kv,C] bool, kept whatever their score.
+    """
+
+    setting: Setting
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    next_position: Tensor
+    streams: Tensor
+    target: Tensor
+    n_prompt_tokens: Tensor
+    observed: Observed
+    pinned: Tensor | None = None
+    mass: Tensor | None = None
+    memory: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Derive the masks that every strategy uses."""
+        self.valid = self.positions >= 0  # [L,E,H,C]
+        self.counts = self.valid.sum(dim=-1)  # [L,E,H]
+        newest = self.next_position[None, :, None, None] - self.recent
+        self.protected = self.valid & ((self.positions < self.sinks) | (self.positions >= newest))
+        if self.pinned is not None:
+            table = self.pinned[None, :, None].expand(*self.positions.shape[:3], -1)
+            self.protected |= self.valid & table.gather(-1, self.positions.clamp(min=0))
+        self.candidates = self.valid & ~self.protected
+
+    @property
+    def geometry(self) -> Geometry:
+        """The numbers of the model, of its layers that own a cache."""
+        return self.setting.geometry
+
+    @property
+    def width(self) -> int:
+        """Positions lie in [0, width)."""
+        return self.setting.width
+
+    @property
+    def sinks(self) -> int:
+        """First positions that are always kept."""
+        return self.setting.sinks
+
+    @property
+    def recent(self) -> int:
+        """Newest positions that are always kept."""
+        return self.setting.recent
+
+    @property
+    def comparable_scores(self) -> bool:
+        """Whether the scoring says that scores of different heads are on one scale."""
+        return self.setting.comparable_scores
+
+    @property
+    def queries(self) -> Tensor:
+        """The newest post-RoPE queries, [L,E,H_q,w,D]."""
+        return _declared(self.observed.queries, "queries")
+
+    @property
+    def query_positions(self) -> Tensor:
+        """Positions of the newest queries, [E,w] int64, -1 where fewer were seen."""
+        return _declared(self.observed.query_positions, "queries")
+
+    @property
+    def accumulated(self) -> Tensor:
+        """Attention mass received so far, group mean, [L,E,H_kv,C] float32."""
+        return _declared(self.observed.accumulated, "accumulated")
+
+    @property
+    def last(self) -> Tensor:
+        """Attention row of the newest query, [L,E,H_q,C] float32."""
+        return _declared(self.observed.last, "last")
+
+    @property
+    def layer_cosine(self) -> Tensor:
+        """Cosine of the residual stream before and after attention, mean over the prompt, [L,E] float32."""
+        return _declared(self.observed.layer_cosine, "layer_cosine")
+
+    @property
+    def output_projection(self) -> Tensor:
+        """Weights [L,H_q,D,hidden]: a head's output times its slice is what it adds to the residual stream."""
+        return _declared(self.setting.output_projection, "output_projection")
+
+    @property
+    def n_protected(self) -> int:
+        """The most tokens per head that protection can claim, pins apart."""
+        return self.sinks + self.recent
+
+    def narrowed(self, needs: Needs) -> View:
+        """Return this view with what `needs` declares and nothing else observed."""
+        shown = copy(self)
+        shown.observed = self.observed.narrowed(needs)
+        return shown
+
+    def tracked(self, tracker: Tracker) -> Tensor:
+        """Return what a tracker holds, [L,E,H_kv,C,channels]."""
+        return _declared(self.observed.tracked.get(tracker), f"tracker {tracker}")
+
+    def artefact(self, name: str) -> Artefact:
+        """Return a calibration artefact; use `geometry.held` on its per-layer tensors."""
+        return _declared(self.setting.artefacts.get(name), f"calibration {name!r}")
+
+    def grouped_queries(self) -> Tensor:
+        """Return the newest queries by KV head, [L,E,H_kv,G,w,D]."""
+        n_layers, n_rows, _, window, dim = self.queries.shape
+        return self.queries.view(n_layers, n_rows, self.geometry.n_kv_heads, self.geometry.group, window, dim)
+
+    def log_mass(self) -> Tensor | None:
+        """Return what attention adds to a slot's logit because it stands for several tokens, [L,E,H_kv,C]; None: nothing."""
+        return None if self.mass is None else self.mass.clamp(min=1).float().log()
+
+
+def _declared(found: Declared | None, name: str) -> Declared:
+    if found is None:
+        raise InvariantViolation(f"a strategy read {name} that it had not declared in needs()")
+    return found
+
+
+def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax over the last dimension of the entries where `mask`; all zeros where nothing is left."""
+    filled = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    return torch.softmax(filled, dim=-1).masked_fill(~mask, 0.0)

@@ -1,0 +1,1 @@
+"""What holds tokens: slots, observers, and the attention that reads and writes them."""

@@ -1,0 +1,286 @@
+"""The attention function registered with transformers, and the two passes that own what it writes to.
+
+Every model call hands a pass in as the forward keyword `slots`; the function does nothing but give it the layer's post-RoPE
+queries, keys and values. No `Cache` subclass, no hooks, no patched forward.
+
+Shapes: B rows, H_q query heads, H_kv KV heads, G = H_q / H_kv, C slots, P padded prompt length, D head dimension.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from designspace.axes import Geometry, Needs, Observed, Tracker
+from designspace.cache.observers import group_mean
+from designspace.cache.packing import Prompt
+from designspace.cache.slots import SlotCache
+
+IMPLEMENTATION = "designspace"
+_QUERY_BLOCK = 256  # queries per block where prompt attention is formed explicitly, to bound its memory
+
+
+class Pass(ABC):
+    """One forward pass over the model's layers."""
+
+    @cached_property
+    def shared(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values of the layers seen so far, for models in which later layers were trained to use them."""
+        return {}
+
+    @abstractmethod
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Return the attention output [B,T,H_q,D] of post-RoPE query [B,H_q,T,D], key and value [B,H_kv,T,D]."""
+
+
+def trained_owners(config: Any) -> tuple[int, ...] | None:
+    """Return for each layer the layer whose keys and values it was trained to use, None where each uses its own.
+
+    Cross-layer attention [brandon2024cla] is a property of a checkpoint: its configuration says so as `kv_owners`.
+    """
+    owners = getattr(config, "kv_owners", None)
+    return None if owners is None else tuple(owners)
+
+
+def attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    scaling: float,
+    slots: Pass | None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend through the pass given to the model call; transformers' own mask is not used."""
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    if slots is None:  # a compiled graph, which must not know the pass that it will run for
+        output: Tensor = torch.ops.designspace.attend(query, key, value, layer, scaling, sliding_window or 0)
+        return output, None
+    owners = trained_owners(module.config)
+    if owners is not None:
+        if owners[layer] == layer:
+            slots.shared[layer] = (key, value)
+        key, value = slots.shared[owners[layer]]
+    return slots.attend(layer, query, key, value, scaling, sliding_window), None
+
+
+def register() -> None:
+    """Make the function known to transformers under the name "designspace". Idempotent."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(IMPLEMENTATION, attention)
+
+
+class DecodePass(Pass):
+    """One new token per row against the slot cache."""
+
+    def __init__(self, cache: SlotCache) -> None:
+        self.cache = cache
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Write the token, then attend to everything held, the token included.
+
+        A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
+        """
+        cache, index, owns = self.cache, self.cache.cache_of[layer], self.cache.owns(layer)
+        if cache.fused is None:
+            new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
+            output, weights = self._attend_plain(index, *new, scaling, window, append=owns)
+            output = output.unsqueeze(1)
+        else:
+            wanted = owns and cache.observers.needs.weights
+            if owns:
+                cache.begin_mass(index)
+            output, weights = cache.fused(
+                index,
+                query,
+                key,
+                value,
+                scaling,
+                window,
+                log_mass=cache.log_mass(index),
+                append=owns,
+                wants_weights=wanted,
+            )
+        if owns:
+            cache.observers.record(index, query, weights, cache.positions, cache.next_position)
+        return output
+
+    def _attend_plain(
+        self, index: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *, append: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend to all slots through a mask, whatever the store holds and wherever it is."""
+        cache, group = self.cache, self.cache.geometry.group
+        if append:
+            cache.append(index, key, value)
+        keys, values, positions = cache.read(index)
+        visible = (positions >= 0)[:, :, None]  # [B,H_kv,1,C]
+        if window is not None:
+            visible = visible & (positions > (cache.next_position - window)[:, None, None])[:, :, None]
+        chosen = cache.visible(index, query)
+        visible = visible if chosen is None else visible & chosen
+        # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
+        bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
+        log_mass = cache.log_mass(index)
+        bias = bias if log_mass is None else bias + log_mass[:, :, None].to(bias.dtype)
+        grouped = query.unflatten(1, (-1, group))  # [B,H_kv,G,D]: the group's heads as queries of one head
+        if not cache.observers.needs.weights:
+            output = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
+            return output.flatten(1, 2), None
+        logits = grouped.float() @ keys.float().mT * scaling + bias.float()
+        weights = torch.softmax(logits, dim=-1)  # [B,H_kv,G,C]
+        return (weights.to(values.dtype) @ values).flatten(1, 2), weights.flatten(1, 2)
+
+
+class PrefillPass(Pass):
+    """Full causal attention over one text, padded on the right to its length bucket."""
+
+    def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int, owners: tuple[int, ...] | None = None) -> None:
+        """`owners`: for each layer the layer whose keys and values it attends to; None: each its own."""
+        self.needs, self.geometry, self.n_tokens, self.owners = needs, geometry, n_tokens, owners
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
+        self._queries: list[Tensor] = []
+        self._accumulated: list[Tensor] = []
+        self._last: list[Tensor] = []
+        self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers}
+        self._cosine: Tensor | None = None
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Attend causally and keep the layer's keys, values and what is needed of queries and attention."""
+        owner = layer if self.owners is None else self.owners[layer]
+        if owner != layer:
+            output = self._attend(query, self._keys[owner], self._values[owner], scaling, window)
+            return self._kept_output(layer, output)
+        self._keys[layer], self._values[layer] = key, value
+        if self.needs.queries:
+            self._queries.append(query[:, :, max(self.n_tokens - self.needs.queries, 0) : self.n_tokens])
+        if self.needs.weights:
+            return self._kept_output(layer, self._attend_observed(query, key, value, scaling, window))
+        return self._kept_output(layer, self._attend(query, key, value, scaling, window))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        mask = None if window is None else _causal(query.shape[2], 0, query.shape[2], window, query.device)
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
+
+    def _kept_output(self, layer: int, output: Tensor) -> Tensor:
+        output = output.transpose(1, 2)
+        if self.needs.layer_cosine:
+            self._outputs[layer] = output
+        return output
+
+    def _attend_observed(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+        """Form attention in blocks of queries, summing the columns over the real (unpadded) queries."""
+        length, group = query.shape[2], self.geometry.group
+        keys, values = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+        total = torch.zeros(*query.shape[:2], length, device=query.device)
+        tracks = {t: torch.zeros(*key.shape[:3], t.channels, dtype=t.dtype, device=key.device) for t in self._tracked}
+        outputs = []
+        for start in range(0, length, _QUERY_BLOCK):
+            block = query[:, :, start : start + _QUERY_BLOCK]
+            mask = _causal(length, start, block.shape[2], window, query.device)
+            logits = (block.float() @ keys.float().mT * scaling).masked_fill(~mask, torch.finfo(torch.float32).min)
+            weights = torch.softmax(logits, dim=-1)
+            outputs.append(weights.to(values.dtype) @ values)
+            real = weights[:, :, : max(self.n_tokens - start, 0)]
+            total += real.sum(dim=2)
+            if start < self.n_tokens <= start + block.shape[2]:
+                self._last.append(weights[:, :, self.n_tokens - 1 - start])
+            self._track(tracks, real, start)
+        self._accumulated.append(group_mean(total, self.geometry))
+        for tracker, state in tracks.items():
+            self._tracked[tracker].append(state)
+        return torch.cat(outputs, dim=2)
+
+    def _track(self, tracks: dict[Tracker, Tensor], weights: Tensor, start: int) -> None:
+        """Show the trackers one query after the other, as decoding would; weights: [1,H_q,n,P], of queries start …"""
+        if not tracks:
+            return
+        positions = torch.arange(weights.shape[-1], device=weights.device)
+        positions = torch.where(positions < self.n_tokens, positions, -1).expand(1, self.geometry.n_kv_heads, -1)
+        for offset in range(weights.shape[2]):
+            now = torch.tensor([start + offset], device=weights.device)
+            for tracker, state in tracks.items():
+                unseen = ((positions < 0) | (positions > now))[..., None]
+                seen = tracker.observe(state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now)
+                tracks[tracker] = seen.masked_fill(unseen, 0)
+
+    def note_residuals(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:
+        """Measure how little attention turned the residual stream.
+
+        inputs: per layer of the model the residual stream [1,P,hidden] before attention. projections: [L,H_q,D,hidden].
+        """
+        cosines = []
+        for layer in self._keys:
+            before = inputs[layer][0, : self.n_tokens].float()
+            added = torch.einsum(
+                "thd,hdm->tm", self._outputs[layer][0, : self.n_tokens].float(), projections[layer].float()
+            )
+            cosines.append(functional.cosine_similarity(before, before + added, dim=-1).mean())
+        self._cosine = torch.stack(cosines)[:, None]
+
+    def prompt(self) -> Prompt:
+        """Return what the pass has seen, stacked over the layers that own a cache."""
+        keys = torch.stack(list(self._keys.values()))  # [L,1,H_kv,P,D]
+        slot = torch.arange(keys.shape[3], device=keys.device)
+        positions = torch.where(slot < self.n_tokens, slot, -1).expand(keys.shape[:4])
+        return Prompt(keys, torch.stack(list(self._values.values())), positions, self._observed(), self.n_tokens)
+
+    def _observed(self) -> Observed:
+        observed = Observed(
+            tracked={tracker: torch.stack(states) for tracker, states in self._tracked.items()},
+            layer_cosine=self._cosine,
+        )
+        if self.needs.queries:
+            seen = torch.stack(self._queries)
+            missing = self.needs.queries - seen.shape[3]
+            observed.queries = functional.pad(seen, (0, 0, missing, 0))
+            newest = torch.arange(self.n_tokens - self.needs.queries, self.n_tokens, device=seen.device)
+            observed.query_positions = newest.clamp(min=-1)[None]
+        if self.needs.accumulated:
+            observed.accumulated = torch.stack(self._accumulated)
+        if self.needs.last:
+            observed.last = torch.stack(self._last)
+        return observed
+
+
+class PrefillPasses(Pass):
+    """Several prompts through the model together, each attending by itself; rows beyond them repeat the first."""
+
+    def __init__(self, passes: list[PrefillPass]) -> None:
+        self.passes = passes
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Hand each row [1,...] of the batch to its own pass."""
+        outputs = [
+            one.attend(layer, query[i : i + 1], key[i : i + 1], value[i : i + 1], scaling, window)
+            for i, one in enumerate(self.passes)
+        ]
+        return torch.cat([*outputs, *outputs[:1] * (len(query) - len(outputs))])
+
+
+def _causal(length: int, start: int, n_queries: int, window: int | None, device: torch.device) -> Tensor:
+    """Return [n_queries, length] bool: which keys the queries start … start+n_queries-1 may see."""
+    query = torch.arange(start, start + n_queries, device=device)[:, None]
+    key = torch.arange(length, device=device)[None]
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)

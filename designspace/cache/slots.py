@@ -1,0 +1,267 @@
+"""The slot cache: keys, values and positions of all layers in fixed slots.
+
+Invariants, kept by construction and checked by tests: the filled slots of a (layer, row, head) are 0 … count-1 in position
+order; a free slot has position -1 and takes no part in attention; a slot's content is touched only by writes and events.
+
+Shapes: L layers, B rows, E rows of one event, H_kv KV heads, C slots, D head dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Artefact, Geometry, Held, Needs, Observed, Representation, Room, Setting, View
+from designspace.axes.slot_store import take_rows, take_slots
+from designspace.cache.observers import Observers
+from designspace.cache.packing import Kept, Prompt
+from designspace.errors import InvariantViolation
+from designspace.kernels.compact_slots import in_place_move
+from designspace.kernels.decode_attention import FusedAttention, fused_attention
+
+
+@dataclass(frozen=True)
+class RowSnapshot:
+    """Everything that belongs to one row, to put it back later."""
+
+    store: Mapping[str, Tensor]
+    observed: Observed
+    tensors: Mapping[str, Tensor]
+    next_position: Tensor
+    pinned: Tensor
+
+
+class SlotCache:
+    """`rows` x `capacity` slots per layer and KV head, their positions, and the observers' state.
+
+    Where layers share caches, `geometry` counts the caches, and `cache_of[layer]` is the one that a layer reads.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        representation: Representation,
+        needs: Needs,
+        *,
+        rows: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        width: int,
+        owners: tuple[int, ...] | None = None,
+        artefacts: Mapping[str, Artefact] | None = None,
+    ) -> None:
+        """Allocate everything once; `width` bounds positions (prompt plus generated tokens)."""
+        self.owners = owners if owners is not None else tuple(range(geometry.n_layers))
+        self.geometry = geometry = geometry if owners is None else geometry.owning(owners)
+        owning = [layer for layer, owner in enumerate(self.owners) if layer == owner]
+        self.cache_of = tuple(owning.index(owner) for owner in self.owners)
+        self.rows, self.capacity, self.width = rows, capacity, width
+        self._store_needs = representation.needs()
+        self.store = representation.allocate(Room(geometry, rows, capacity, dtype, device, artefacts or {}))
+        shape = (geometry.n_layers, rows, geometry.n_kv_heads)
+        self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
+        self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.mass = (
+            torch.ones(*shape, capacity, dtype=torch.int32, device=device) if representation.carries_mass else None
+        )
+        size = representation.memory_size
+        self.memory = torch.zeros(*shape, size, device=device) if size else None
+        self.pinned = torch.zeros(rows, width, dtype=torch.bool, device=device)
+        self.next_position = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.n_prompt_tokens = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.streams = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.active = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.observers = Observers(needs, geometry, rows, capacity, dtype, device)
+        self.fused = self._fused_attention()
+        self.move_in_place = in_place_move(self.store.flat())
+
+    def _fused_attention(self) -> FusedAttention | None:
+        """Return the kernel that appends and attends in place, None where it does not apply or cannot be built."""
+        return fused_attention(
+            self.store.flat(), self.positions, self.counts, self.next_position, self.active, self.geometry.group
+        )
+
+    def owns(self, layer: int) -> bool:
+        """Return whether a layer of the model has a cache of its own."""
+        return self.owners[layer] == layer
+
+    def check_room(self, n_steps: int) -> None:
+        """Check that so many tokens fit into every head of every row.
+
+        Raises:
+            InvariantViolation: a row is full: its cadence did not fire in time.
+        """
+        fullest = int(self.counts.amax())
+        if fullest + n_steps > self.capacity:
+            raise InvariantViolation(
+                f"a row holds {fullest} tokens in one head, so {n_steps} more do not fit into {self.capacity} slots"
+            )
+
+    def begin_step(self) -> None:
+        """Open a step for the tokens at `next_position`."""
+        self.observers.advance(self.next_position)
+
+    def append(self, index: int, keys: Tensor, values: Tensor) -> None:
+        """Write one token per row into one cache, keys and values [B,H_kv,D]."""
+        slot = self.counts[index].long()
+        position = torch.where(self.active, self.next_position, -1).to(torch.int32)
+        at = slot[..., None]
+        self.positions[index].scatter_(2, at, position[:, None, None].expand(*slot.shape, 1))
+        self.begin_mass(index)
+        self.store.write(index, slot, keys, values, self._held(index))
+        self.counts[index] += self.active[:, None]
+
+    def begin_mass(self, index: int) -> None:
+        """Note that the token about to be appended stands for itself alone."""
+        if self.mass is not None:
+            self.mass[index].scatter_(2, self.counts[index].long()[..., None], 1)
+
+    def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""
+        return (*self.store.read(index, self._held(index)), self.positions[index])
+
+    def visible(self, index: int, query: Tensor) -> Tensor | None:
+        """Return which slots of one cache [B,H_kv,G,C] the queries [B,H_q,D] attend to, None: all that are held."""
+        return self.store.visible(index, query, self._held(index))
+
+    def log_mass(self, index: int) -> Tensor | None:
+        """Return what is added to the logits of one cache's slots [B,H_kv,C], None: nothing."""
+        return None if self.mass is None else self.mass[index].float().log()
+
+    def end_step(self) -> None:
+        """Close the step: the next token of active rows comes one position later."""
+        self.next_position += self.active
+
+    def load(self, row: int, prompt: Prompt, kept: Kept, stream: int) -> None:
+        """Fold a prompt into a row's slots, keeping what the prompt's event (or the identity) says."""
+        rows = torch.tensor([row], device=self.positions.device)
+        self.pinned[row] = False
+        self.n_prompt_tokens[row] = prompt.n_tokens
+        self.reload(row, prompt, kept)
+        self.streams[row], self.active[row] = stream, True
+        if self.memory is not None and kept.memory is None:
+            self.memory[:, rows] = 0.0
+
+    def reload(self, row: int, text: Prompt, kept: Kept) -> None:
+        """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
+        rows = torch.tensor([row], device=self.positions.device)
+        order, filled = self._fit(kept)
+        observed = self.observers.settled(self.observers.packed(text.observed, order, filled))
+        self._move(rows, text.positions, kept, order, filled, observed)
+        self.observers.load(rows, observed)
+        self.next_position[row] = text.n_tokens
+
+    def compact(self, rows: Tensor, n_rows: int, view: View, kept: Kept) -> None:
+        """Apply an event to rows [E], of which the first `n_rows` are meant; its `view` is what it decided on."""
+        order, filled = self._fit(kept)
+        observed = self.observers.compact(rows, order, filled)
+        if self.move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
+            self._move(rows, view.positions, kept, order, filled, observed)
+        else:  # nothing was merged: the kept slots stay what they are
+            self.move_in_place(self.positions, order, kept.counts, rows[:n_rows])
+            self._settle(rows, kept, order, filled)
+
+    def retire(self, row: int) -> None:
+        """Free a row: no slot, no position, no trace of the sample is left."""
+        self.positions[:, row] = -1
+        self.counts[:, row] = 0
+        self.active[row] = False
+        self.pinned[row] = False
+        self.next_position[row] = self.n_prompt_tokens[row] = 0
+
+    def view(self, rows: Tensor, setting: Setting, target: Tensor) -> View:
+        """Return what an event that cuts rows [E] to `target` [E] may look at."""
+        counts, positions = take_rows(self.counts, rows), take_rows(self.positions, rows).long()
+        observed, pinned = self.observers.rows(rows), self.pinned[rows]
+        keys, values = self.store.read_rows(rows, Held(counts, positions, observed.narrowed(self._store_needs)))
+        return View(
+            setting=setting,
+            keys=keys,
+            values=values,
+            positions=positions,
+            next_position=self.next_position[rows],
+            streams=self.streams[rows],
+            target=target,
+            n_prompt_tokens=self.n_prompt_tokens[rows],
+            observed=observed,
+            pinned=pinned if bool(pinned.any()) else None,
+            mass=None if self.mass is None else take_rows(self.mass, rows).long(),
+            memory=None if self.memory is None else take_rows(self.memory, rows),
+        )
+
+    def held_bytes(self, counts: Tensor) -> Tensor:
+        """Return [B] int64: what rows with these counts [L,B,H_kv] hold of keys, values and masses."""
+        return self.store.held_bytes(counts) + self._mass_bytes(counts)
+
+    def read_bytes(self, counts: Tensor) -> Tensor:
+        """Return [B] int64: what one decode step reads of that."""
+        return self.store.read_bytes(counts) + self._mass_bytes(counts)
+
+    def _mass_bytes(self, counts: Tensor) -> Tensor | int:
+        return 0 if self.mass is None else counts.long().sum(dim=(0, 2)) * self.mass.element_size()
+
+    def aux_bytes(self, counts: Tensor) -> Tensor:
+        """Return [B] int64: what rows hold beside that: positions, observations, what the representation remembers."""
+        tokens = counts.long().sum(dim=(0, 2))
+        total = tokens * self.positions.element_size() + self.observers.held_bytes(counts)
+        return total if self.memory is None else total + self.memory[:, 0].nbytes
+
+    def snapshot(self, row: int) -> RowSnapshot:
+        """Return a copy of a row."""
+        return RowSnapshot(
+            self.store.snapshot(row),
+            self.observers.snapshot(row),
+            {name: value[:, row].clone() for name, value in self._per_slot().items()},
+            self.next_position[row].clone(),
+            self.pinned[row].clone(),
+        )
+
+    def restore(self, row: int, snapshot: RowSnapshot) -> None:
+        """Put a row back as it was."""
+        self.store.restore(row, snapshot.store)
+        self.observers.load(torch.tensor([row], device=self.positions.device), snapshot.observed)
+        for name, value in self._per_slot().items():
+            value[:, row] = snapshot.tensors[name]
+        self.next_position[row], self.pinned[row] = snapshot.next_position, snapshot.pinned
+
+    def _per_slot(self) -> dict[str, Tensor]:
+        named = {"positions": self.positions, "counts": self.counts, "mass": self.mass, "memory": self.memory}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def _held(self, index: int) -> Held:
+        observed = self.observers.layer(index, self._store_needs)
+        return Held(self.counts[index], self.positions[index], observed)
+
+    def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:
+        """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
+        if int(kept.counts.amax()) > self.capacity:
+            raise InvariantViolation(
+                f"an event kept {int(kept.counts.amax())} tokens in one head of {self.capacity} slots"
+            )
+        missing = self.capacity - kept.order.shape[-1]
+        order = torch.nn.functional.pad(kept.order, (0, missing)) if missing > 0 else kept.order[..., : self.capacity]
+        filled = torch.arange(self.capacity, device=order.device) < kept.counts[..., None]
+        return order, filled
+
+    def _move(
+        self, rows: Tensor, positions: Tensor, kept: Kept, order: Tensor, filled: Tensor, observed: Observed
+    ) -> None:
+        """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
+        packed = positions.gather(-1, order).masked_fill(~filled, -1)
+        held = Held(kept.counts, packed, observed.narrowed(self._store_needs))
+        self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
+        self.positions[:, rows] = packed.to(torch.int32)
+        self._settle(rows, kept, order, filled)
+
+    def _settle(self, rows: Tensor, kept: Kept, order: Tensor, filled: Tensor) -> None:
+        """Note what an event left beside keys, values and positions."""
+        self.counts[:, rows] = kept.counts.to(torch.int32)
+        if self.mass is not None:
+            mass = torch.ones_like(order) if kept.mass is None else kept.mass.gather(-1, order)
+            self.mass[:, rows] = mass.masked_fill(~filled, 1).to(torch.int32)
+        if self.memory is not None and kept.memory is not None:
+            self.memory[:, rows] = kept.memory

@@ -1,0 +1,5 @@
+"""The `designspace` command."""
+
+from designspace.cli.app import app, main
+
+__all__ = ["app", "main"]

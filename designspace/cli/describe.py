@@ -1,0 +1,201 @@
+"""Strategies, mechanisms, models and tasks in words and as plain data: what `designspace list` and `show` print."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, asdict, fields
+from typing import Any, cast, get_args
+
+from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, TokenReading
+from designspace.errors import DesignspaceError, UnknownName
+from designspace.models.model_spec import bundled_names
+from designspace.registry import REGISTRY_AXES, catalog, kinds, strategy
+from designspace.tasks.task import task_kind, task_names
+
+SECTIONS = (*REGISTRY_AXES, "mechanisms", "models", "tasks")
+
+
+def listing(section: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return what is installed, by section: the axes with their kinds, mechanisms, bundled models, tasks.
+
+    Raises:
+        UnknownName: no such section.
+    """
+    if section is not None and section not in SECTIONS:
+        raise UnknownName("axis or section", section, SECTIONS)
+    return {name: _entries(name) for name in SECTIONS if section in (None, name)}
+
+
+def describe(name: str, budgets: Sequence[int] = ()) -> dict[str, Any]:
+    """Return a mechanism (`snapkv`), a strategy (`cadence.every-k`), or a kind that one axis alone has (`every-k`).
+
+    Raises:
+        UnknownName: nothing of that name; the message names the nearest.
+    """
+    if name in catalog():
+        return describe_mechanism(catalog()[name], budgets)
+    axis, _, kind = name.rpartition(".")
+    axes = [axis] if axis else [a for a in REGISTRY_AXES if kind in kinds(a)]
+    if not axes:
+        known = {*catalog(), *(f"{a}.{k}" for a in REGISTRY_AXES for k in kinds(a))}
+        raise UnknownName("mechanism or strategy", name, known)
+    if len(axes) > 1:
+        raise UnknownName("mechanism (several axes have a kind of that name)", name, [f"{a}.{kind}" for a in axes])
+    return _describe_strategy(strategy(axes[0], kind), budgets)
+
+
+def describe_mechanism(mechanism: Mechanism, budgets: Sequence[int] = ()) -> dict[str, Any]:
+    """Return a mechanism's composition, what it observes, and the arithmetic of its budget."""
+    needs = {name: value for name, value in asdict(mechanism.needs()).items() if value}
+    return {
+        "what": "mechanism",
+        "name": mechanism.name,
+        "summary": mechanism.summary,
+        "citation": mechanism.citation,
+        "choices": list(mechanism.choices),
+        "axes": {
+            axis: {"kind": part.kind, "claim": claim(type(part)), "parameters": _values(part)}
+            for axis, part in mechanism.strategies().items()
+        },
+        "decoding": "as the sweep's generation settings say" if mechanism.decoding is None else mechanism.decoding.kind,
+        "observes": needs,
+        "budget_applies": mechanism.budget_applies,
+        "budgets": list(_arithmetic(mechanism, budgets)) if mechanism.budget_applies else [],
+    }
+
+
+def claim(kind: type[Strategy]) -> str:
+    """Return the first sentence of a strategy's docstring."""
+    return (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _describe_strategy(kind: type[Strategy], budgets: Sequence[int]) -> dict[str, Any]:
+    described = {
+        "what": "strategy",
+        "name": f"{kind.axis}.{kind.kind}",
+        "axis": kind.axis,
+        "kind": kind.kind,
+        "version": kind.version,
+        "citation": kind.citation,
+        "claim": claim(kind),
+        "doc": inspect.getdoc(kind) or "",
+        "parameters": {f.name: _default(f) for f in fields(kind)},
+    }
+    if issubclass(kind, Cadence) and not any(_is_required(f) for f in fields(kind)):
+        described["budgets"] = list(_arithmetic(kind(), budgets)) if kind.compresses else []
+    return described
+
+
+def _arithmetic(what: Mechanism | Cadence, budgets: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield what each budget comes to, in each of its readings; an infeasible one comes with the reason."""
+    for tokens in budgets:
+        for of in get_args(TokenReading):
+            budget = Budget(tokens, of)
+            try:
+                schedule = what.bind(budget) if isinstance(what, Mechanism) else what.schedule(budget)
+            except DesignspaceError as error:
+                yield {"tokens": tokens, "of": of, "refused": str(error)}
+                continue
+            yield {"tokens": tokens, "of": of, **_schedule(schedule)}
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "after_event_tokens": sorted({schedule.low, schedule.high}),
+        "interval_steps": getattr(schedule, "interval", None),
+        "steady_mean_tokens": schedule.steady_mean,
+        "peak_tokens": schedule.steady_peak,
+    }
+
+
+def _entries(section: str) -> list[dict[str, Any]]:
+    if section == "mechanisms":
+        return [{"name": m.name, "summary": m.summary, "citation": m.citation} for m in catalog().values()]
+    if section == "models":
+        return [{"name": name, "summary": "ships with the package"} for name in bundled_names()]
+    if section == "tasks":
+        return [{"name": n, "summary": f"splits: {', '.join(task_kind(n).splits)}"} for n in task_names()]
+    found = [strategy(section, kind) for kind in kinds(section)]
+    return [{"name": k.kind, "summary": claim(k), "citation": k.citation} for k in found]
+
+
+def _values(part: Strategy) -> dict[str, Any]:
+    return {f.name: _plain(getattr(part, f.name)) for f in fields(part)}
+
+
+def _default(parameter: Field[Any]) -> Any:
+    if parameter.default is not MISSING:
+        return _plain(parameter.default)
+    return "required" if parameter.default_factory is MISSING else _plain(parameter.default_factory())
+
+
+def _is_required(parameter: Field[Any]) -> bool:
+    return parameter.default is MISSING and parameter.default_factory is MISSING
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Strategy):
+        return {"kind": value.kind, **_values(value)}
+    return cast(Any, list(value) if isinstance(value, tuple) else value)
+
+
+def listing_text(listed: dict[str, list[dict[str, Any]]]) -> str:
+    """Return a listing for people."""
+    lines: list[str] = []
+    for section, entries in listed.items():
+        lines += ["", section.replace("_", " ")] if lines else [section.replace("_", " ")]
+        width = max((len(entry["name"]) for entry in entries), default=0)
+        lines += [f"  {entry['name']:<{width}}  {entry['summary']}{_cited(entry)}" for entry in entries] or ["  none"]
+    return "\n".join(lines)
+
+
+def description_text(described: dict[str, Any]) -> str:
+    """Return a description for people."""
+    if described["what"] == "strategy":
+        lines = [f"{described['name']} (version {described['version']})", "", described["doc"], "", "defaults"]
+        lines += [f"  {name}: {_shown(value)}" for name, value in described["parameters"].items()] or [
+            "  no parameters"
+        ]
+        return "\n".join([*lines, *_budget_lines(described.get("budgets", []))])
+    lines = [f"{described['name']}: {described['summary']}{_cited(described)}", ""]
+    for axis, part in described["axes"].items():
+        parameters = ", ".join(f"{name}={_shown(value)}" for name, value in part["parameters"].items())
+        lines += [f"  {axis.replace('_', ' '):<14}  {part['kind']}({parameters})", f"  {'':<14}  {part['claim']}"]
+    if "decoding" not in described["axes"]:
+        lines.append(f"  {'decoding':<14}  {described['decoding']}")
+    if described["choices"]:
+        lines += ["", "choices taken here, and in parentheses the parameter that changes them"]
+        lines += [f"  - {choice}" for choice in described["choices"]]
+    observed = ", ".join(f"{name}={_shown(value)}" for name, value in described["observes"].items()) or "nothing"
+    lines += ["", f"observes: {observed}"]
+    if not described["budget_applies"]:
+        lines.append("budget: does not apply, the cache is never cut")
+    return "\n".join([*lines, *_budget_lines(described["budgets"])])
+
+
+def _budget_lines(budgets: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["", "budget            after event  interval  steady mean  peak"] if budgets else []
+    for row in budgets:
+        label = f"{row['tokens']:>5} of {row['of']:<8}"
+        if "refused" in row:
+            lines.append(f"{label}  refused: {row['refused']}")
+            continue
+        after = "/".join(str(size) for size in row["after_event_tokens"])
+        numbers = [row["interval_steps"], row["steady_mean_tokens"], row["peak_tokens"]]
+        interval, mean, peak = ("–" if number is None else f"{number:g}" for number in numbers)
+        peak = "grows" if row["peak_tokens"] is None else peak
+        lines.append(f"{label}  {after:>11}  {interval:>8}  {mean:>11}  {peak:>4}")
+    return lines
+
+
+def _cited(entry: dict[str, Any]) -> str:
+    cited = f"[{entry.get('citation')}]"
+    return f" {cited}" if entry.get("citation") and cited not in entry["summary"] else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{name}={_shown(item)}" for name, item in value.items() if name != "kind")
+        return f"{value['kind']}({inner})"
+    return str(value)

@@ -1,0 +1,82 @@
+"""`designspace bench`: measure one catalogue mechanism on one model and say it in a few lines."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+
+import torch
+
+from designspace.axes import Budget
+from designspace.engine import Engine
+from designspace.engine.decode_step import StepKind
+from designspace.engine.speed import PARTS, Speed, measure
+from designspace.errors import DeclarationError
+from designspace.models.calibration import load_artefact
+from designspace.models.loading import load_model
+from designspace.models.model_spec import ModelSpec
+from designspace.registry import mechanism as published
+from designspace.registry import strategy
+
+_PROMPT_TOKENS = 32
+
+
+def bench_arm(
+    spec: ModelSpec,
+    mechanism: str,
+    budget: int,
+    *,
+    rows: int,
+    n_new_tokens: int,
+    step: StepKind = "plain",
+    threads: int | None = None,
+    n_runs: int = 5,
+) -> Speed:
+    """Measure greedy decoding of a published mechanism; texts end at `n_new_tokens`, whatever the model says.
+
+    Raises:
+        DesignspaceError: unknown mechanism, missing model or calibration, a budget that the cadence cannot hold.
+    """
+    made = published(mechanism)
+    if made.decoding is None:
+        made = made.override(mechanism, decoding=strategy("decoding", "greedy")())
+    if made.decoding is not None and made.decoding.samples > 1:
+        raise DeclarationError(f"mechanism {mechanism!r} makes several samples of each text: time one of them")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loaded = replace(load_model(spec, device), eos_ids=frozenset())
+    artefacts = {name: load_artefact(spec, name) for name in made.needs().calibrations}
+
+    def build() -> Engine:
+        return Engine(
+            loaded,
+            made,
+            Budget(budget) if made.budget_applies else None,
+            rows=rows,
+            max_new_tokens=n_new_tokens,
+            max_prompt_tokens=_PROMPT_TOKENS,
+            artefacts=artefacts,
+            step=step,
+        )
+
+    return measure(build, n_runs=n_runs, prompt_tokens=_PROMPT_TOKENS)
+
+
+def speed_text(speed: Speed) -> str:
+    """Return the figures as lines of text."""
+    shares = ", ".join(f"{part} {100 * speed.time_shares[part]:.0f} %" for part in PARTS)
+    return "\n".join(
+        [
+            f"{_machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+            f"{speed.tokens_per_s:,.0f} tokens/s: {speed.rows} rows, {speed.capacity} slots, {speed.n_new_tokens} tokens each",
+            f"decode step {1e3 * speed.step_s:.2f} ms; its physical floor is {1e3 * speed.floor_s:.2f} ms, "
+            f"{100 * speed.floor_share:.0f} % of it",
+            f"where the time goes: {shares}",
+            f"not counted: {speed.setup_s:.1f} s to build, compile and warm up",
+        ]
+    )
+
+
+def _machine() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()

@@ -1,0 +1,64 @@
+"""One compression event: score, allocate, select, and the order in which kept slots are packed.
+
+Pure in its inputs: a `View` and a target size in, what to keep out. Every invariant of the axis contracts is checked here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Mechanism, View
+from designspace.axes.ranking import packing_order
+from designspace.axes.shares import cap_shares
+from designspace.cache.packing import Kept
+from designspace.errors import InvariantViolation
+
+
+def compress(mechanism: Mechanism, view: View) -> Kept:
+    """Decide what each (layer, row, head) keeps when its row is cut to a mean of `view.target` [E] tokens.
+
+    Raises:
+        InvariantViolation: a strategy returned NaN, a wrong shape, a wrong total, or dropped a protected token.
+    """
+    scoring, routing, representation = mechanism.scoring, mechanism.head_routing, mechanism.representation
+    scores = scoring.score(view.narrowed(scoring.needs()))
+    _check_scores(f"scoring {scoring.kind!r}", view, scores)
+    for_routing = view.narrowed(routing.needs())
+    scores = routing.adapt(for_routing, scores)
+    _check_scores(f"head routing {routing.kind!r}", view, scores)
+    shares = cap_shares(routing.allocate(for_routing, scores, view.target), view.counts)
+    _check_shares(mechanism, view, shares, view.target)
+    keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
+    _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
+    folded = representation.fold(view.narrowed(representation.needs()), scores, shares, keep)
+    if folded.keep is not keep:
+        _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
+    return Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
+
+
+def _check_scores(who: str, view: View, scores: Tensor) -> None:
+    if scores.shape != view.positions.shape or scores.dtype != torch.float32:
+        raise InvariantViolation(
+            f"{who} must return float32 scores {tuple(view.positions.shape)}, got {scores.dtype} {tuple(scores.shape)}"
+        )
+    if bool((torch.isnan(scores) & view.valid).any()):
+        raise InvariantViolation(f"{who} returned NaN for a held token")
+
+
+def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tensor) -> None:
+    total = shares.sum(dim=(0, 2))
+    wanted = torch.minimum(target.long() * view.geometry.n_heads_total, view.counts.sum(dim=(0, 2)))
+    if not torch.equal(total, wanted) or bool((shares < 0).any()):
+        raise InvariantViolation(
+            f"head routing {mechanism.head_routing.kind!r} must conserve the total, "
+            f"got {total.tolist()} tokens per row instead of {wanted.tolist()}"
+        )
+
+
+def _check_kept(who: str, view: View, shares: Tensor, keep: Tensor) -> None:
+    if not torch.equal(keep.sum(dim=-1), shares) or bool((keep & ~view.valid).any()):
+        raise InvariantViolation(f"{who} must keep exactly each head's share of its held tokens")
+    affordable = view.protected.sum(dim=-1) <= shares
+    if bool((affordable & (view.protected & ~keep).any(dim=-1)).any()):
+        raise InvariantViolation(f"{who} dropped a protected token although the share had room")

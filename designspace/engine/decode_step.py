@@ -1,0 +1,158 @@
+"""The decode step: one token per row through the model, plain or compiled once and run for all arms.
+
+The compiled step has every layer's attention as one opaque operator, which hands over to the pass in flight. So the graph
+knows nothing of caches, representations or budgets: a model and a number of rows are compiled once, whatever the mechanism,
+and nothing that an arm does can make it compile again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from designspace.cache.attention import DecodePass, Pass
+from designspace.cache.slots import SlotCache
+from designspace.errors import DeclarationError, InvariantViolation
+
+if TYPE_CHECKING:
+    from designspace.models.loading import LoadedModel
+
+StepKind = Literal["plain", "compiled"]
+STEP_KINDS: tuple[StepKind, ...] = ("plain", "compiled")
+Forward = Callable[[Tensor, Tensor], Tensor]
+
+_flight = threading.local()
+_library = torch.library.Library("designspace", "DEF")
+
+
+def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Callable[[Tensor], Tensor]:
+    """Return the function that feeds tokens [B] at the cache's next positions and returns logits [B,V] float32.
+
+    `plain` runs the model's own modules one after the other. `compiled` runs them as one graph, and on CUDA devices replays
+    a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
+
+    Raises:
+        DeclarationError: no such kind, or nothing to compile it with.
+    """
+    if kind not in STEP_KINDS:
+        raise DeclarationError(f"step must be one of {', '.join(STEP_KINDS)}, got step={kind!r}")
+    if kind == "compiled" and loaded.device.type == "cpu" and not has_compiler():
+        raise DeclarationError(
+            "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
+        )
+    if kind == "plain":
+        return lambda tokens: _plain(loaded.model, tokens, cache)
+    forward = compiled_forward(loaded, cache.rows)
+    if cache.positions.device.type == "cuda":
+        return CapturedStep(forward, cache)
+    return lambda tokens: _compiled_step(forward, tokens, cache)
+
+
+def has_compiler() -> bool:
+    """Return whether PyTorch finds a C++ compiler here for what it compiles for CPUs."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def _plain(model: Any, tokens: Tensor, cache: SlotCache) -> Tensor:
+    output = model(
+        input_ids=tokens[:, None],
+        position_ids=cache.next_position[:, None],
+        use_cache=False,
+        slots=DecodePass(cache),
+    )
+    logits: Tensor = output.logits[:, -1].float()
+    return logits
+
+
+def _compiled_step(forward: Forward, tokens: Tensor, cache: SlotCache) -> Tensor:
+    if len(tokens) != cache.rows:  # the graph has no guards: another shape would be computed wrongly
+        raise InvariantViolation(f"the step was compiled for {cache.rows} rows, got {len(tokens)}")
+    with _in_flight(DecodePass(cache)):
+        return forward(tokens, cache.next_position)
+
+
+def compiled_forward(loaded: LoadedModel, rows: int) -> Forward:
+    """Return the model's forward pass of `rows` tokens as one graph; compiled at its first call, then shared by all arms."""
+    graphs, threads = loaded.graphs, torch.get_num_threads()
+    if (rows, threads) not in graphs:
+        forward = forward_of(loaded.model)
+        # Shapes, types and weights are fixed for the life of the model, so nothing is left for guards to find, and checking
+        # them costs as much as a small layer. Graphs belong to code objects, and without guards a second model would be
+        # given the first one's: so each has a copy of the code to itself.
+        own = FunctionType(forward.__code__.replace(), forward.__globals__, closure=forward.__closure__)
+        graphs[rows, threads] = torch.compile(
+            own,
+            fullgraph=True,
+            dynamic=False,
+            options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, "size_asserts": False},
+        )
+    return graphs[rows, threads]
+
+
+def forward_of(model: Any) -> Forward:
+    """Return the model's forward pass of one token per row as a function that knows no cache: the pass in flight has it."""
+
+    def forward(tokens: Tensor, positions: Tensor) -> Tensor:
+        output = model(input_ids=tokens[:, None], position_ids=positions[:, None], use_cache=False, slots=None)
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    return forward
+
+
+class CapturedStep:
+    """A decode step recorded as a CUDA graph, bound to one cache: replaying it costs the host a single call."""
+
+    def __init__(self, forward: Forward, cache: SlotCache) -> None:
+        """Record it. The cache must be empty: the passes that warm up leave rubbish in free slots."""
+        if bool(cache.active.any()):
+            raise InvariantViolation("a step can be captured only before the first row is loaded")
+        self._tokens = torch.zeros(cache.rows, dtype=torch.long, device=cache.positions.device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), torch.inference_mode():
+            for _ in range(3):
+                _compiled_step(forward, self._tokens, cache)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph), torch.inference_mode():
+            self._logits = _compiled_step(forward, self._tokens, cache)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Replay; the logits stay valid until the next call."""
+        self._tokens.copy_(tokens)
+        self._graph.replay()
+        return self._logits
+
+
+@contextmanager
+def _in_flight(one: Pass) -> Iterator[None]:
+    _flight.now = one
+    try:
+        yield
+    finally:
+        _flight.now = None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
+    one: Pass | None = getattr(_flight, "now", None)
+    if one is None:
+        raise InvariantViolation("a compiled step ran outside of the engine")
+    return one.attend(layer, query, key, value, scaling, window or None)
+
+
+def _attend_shape(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
+    return query.new_empty((query.shape[0], query.shape[2], query.shape[1], query.shape[3]))
+
+
+_library.define("attend(Tensor query, Tensor key, Tensor value, int layer, float scaling, int window) -> Tensor")
+_library.impl("attend", _attend, "CompositeExplicitAutograd")
+torch.library.register_fake("designspace::attend", _attend_shape, lib=_library)

@@ -1,0 +1,119 @@
+"""Prompts through the model: in fixed shapes, ahead of need, and each distinct prompt once.
+
+Prompts of one length bucket run together, always as many as the bucket's shape has room for (a missing one is a repetition),
+so a prompt's numbers do not depend on which others it met. Its attention runs on its own, over its own keys. What was
+computed ahead, or is asked for again by another sample of the same problem, is kept until its row is free.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Request
+from designspace.cache.attention import PrefillPass, PrefillPasses
+from designspace.cache.packing import Prompt
+from designspace.models.loading import LoadedModel
+
+_BUCKET = 16  # prompts are padded to a multiple of this
+_MOST_PROMPTS = 8  # per pass …
+_MOST_TOKENS = 2048  # … and as many as keep a pass within so many tokens, padding included
+_MOST_KEPT = 64  # prompts whose keys and values wait for a row …
+_MOST_KEPT_TOKENS = 16_384  # … and as many of a bucket as have so many tokens, but a pass at least
+_LOOK_AHEAD = 256  # requests
+
+TokenIds = tuple[int, ...]
+Encoded = tuple[Prompt, Tensor]
+
+
+def bucket(n_tokens: int) -> int:
+    """Return the padded length of a prompt."""
+    return -(-n_tokens // _BUCKET) * _BUCKET
+
+
+def prompts_per_pass(padded: int) -> int:
+    """Return how many prompts of a bucket run together."""
+    return max(1, min(_MOST_PROMPTS, _MOST_TOKENS // padded))
+
+
+def prompts_kept(padded: int) -> int:
+    """Return how many prompts wait for a row when the last one was of this bucket."""
+    return max(prompts_per_pass(padded), min(_MOST_KEPT, _MOST_KEPT_TOKENS // padded))
+
+
+class Prefill:
+    """Encodes prompts for one engine."""
+
+    def __init__(
+        self, loaded: LoadedModel, needs: Needs, owners: tuple[int, ...] | None, projection: Tensor | None
+    ) -> None:
+        self.loaded, self.needs, self.owners, self._projection = loaded, needs, owners, projection
+        self._kept: OrderedDict[TokenIds, Encoded] = OrderedDict()
+        self._asked: Counter[TokenIds] = Counter()
+        self.n_encoded = 0
+
+    def announce(self, requests: Iterable[Request]) -> None:
+        """Learn which prompts will be asked for, and how often."""
+        self._asked = Counter(request.prompt_ids for request in requests)
+
+    def forget(self) -> None:
+        """Drop everything kept."""
+        self._kept.clear()
+        self._asked.clear()
+
+    def take(self, queue: Sequence[Request]) -> Encoded:
+        """Return the prompt of the first request and the logits [1,V] after its last token."""
+        wanted = queue[0].prompt_ids
+        if wanted not in self._kept:
+            for ids, encoded in zip(together := self._companions(queue), self._run(together), strict=True):
+                self._kept[ids] = encoded
+            while len(self._kept) > prompts_kept(
+                bucket(len(wanted))
+            ):  # the oldest are encoded again should they be needed
+                self._kept.popitem(last=next(iter(self._kept)) == wanted)
+        self._asked[wanted] -= 1
+        return self._kept[wanted] if self._asked[wanted] > 0 else self._kept.pop(wanted)
+
+    def encode(self, token_ids: TokenIds) -> Encoded:
+        """Encode one text that nobody announced."""
+        return self._run([token_ids])[0]
+
+    def _companions(self, queue: Sequence[Request]) -> list[TokenIds]:
+        """Return the first request's prompt and others of its bucket that come soon, as many as run together."""
+        padded = bucket(len(queue[0].prompt_ids))
+        found: dict[TokenIds, None] = {}
+        for request in islice(queue, _LOOK_AHEAD):
+            ids = request.prompt_ids
+            if ids and bucket(len(ids)) == padded and ids not in self._kept:
+                found[ids] = None
+            if len(found) == prompts_per_pass(padded):
+                break
+        return list(found)
+
+    def _run(self, prompts: Sequence[TokenIds]) -> list[Encoded]:
+        """Run prompts of one bucket through the model in one pass of the bucket's shape."""
+        padded, device = bucket(len(prompts[0])), self.loaded.device
+        n_rows = prompts_per_pass(padded)
+        rows = [*prompts, *[prompts[0]] * (n_rows - len(prompts))]
+        ids = torch.zeros(n_rows, padded, dtype=torch.long)
+        for row, prompt in enumerate(rows):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        last = torch.tensor([len(prompt) - 1 for prompt in rows], device=device)
+        passes = [PrefillPass(self.needs, self.loaded.geometry, len(prompt), self.owners) for prompt in prompts]
+        output = self.loaded.model(
+            input_ids=ids.to(device),
+            position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
+            use_cache=False,
+            logits_to_keep=last,
+            slots=PrefillPasses(passes),
+            output_hidden_states=self.needs.layer_cosine,
+        )
+        self.n_encoded += len(prompts)
+        if self.needs.layer_cosine and self._projection is not None:
+            for row, one in enumerate(passes):
+                one.note_residuals(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
+        return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

@@ -1,0 +1,1 @@
+"""What an arm will take of memory, known before it runs."""

@@ -1,0 +1,271 @@
+"""How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
+
+    total(B) = weights + cache(B) + workspace(B)                                                    for B rows
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + kept(B)
+
+* weights: those of the configuration, and what is derived from them.
+* cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
+* model: one token of every row through the model on the meta device, attention left out, up to the logits.
+* step: one decode step of cache and attention. choice: of tokens from logits [B,V], in as many copies as the decoding makes.
+* event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
+* prompts: the longest ones through the model on the meta device, as many as run together, with their keys and values
+  stacked; or one's own event, or its load into a row. waiting: those that were encoded ahead, or are asked for again.
+* kept: a row of attention logits per query head for kernels; and where a decoding steers a copy of every row, as it may set
+  checkpoints, and then the longest prompt is a whole text, as it may encode that anew.
+
+Steps, events and loads run for real, on a stand-in of one or two rows and up to four layers on the CPU whose live bytes are
+counted. They grow linearly with rows and layers, with slots along a line or a parabola. So whatever a strategy makes of its
+view is in the sum, and no strategy has to say how much that is. Everything depends on the declaration alone, not on the
+machine; what an allocator adds to it, and operators inside themselves, is for `designspace.memory.batch_rows.SHARE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from designspace.axes import Artefact, Budget, Cadence, Decoding, Geometry, Mechanism, Pacer
+from designspace.cache.slots import SlotCache
+from designspace.engine import event_rows, usual_burst
+from designspace.engine.capacity import cache_owners, needed_capacity
+from designspace.engine.prefill import bucket, prompts_kept
+from designspace.memory.extrapolation import curve, straight
+from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes
+from designspace.memory.free_memory import bytes_text
+from designspace.memory.live_bytes import peak_bytes
+from designspace.memory.probe_cache import StandIn
+from designspace.models.loading import LoadedModel
+from designspace.models.skeleton import skeleton_of, weight_bytes
+
+_ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which stand-ins are measured
+_SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
+_LEDGER_BYTES = 64  # per row, head and step of a burst: counts, and some of their 64-bit products
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one arm on one model: weights, allocated cache, and what lives beside them at the worst moment."""
+
+    weights: int
+    cache: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.workspace
+
+    def __str__(self) -> str:
+        """Return the parts in words."""
+        named = (self.cache, "cache"), (self.workspace, "workspace"), (self.weights, "weights")
+        return " + ".join(f"{bytes_text(n_bytes)} {what}" for n_bytes, what in named)
+
+
+class ArmMemory:
+    """One mechanism at one budget on one model; `at(rows)` is its footprint.
+
+    The model may be a skeleton; a loaded one is asked for its shape only.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        mechanism: Mechanism,
+        budget: Budget | None,
+        *,
+        max_new_tokens: int,
+        max_prompt_tokens: int,
+        artefacts: Mapping[str, Artefact] | None = None,
+        n_prompts: int | None = None,
+    ) -> None:
+        """Take what the engine takes, `rows` apart. `n_prompts`: how many different ones there are, None: any number.
+
+        Raises:
+            DeclarationError: the budget does not fit the mechanism.
+        """
+        self.skeleton, self.mechanism, self.needs = skeleton_of(loaded), mechanism, mechanism.needs()
+        self.artefacts = artefacts or {}
+        self.max_new_tokens, self.max_prompt_tokens = max_new_tokens, max_prompt_tokens
+        self.schedule = mechanism.bind(budget, self.skeleton.geometry, self.skeleton.dtype, self.owners)
+        self.capacity = needed_capacity(
+            mechanism,
+            self.schedule,
+            self.geometry,
+            max_prompt_tokens=max_prompt_tokens,
+            max_new_tokens=max_new_tokens,
+        )
+        # One more than are kept on purpose: what is kept of a pass may hold on to its logits.
+        most = prompts_kept(bucket(max_prompt_tokens))
+        self._most_waiting = 1 + (most if n_prompts is None else min(most, n_prompts))
+        self._probes: dict[tuple[object, ...], int] = {}
+
+    def at(self, rows: int) -> Footprint:
+        """Return the footprint with so many rows in a batch."""
+        return Footprint(self.weights, self.cache(rows), self.workspace(rows))
+
+    @cached_property
+    def owners(self) -> tuple[int, ...] | None:
+        """Which layer's cache each layer reads; None: its own."""
+        return cache_owners(self.skeleton, self.mechanism, self.artefacts)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The geometry of the layers that own a cache."""
+        geometry = self.skeleton.geometry
+        return geometry if self.owners is None else geometry.owning(self.owners)
+
+    @cached_property
+    def weights(self) -> int:
+        """Weights, calibrations, and the copy of the output projections that some strategies read."""
+        total = weight_bytes(self.skeleton)
+        total += sum(tensor.nbytes for artefact in self.artefacts.values() for tensor in artefact.tensors.values())
+        if self.needs.output_projection or self.needs.layer_cosine:
+            total += self.skeleton.output_projection().nbytes
+        return total
+
+    def cache(self, rows: int) -> int:
+        """Return the bytes of everything that a slot cache of so many rows allocates."""
+        try:
+            return self._allocated(rows, torch.device("meta"))
+        except RuntimeError:  # a store that looks at its calibration's numbers, which the meta device does not have
+            return straight(lambda n: self._allocated(n, torch.device("cpu")), rows, _ROWS)
+
+    def _allocated(self, rows: int, device: torch.device) -> int:
+        cache = SlotCache(
+            self.skeleton.geometry,
+            self.mechanism.representation,
+            self.needs,
+            rows=rows,
+            capacity=self.capacity,
+            dtype=self.skeleton.dtype,
+            device=device,
+            width=self.max_prompt_tokens + self.max_new_tokens,
+            owners=self.owners,
+            artefacts=self.artefacts,
+        )
+        return cache.store.allocated_bytes() + _tensor_bytes(cache) + _tensor_bytes(cache.observers)
+
+    def workspace(self, rows: int) -> int:
+        """Return the bytes that live beside weights and cache at the worst moment."""
+        logits = 4 * rows * self._vocabulary
+        signals = _SIGNAL_COPIES * logits if type(self.mechanism.cadence).signal is not Cadence.signal else 0
+        decode = straight(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
+        stages = (
+            decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
+            logits + self._event(rows),
+            logits + self._prompt,
+        )
+        waiting = self._most_waiting * self._prompts.each
+        # A fused kernel hands out one row of attention weights per query head where they are observed.
+        weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
+        return max(stages) + waiting + weights + (self.cache(rows) if self._steers else 0)
+
+    @property
+    def _burst(self) -> int:
+        return usual_burst(self.max_new_tokens)
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.skeleton.model.config.vocab_size)
+
+    @property
+    def _steers(self) -> bool:
+        decoding = self.mechanism.decoding
+        return decoding is not None and type(decoding).controller is not Decoding.controller
+
+    @property
+    def _cuts_while_decoding(self) -> bool:
+        if not self.mechanism.budget_applies:
+            return False
+        if type(self.schedule.pacer()).due is not Pacer.due:
+            return True  # goes by what it will see
+        steps = torch.arange(1, self.max_new_tokens + 1)
+        sizes = torch.full_like(steps, self.capacity - 1)
+        return any(
+            bool(torch.as_tensor(self.schedule.due(steps, sizes, torch.full_like(steps, n))).any()) for n in (0, 1)
+        )
+
+    def _choice(self, rows: int) -> int:
+        decoding = self.mechanism.decoding
+        if decoding is None:
+            return 0
+
+        def measured(n_rows: int) -> int:
+            logits, uniforms = torch.zeros(n_rows, self._vocabulary), torch.zeros(n_rows, dtype=torch.float64)
+            chosen = peak_bytes(lambda: decoding.choose(logits / torch.ones(n_rows, 1), uniforms))
+            # Where samples are compared by their probabilities, those are taken in float64.
+            return max(chosen, 2 * 8 * logits.numel()) if decoding.samples > 1 else chosen
+
+        return straight(measured, rows, _ROWS)
+
+    def _step(self, rows: int) -> int:
+        return self._measured(StandIn.step, rows, self.capacity)
+
+    def _event(self, rows: int) -> int:
+        if not (self._cuts_while_decoding or self._steers):
+            return 0
+        chunk = event_rows(rows, self.schedule.slack, self._burst)
+        return self._measured(StandIn.event, chunk, self.capacity)
+
+    def _ledger(self, rows: int) -> int:
+        return _LEDGER_BYTES * self.geometry.n_heads_total * rows * self._burst
+
+    @cached_property
+    def _longest(self) -> int:
+        return self.max_prompt_tokens + (self.max_new_tokens if self._steers else 0)
+
+    @cached_property
+    def _prompts(self) -> PromptBytes:
+        of_prompts = prompt_bytes(self.skeleton, self.needs, self.max_prompt_tokens, self.owners)
+        if not self._steers:
+            return of_prompts
+        anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.owners)
+        return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.each)
+
+    @cached_property
+    def _prompt(self) -> int:
+        """Bytes of encoding texts, or of one that is cut or loaded into its row."""
+        width = bucket(self._longest)
+        text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
+        taking_in = text + self._measured(StandIn.load, 1, self.capacity)
+        if self.schedule.pacer().due(0, self._longest, None):
+            taking_in = max(taking_in, self._measured(StandIn.event, 1, max(width, self.capacity)))
+        return max(self._prompts.encoding, taking_in)
+
+    def _measured(self, run: Callable[[StandIn], None], rows: int, slots: int) -> int:
+        """Return what `run` needs beside a stand-in, for all layers, `rows` and `slots`."""
+
+        def of_all_layers(n_rows: int, n_slots: int) -> int:
+            return straight(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _LAYERS)
+
+        def of_all_rows(n_slots: int) -> int:
+            return straight(lambda n: of_all_layers(n, n_slots), rows, _ROWS)
+
+        return curve(of_all_rows, slots, _SLOTS)
+
+    def _probe(self, run: Callable[[StandIn], None], rows: int, slots: int, layers: int) -> int:
+        key = (run, rows, slots, layers)
+        if key not in self._probes:
+            stand_in = StandIn(
+                self.mechanism,
+                self.geometry,
+                self.artefacts,
+                dtype=self.skeleton.dtype,
+                rows=rows,
+                layers=layers,
+                slots=slots,
+                target=max(1, self.schedule.low * min(slots, self.capacity) // self.capacity),
+                hidden=int(self.skeleton.model.config.hidden_size),
+            )
+            self._probes[key] = peak_bytes(lambda: run(stand_in))
+        return self._probes[key]
+
+
+def _tensor_bytes(holder: object) -> int:
+    """Return the bytes of the tensors that are attributes of an object, or values of a mapping that is one."""
+    held = [value for value in vars(holder).values() if not isinstance(value, Mapping)]
+    held += [inner for value in vars(holder).values() if isinstance(value, Mapping) for inner in value.values()]
+    return sum(value.nbytes for value in held if isinstance(value, torch.Tensor))

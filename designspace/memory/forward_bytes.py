@@ -1,0 +1,67 @@
+"""What a model's own forward passes need beside weights and cache, found on a skeleton: nothing is computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Needs, Request
+from designspace.cache.attention import Pass
+from designspace.engine.prefill import Prefill, bucket, prompts_per_pass
+from designspace.memory.live_bytes import LiveBytes, peak_bytes
+from designspace.models.loading import LoadedModel
+
+_META = torch.device("meta")
+_TRACKER_COPIES = 4  # per layer, stacked, and two while one is being updated
+
+
+class PromptBytes(NamedTuple):
+    """encoding: the most that is alive while prompts run. each: what one holds that waits for a row."""
+
+    encoding: int
+    each: int
+
+
+class _NoAttention(Pass):
+    """Leaves attention out."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Return something of the shape of the output, [B,T,H_q,D]."""
+        return torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+
+
+@lru_cache(maxsize=256)
+def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
+    """Return the bytes of one token of every row on its way through the model, attention apart, up to float32 logits."""
+
+    def step() -> object:
+        ids = torch.zeros(rows, 1, dtype=torch.long, device=_META)
+        output = skeleton.model(input_ids=ids, position_ids=ids, use_cache=False, slots=_NoAttention())
+        return output.logits[:, -1].float()
+
+    return peak_bytes(step)
+
+
+@lru_cache(maxsize=256)
+def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None) -> PromptBytes:
+    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of one of them."""
+    # Trackers see the queries one by one, which takes long and changes nothing in the sizes; here they are counted.
+    shown = replace(needs, trackers=(), accumulated=needs.weights)
+    projection = skeleton.output_projection() if needs.layer_cosine else None
+    n_prompts, width = prompts_per_pass(bucket(n_tokens)), bucket(n_tokens)
+    per_token = sum(tracker.channels * tracker.dtype.itemsize for tracker in needs.trackers)
+    tracked = n_prompts * skeleton.geometry.n_heads_total * width * per_token
+    queue = [Request(f"p{i}", (*[0] * (n_tokens - 1), i), b"") for i in range(n_prompts)]
+    with torch.inference_mode(), LiveBytes() as live:
+        prefill = Prefill(skeleton, shown, owners, projection)
+        prefill.announce(queue)
+        taken = prefill.take(queue)
+        held = live.now
+    del taken
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(held + tracked) // n_prompts))

@@ -1,0 +1,121 @@
+"""A small cache of random tokens on the CPU on which an arm really runs: to see what it needs, not what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Artefact, Geometry, Mechanism, Needs, Observed, Setting
+from designspace.cache.attention import DecodePass
+from designspace.cache.packing import Prompt, everything
+from designspace.cache.slots import SlotCache
+from designspace.engine.compress import compress
+
+_CPU = torch.device("cpu")
+
+
+class StandIn:
+    """`rows` full rows of one arm in the first `layers` of a model's layers with a cache."""
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        geometry: Geometry,
+        artefacts: Mapping[str, Artefact],
+        *,
+        dtype: torch.dtype,
+        rows: int,
+        layers: int,
+        slots: int,
+        target: int,
+        hidden: int,
+    ) -> None:
+        """Fill all slots but two. `target`: mean size after an event. `hidden`: width of the residual stream."""
+        self.mechanism, self.needs, self.target = mechanism, mechanism.needs(), target
+        self.geometry = geometry = _first(layers, geometry)
+        self.random = torch.Generator().manual_seed(0)
+        self.n_tokens = max(slots - 2, 1)
+        self.cache = SlotCache(
+            geometry,
+            mechanism.representation,
+            self.needs,
+            rows=rows,
+            capacity=max(slots, 2),
+            dtype=dtype,
+            device=_CPU,
+            width=max(slots, 2),
+            artefacts=artefacts,
+        )
+        self.cache.fused = self.cache.move_in_place = None  # a compiler that is there must not change what is found
+        self.dtype = dtype
+        self.setting = self._setting(artefacts, hidden)
+        self.text = self._text()
+        for row in range(rows):
+            self.cache.load(row, self.text, everything(self.text), row)
+
+    def load(self) -> None:
+        """Take a whole text into the first row."""
+        self.cache.load(0, self.text, everything(self.text), 0)
+
+    def step(self) -> None:
+        """Decode one token of every row, without the model around attention."""
+        geometry, decode = self.geometry, DecodePass(self.cache)
+        self.cache.begin_step()
+        for layer in range(geometry.n_layers):
+            query = self._normal(self.cache.rows, geometry.n_query_heads, 1, geometry.head_dim)
+            key, value = self._normal(2, self.cache.rows, geometry.n_kv_heads, 1, geometry.head_dim)
+            decode.attend(layer, query, key, value, geometry.head_dim**-0.5, None)
+        self.cache.end_step()
+
+    def event(self) -> None:
+        """Cut all rows."""
+        rows = torch.arange(self.cache.rows)
+        view = self.cache.view(rows, self.setting, torch.full_like(rows, self.target))
+        self.cache.compact(rows, len(rows), view, compress(self.mechanism, view))
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.random).to(self.dtype)
+
+    def _setting(self, artefacts: Mapping[str, Artefact], hidden: int) -> Setting:
+        geometry, scoring = self.geometry, self.mechanism.scoring
+        wants_projection = self.needs.output_projection or self.needs.layer_cosine
+        shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim, hidden)
+        return Setting(
+            geometry=geometry,
+            width=self.cache.width,
+            sinks=scoring.sinks,
+            recent=scoring.recent,
+            comparable_scores=scoring.comparable,
+            artefacts=artefacts,
+            output_projection=self._normal(*shape) if wants_projection else None,
+        )
+
+    def _text(self) -> Prompt:
+        """Return a text as a forward pass leaves it: keys and values [L,1,H_kv,P,D]."""
+        geometry, n = self.geometry, self.n_tokens
+        heads = (geometry.n_layers, 1, geometry.n_kv_heads, n)
+        keys, values = self._normal(2, *heads, geometry.head_dim)
+        positions = torch.arange(n).expand(heads)
+        return Prompt(keys, values, positions, self._observed(self.needs, heads), n)
+
+    def _observed(self, needs: Needs, heads: tuple[int, ...]) -> Observed:
+        n_layers, _, _, n = heads
+        n_query, dim = self.geometry.n_query_heads, self.geometry.head_dim
+        window = torch.arange(n - needs.queries, n).clamp(min=-1)[None]
+        return Observed(
+            self._normal(n_layers, 1, n_query, needs.queries, dim) if needs.queries else None,
+            window if needs.queries else None,
+            torch.rand(heads, generator=self.random) if needs.accumulated else None,
+            torch.rand(n_layers, 1, n_query, n, generator=self.random) if needs.last else None,
+            {tracker: torch.zeros(*heads, tracker.channels, dtype=tracker.dtype) for tracker in needs.trackers},
+            torch.rand(n_layers, 1, generator=self.random) if needs.layer_cosine else None,
+        )
+
+
+def _first(n_layers: int, geometry: Geometry) -> Geometry:
+    """Return the geometry of the first layers; `layers` says which they are to everything that is measured per layer."""
+    layers = geometry.layers or tuple(range(geometry.n_layers))
+    return replace(geometry, n_layers=n_layers, layers=layers[:n_layers])
