@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 import torch
 
-from designspace.axes import Artefact, Geometry, Mechanism, Needs, Scoring, Selector, Setting
+from designspace.axes import Artefact, Geometry, Mechanism, Needs, RunContext, Scoring, Selector
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.cache.attention import DecodePass
 from designspace.cache.slots import SlotCache
 from designspace.engine.compress import compress
 from designspace.environment import environment
 from designspace.errors import DeclarationError
-from designspace.models.calibration import Q_STATISTICS
 from designspace.registry import kinds, strategy
 from families.cadence.every_k import EveryK
 from families.head_routing.uniform import Uniform
@@ -71,7 +71,7 @@ class Arm:
     name: str
     mechanism: Mechanism
     filled: Filled
-    setting: Setting
+    context: RunContext
     times: list[Times] = field(default_factory=list)
 
     def run(self, budget: int) -> None:
@@ -79,7 +79,7 @@ class Arm:
         cache = self.filled.cache
         rows, target = torch.arange(cache.rows), torch.full((cache.rows,), budget)
         started_s = time.perf_counter()
-        view = cache.view(rows, self.setting, target)
+        view = cache.view(rows, self.context, target)
         read_s = time.perf_counter()
         kept = compress(self.mechanism, view)
         decided_s = time.perf_counter()
@@ -118,12 +118,12 @@ class Synthetic:
         mechanism = Mechanism(name, scoring, Uniform(), EveryK(interval), FullPrecision())
         needs = mechanism.needs()
         missing = [f"calibration {name!r}" for name in needs.calibrations if name not in self.artefacts]
-        reasons = missing + mechanism.refusals_on(self.geometry)
+        reasons = missing + mechanism.geometry_errors(self.geometry)
         if reasons:
             raise DeclarationError(reasons)
         if needs not in self._caches:
             self._caches[needs] = self._filled(needs)
-        setting = Setting(
+        context = RunContext(
             self.geometry,
             self.n_tokens,
             scoring.sinks,
@@ -132,7 +132,7 @@ class Synthetic:
             self.artefacts,
             self.output_projection if needs.output_projection else None,
         )
-        return Arm(name, mechanism, self._caches[needs], setting)
+        return Arm(name, mechanism, self._caches[needs], context)
 
     def _filled(self, needs: Needs) -> Filled:
         """Decode `n_tokens` random tokens in every row; the same ones whatever is observed."""

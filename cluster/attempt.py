@@ -68,7 +68,7 @@ def attempt(worker: ShardWorker, bundle: Bundle) -> Generator[Outcome, None, Non
     yield Outcome(None, failure)
 
 
-class Underway:
+class BundleInProgress:
     """A bundle that a worker is at: tells of what happens to its shards, and returns to the queue what is to be repeated."""
 
     def __init__(self, bundle: Bundle, worker: str, queue: ShardQueue, on_event: OnEvent) -> None:
@@ -87,7 +87,7 @@ class Underway:
         if outcome.shard is None and isinstance(outcome.result, Failure):
             self.broken(outcome.result)
         elif outcome.shard is not None:
-            self._settle(self._open.pop(outcome.shard), outcome.result)
+            self._write_bookkeeping(self._open.pop(outcome.shard), outcome.result)
 
     def broken(self, failure: Failure) -> None:
         """Take down that the bundle ended early. A shard that was alone in it is to blame; of several nobody knows which.
@@ -101,7 +101,7 @@ class Underway:
             raise ExecutorError(failure.message)
         if self._is_alone:
             for ticket in tickets:
-                self._settle(ticket, failure)
+                self._write_bookkeeping(ticket, failure)
         elif tickets:
             for ticket in tickets:
                 self._queue.give_back(ticket)
@@ -112,7 +112,7 @@ class Underway:
         if self._open:
             self.broken(failure_of(InvariantViolation(f"{len(self._open)} shards without an outcome"), self._worker))
 
-    def _settle(self, ticket: Ticket, result: ShardSummary | Failure) -> None:
+    def _write_bookkeeping(self, ticket: Ticket, result: ShardSummary | Failure) -> None:
         if not isinstance(result, Failure):
             self._on_event(Event("done", ticket, self._worker, summary=result))
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from cluster.attempt import Underway, WorkerFactory, attempt
+from cluster.attempt import BundleInProgress, WorkerFactory, attempt
 from cluster.cores import usable_cores
 from cluster.interrupt import interruptible
 from cluster.shard_queue import OnEvent, ShardQueue
@@ -29,7 +29,7 @@ class InlineExecutor:
             try:
                 while bundle := queue.take(held):
                     held = bundle[0].shard.cell.model
-                    underway = Underway(bundle, worker.name, queue, on_event)
+                    underway = BundleInProgress(bundle, worker.name, queue, on_event)
                     with closing(attempt(worker, bundle)) as outcomes:
                         for outcome in outcomes:
                             underway.note(outcome)

@@ -51,8 +51,8 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
             continue
         mechanisms = {cell.mechanism.name: cell.mechanism for cell in cells if cell.model == model}
         for mechanism in mechanisms.values():
-            for refusal in mechanism.refusals_on(geometry):
-                yield f"mechanism {mechanism.name!r} on model {model.name!r}: {refusal}"
+            for reason in mechanism.geometry_errors(geometry):
+                yield f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}"
         for name in sorted({name for mechanism in mechanisms.values() for name in calibrations_needed(mechanism)}):
             try:
                 load_artefact(model, name)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.attempt import ExecutorError, Outcome, ShardWorker, Underway, WorkerFactory, attempt, failure_of
+from cluster.attempt import BundleInProgress, ExecutorError, Outcome, ShardWorker, WorkerFactory, attempt, failure_of
 from cluster.interrupt import Stop, interruptible
 from cluster.ray_session import Placement, placement, ray_session, resolved_address
 from cluster.shard_queue import Bundle, Failure, OnEvent, ShardQueue
@@ -117,7 +117,7 @@ class _Loop:
             num_cpus=where.threads, num_gpus=where.n_gpus, max_restarts=0, max_task_retries=0
         )
         self._starting: dict[Any, _Actor] = {}
-        self._busy: dict[Any, tuple[_Actor, Underway]] = {}
+        self._busy: dict[Any, tuple[_Actor, BundleInProgress]] = {}
         self._idle: list[_Actor] = []
         self._parked: list[_Actor] = []
         self._n_failed_starts = 0
@@ -161,7 +161,7 @@ class _Loop:
                 return
             self._idle.remove(actor)
             actor.held = bundle[0].shard.cell.model
-            underway = Underway(bundle, actor.name, self._queue, self._on_event)
+            underway = BundleInProgress(bundle, actor.name, self._queue, self._on_event)
             self._busy[actor.handle.run.options(num_returns="streaming").remote(bundle)] = (actor, underway)
 
     def _collect_start(self, ref: Any) -> None:
@@ -193,7 +193,7 @@ class _Loop:
         else:
             underway.note(outcome)
 
-    def _lost(self, actor: _Actor, error: Exception, underway: Underway | None = None) -> None:
+    def _lost(self, actor: _Actor, error: Exception, underway: BundleInProgress | None = None) -> None:
         """Handle what is not our code's doing: open shards go back, the actor is asked again later or replaced."""
         reason = str(error).strip() or type(error).__name__
         if underway is not None:

@@ -31,6 +31,7 @@ from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import GRADER_ID, Grader
+from designspace.tasks.grading.votes import canonical_answer
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import TaskSpec
 from sweeps.expand import Cell
@@ -95,15 +96,15 @@ class Worker:
         self._loaded = self._engine = None
         torch.set_num_threads(self._former_threads)
 
-    def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[_Awaited]:
+    def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[PendingShard]:
         """Yield shards as they become whole, in whatever order their last generations come."""
         requests: list[Request] = []
-        awaited_by: dict[bytes, _Awaited] = {}
+        awaited_by: dict[bytes, PendingShard] = {}
         for ticket in tickets:
             by_problem = self._requests(engine, ticket.shard)
             asked = [request for samples in by_problem.values() for request in samples]
             requests += asked
-            awaited_by |= dict.fromkeys((request.stream for request in asked), _Awaited(ticket, by_problem))
+            awaited_by |= dict.fromkeys((request.stream for request in asked), PendingShard(ticket, by_problem))
         try:
             for generation in engine.generate(requests):
                 awaited = awaited_by.pop(generation.stream)
@@ -130,7 +131,7 @@ class Worker:
             for name in shard.problem_ids
         }
 
-    def _settled(self, ticket: Ticket, made: _Awaited | None = None) -> Settled:
+    def _settled(self, ticket: Ticket, made: PendingShard | None = None) -> Settled:
         """Commit a shard's samples if they have just been made, then its grades."""
         try:
             started_s = time.perf_counter() if made is None else made.started_s
@@ -140,13 +141,14 @@ class Worker:
         except Exception as error:  # its mates have nothing to do with it
             return Settled(ticket, error)
 
-    def _commit(self, made: _Awaited) -> None:
+    def _commit(self, made: PendingShard) -> None:
         shard, engine = made.ticket.shard, self._engine_for(made.ticket.shard.cell)
         problems = {problem.problem_id: problem for problem in _problems(shard.cell)}
         whole = {}
         for name in shard.problem_ids:
             samples = made.samples(name)
-            whole[name] = engine.decoding.combine(name, samples, [engine.loaded.decode(g.token_ids) for g in samples])
+            answers = [canonical_answer(engine.loaded.decode(g.token_ids)) for g in samples]
+            whole[name] = engine.decoding.combine(name, samples, answers)
         texts = {name: engine.loaded.decode(whole[name].token_ids) for name in shard.problem_ids}
         wall_s = time.perf_counter() - made.started_s
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
@@ -202,7 +204,7 @@ class Worker:
         decoding = cell.mechanism.decoding
         key = (cell.task, decoding)
         if key not in self._prompts:
-            cue = decoding.cue if decoding is not None else str
+            cue = decoding.format_prompt if decoding is not None else str
             self._prompts[key] = {p.problem_id: loaded.encode(cue(p.prompt)) for p in _problems(cell)}
         return self._prompts[key]
 
@@ -215,7 +217,7 @@ class Worker:
         return self._loaded[1]
 
 
-class _Awaited:
+class PendingShard:
     """A shard whose generations come in one by one, among those of others."""
 
     def __init__(self, ticket: Ticket, requests: dict[str, list[Request]]) -> None:

@@ -77,9 +77,11 @@ def arm(one: Combination, generation: GenerationCaps, lengths: tuple[int, ...]) 
     """
     model, _, mechanism, budget = one
     skeleton = load_skeleton(model)
-    refusals = mechanism.refusals_on(skeleton.geometry)
-    if refusals:
-        raise DeclarationError(f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}" for reason in refusals)
+    composition_errors = mechanism.geometry_errors(skeleton.geometry)
+    if composition_errors:
+        raise DeclarationError(
+            f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}" for reason in composition_errors
+        )
     generation.new_token_cap(max(lengths))  # the longest prompt must leave room too
     memory = ArmMemory(
         skeleton,
@@ -99,7 +101,7 @@ def _prompt_lengths(one: Combination, data: Mapping[TaskSpec, TaskData]) -> tupl
         raise DeclarationError(
             f"rows: auto needs the prompts of task {one.task.name!r} split {one.task.split!r}: {found.missing_because}"
         )
-    return _lengths(one.model, tuple((decoding.cue if decoding else str)(p.prompt) for p in found.problems))
+    return _lengths(one.model, tuple((decoding.format_prompt if decoding else str)(p.prompt) for p in found.problems))
 
 
 @cache

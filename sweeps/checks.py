@@ -21,7 +21,7 @@ from sweeps.yaml_document import DataPath
 LIST_SECTIONS = ("models", "tasks", "budgets", "mechanisms", "exclude")
 
 
-class Whole(NamedTuple):
+class DeclaredSections(NamedTuple):
     """What could be built of a sweep, each part with its path; `sections` is the raw data."""
 
     models: list[tuple[ModelSpec, DataPath]]
@@ -45,7 +45,7 @@ def matches(rule: ExcludeEntry, model: ModelSpec, task: TaskSpec, budget: Budget
     return budget is not None and rule.budget.tokens in (None, budget.tokens) and rule.budget.of in (None, budget.of)
 
 
-def check(whole: Whole, problems: Problems) -> list[Refusal]:
+def check(whole: DeclaredSections, problems: Problems) -> list[Refusal]:
     """Note what is wrong between the sections; return the infeasible pairs that a grid skips."""
     _refuse_all_repeats(whole, problems)
     refused = _check_budgets(whole, problems)
@@ -57,7 +57,7 @@ def check(whole: Whole, problems: Problems) -> list[Refusal]:
     return refused
 
 
-def _refuse_all_repeats(whole: Whole, problems: Problems) -> None:
+def _refuse_all_repeats(whole: DeclaredSections, problems: Problems) -> None:
     refuse_repeats(whole.models, lambda model: model.name, lambda model: f"model {model.name!r}", problems)
     refuse_repeats(
         whole.tasks,
@@ -80,7 +80,7 @@ def _refuse_all_repeats(whole: Whole, problems: Problems) -> None:
             problems.add(path, f"mechanism {name!r} is the same composition as {first.mechanism.name!r}")
 
 
-def _check_budgets(whole: Whole, problems: Problems) -> list[Refusal]:
+def _check_budgets(whole: DeclaredSections, problems: Problems) -> list[Refusal]:
     """Bind each mechanism to each budget that it will run at, on every model."""
     refused: list[Refusal] = []
     # Only a budget in bytes depends on the model. A hub model's shape is known once its configuration is fetched.
@@ -107,18 +107,18 @@ def _check_budgets(whole: Whole, problems: Problems) -> list[Refusal]:
     return refused
 
 
-def _check_models(whole: Whole, problems: Problems) -> None:
+def _check_models(whole: DeclaredSections, problems: Problems) -> None:
     """Note representations that cannot hold a local model's heads; a hub model's are checked when it is loaded."""
     shapes = [(model, geometry) for model, _ in whole.models if (geometry := declared_geometry(model)) is not None]
     for declared in whole.mechanisms:
         mechanism = declared.mechanism
         for model, geometry in shapes:
-            for reason in mechanism.refusals_on(geometry):
+            for reason in mechanism.geometry_errors(geometry):
                 if _runs_on(whole, mechanism, model):
                     problems.add(declared.path, f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}")
 
 
-def _runs_on(whole: Whole, mechanism: Mechanism, model: ModelSpec) -> bool:
+def _runs_on(whole: DeclaredSections, mechanism: Mechanism, model: ModelSpec) -> bool:
     budgets = [budget for budget, _ in whole.budgets] if mechanism.budget_applies else [None]
     return any(
         not any(matches(rule, model, task, budget, mechanism) for rule, _ in whole.rules)
@@ -127,14 +127,14 @@ def _runs_on(whole: Whole, mechanism: Mechanism, model: ModelSpec) -> bool:
     )
 
 
-def _excluded_everywhere(whole: Whole, budget: Budget, mechanism: Mechanism) -> bool:
+def _excluded_everywhere(whole: DeclaredSections, budget: Budget, mechanism: Mechanism) -> bool:
     pairs = [(model, task) for model, _ in whole.models for task, _ in whole.tasks]
     return bool(pairs) and all(
         any(matches(rule, model, task, budget, mechanism) for rule, _ in whole.rules) for model, task in pairs
     )
 
 
-def _check_rule_names(whole: Whole, problems: Problems) -> bool:
+def _check_rule_names(whole: DeclaredSections, problems: Problems) -> bool:
     """Note names in rules that the sweep does not declare; names of entries with other problems count as declared."""
     declared = {
         "model": _names(whole.sections["models"]) | {model.name for model, _ in whole.models},
@@ -157,8 +157,8 @@ def _names(entries: list[Any]) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def _check_rules(whole: Whole, refused: list[Refusal], problems: Problems) -> None:
-    skipped = {(refusal.mechanism, refusal.budget) for refusal in refused}
+def _check_rules(whole: DeclaredSections, refused: list[Refusal], problems: Problems) -> None:
+    skipped = {(unsupported_reason.mechanism, unsupported_reason.budget) for unsupported_reason in refused}
     cells = [
         (model, task, budget, item.mechanism)
         for model, _ in whole.models

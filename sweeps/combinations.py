@@ -25,7 +25,7 @@ class Combination(NamedTuple):
 
 def combinations(sweep: Sweep) -> Iterator[Combination]:
     """Yield what is neither refused nor excluded."""
-    refused = {(refusal.mechanism, refusal.budget) for refusal in sweep.refused}
+    refused = {(unsupported_reason.mechanism, unsupported_reason.budget) for unsupported_reason in sweep.refused}
     for model in sweep.models:
         for task in sweep.tasks:
             for mechanism in sweep.mechanisms:

@@ -112,4 +112,4 @@ def _from_catalogue(name: str, path: DataPath, problems: Problems) -> Mechanism 
 def _with_decoding(mechanism: Mechanism, decoding: Decoding) -> Mechanism:
     """Fill in the sweep's decoding where a mechanism, or a decoding around another one, leaves it out."""
     own = mechanism.decoding
-    return replace(mechanism, decoding=decoding if own is None else own.completed(decoding))
+    return replace(mechanism, decoding=decoding if own is None else own.with_default_chooser(decoding))

@@ -45,7 +45,7 @@ def check_protocol(
 def contrast_cells(contrast: Contrast, sweep: Sweep) -> Iterator[tuple[ModelSpec, Budget]]:
     """Yield the models and budgets that a contrast is about: those where both its arms run and its matches agree."""
     arms = [mechanism for mechanism in sweep.mechanisms if mechanism.name in (contrast.arm, contrast.baseline)]
-    refused = {(refusal.mechanism, refusal.budget) for refusal in sweep.refused}
+    refused = {(unsupported_reason.mechanism, unsupported_reason.budget) for unsupported_reason in sweep.refused}
     for model, budget in product(sweep.models, sweep.budgets):
         if contrast.cells and not any(_matches(cell, model, budget) for cell in contrast.cells):
             continue

@@ -103,7 +103,7 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
     declared, refused = _mechanisms(sections["mechanisms"], generation, problems)
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
-    whole = checks.Whole(models, tasks, budgets, declared, rules, sections)
+    whole = checks.DeclaredSections(models, tasks, budgets, declared, rules, sections)
     refused += checks.check(whole, problems)
     if problems or root is None or seeds is None or generation is None:
         return None

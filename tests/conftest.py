@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from designspace.axes import Artefact, Request
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.engine import Engine
 from designspace.kernels.build import load_library
-from designspace.models.calibration import Q_STATISTICS
 from designspace.models.loading import LoadedModel, prepare
 
 REPOSITORY = Path(__file__).parent.parent

@@ -10,20 +10,21 @@ from designspace.axes.generation import Generation, Request
 from designspace.axes.geometry import Geometry
 from designspace.axes.mechanism import AXES, Mechanism
 from designspace.axes.needs import Needs
-from designspace.axes.schedule import IntOrTensor, Pacer, Schedule, split_half
-from designspace.axes.slot_store import Held, Room, SlotStore
+from designspace.axes.schedule import IntOrTensor, RowSchedule, Schedule, split_half
+from designspace.axes.slot_store import SlotState, SlotStore, StoreSpec
 from designspace.axes.strategy import (
     Cadence,
+    Composition,
     Decoding,
-    Folded,
     HeadRouting,
+    MergeResult,
     Representation,
     Scoring,
     Selector,
     Strategy,
 )
 from designspace.axes.trackers import Tracker
-from designspace.axes.view import Observed, Setting, View
+from designspace.axes.view import Observed, RunContext, View
 
 __all__ = [
     "AXES",
@@ -31,28 +32,29 @@ __all__ = [
     "Artefact",
     "Budget",
     "Cadence",
+    "Composition",
     "Controller",
     "Decoding",
-    "Folded",
     "Generation",
     "Geometry",
     "HeadRouting",
-    "Held",
     "IntOrTensor",
     "Mechanism",
+    "MergeResult",
     "Needs",
     "Observed",
-    "Pacer",
     "Reading",
     "Representation",
     "Request",
-    "Room",
+    "RowSchedule",
+    "RunContext",
     "Schedule",
     "Scoring",
     "Selector",
-    "Setting",
+    "SlotState",
     "SlotStore",
     "StepSeen",
+    "StoreSpec",
     "Strategy",
     "TextCodec",
     "TokenReading",

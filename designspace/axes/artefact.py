@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+Q_STATISTICS = "q-stats"
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,8 @@ class Artefact:
     def __getitem__(self, tensor: str) -> Tensor:
         """Return one tensor by name."""
         return self.tensors[tensor]
+
+
+def centres(statistics: Artefact) -> tuple[Tensor, Tensor]:
+    """Return the mean bands [L,H_q,D/2] complex64 and the mean moduli [L,H_q,D/2] float32 of an artefact."""
+    return torch.complex(statistics["q_mean_real"], statistics["q_mean_imag"]), statistics["q_abs_mean"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from designspace.axes.budget import Budget
 from designspace.axes.geometry import Geometry
-from designspace.axes.slot_store import Room
+from designspace.axes.slot_store import StoreSpec
 from designspace.axes.strategy import Cadence, Representation
 from designspace.errors import InfeasibleBudget
 
@@ -63,7 +63,7 @@ def tokens_for_bytes(
 
 def bytes_by_size(representation: Representation, geometry: Geometry, largest: int, dtype: torch.dtype) -> Tensor:
     """Return the bytes of one row that holds n tokens in every head, for n = 0 … largest, [largest+1] int64."""
-    store = representation.allocate(Room(geometry, 1, largest, dtype, torch.device("meta"), {}))
+    store = representation.allocate(StoreSpec(geometry, 1, largest, dtype, torch.device("meta"), {}))
     sizes = torch.arange(largest + 1)
     counts = sizes[None, :, None].expand(geometry.n_layers, -1, geometry.n_kv_heads)
     held = store.held_bytes(counts)
@@ -76,5 +76,5 @@ def _mean_bytes(cadence: Cadence, budget: Budget, by_size: Tensor) -> float | No
         schedule = cadence.schedule(budget)
     except InfeasibleBudget:
         return None
-    sizes = schedule.simulate(schedule.high, 8 * max(schedule.slack, 1))
+    sizes = schedule.simulate(schedule.high, 8 * max(schedule.max_growth, 1))
     return float(by_size[torch.tensor(sizes)].double().mean())

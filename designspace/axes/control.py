@@ -50,7 +50,7 @@ class Action:
         refresh: encode the whole text anew and cut it to the row's size.
         checkpoint: remember the row as it is once `tokens` stand in the text. rollback: return to the last checkpoint;
             `tokens` are then ignored.
-        heat: from now on divide logits by this; 1 is the strategy's own temperature.
+        temperature_scale: from now on divide logits by this; 1 is the strategy's own temperature.
     """
 
     tokens: tuple[int, ...]
@@ -60,7 +60,7 @@ class Action:
     refresh: bool = False
     checkpoint: bool = False
     rollback: bool = False
-    heat: float | None = None
+    temperature_scale: float | None = None
 
 
 class Controller(ABC):

@@ -41,11 +41,11 @@ class Mechanism:
         Raises:
             DeclarationError: with every reason found.
         """
-        reasons = self.refusals()
+        reasons = self.composition_errors()
         if reasons:
             raise DeclarationError(f"mechanism {self.name!r}: {reason}" for reason in reasons)
 
-    def refusals(self) -> list[str]:
+    def composition_errors(self) -> list[str]:
         """Return why this composition is refused; empty when it is legal."""
         reasons = []
         if self.scoring.keeps_everything and self.cadence.compresses:
@@ -65,7 +65,7 @@ class Mechanism:
         if self.cadence.compresses and not self.representation.evicts:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
         reasons.extend(
-            reason for strategy in self.strategies().values() if (reason := strategy.objection(self)) is not None
+            reason for strategy in self.strategies().values() if (reason := strategy.conflict_reason(self)) is not None
         )
         return reasons
 
@@ -90,9 +90,11 @@ class Mechanism:
         """Return the composition as JSON-able data; the name is a label and stays out."""
         return {axis: strategy.identity() for axis, strategy in self.strategies().items()}
 
-    def refusals_on(self, geometry: Geometry) -> list[str]:
+    def geometry_errors(self, geometry: Geometry) -> list[str]:
         """Return why this composition cannot run on a model of this geometry; empty when it can."""
-        found = [strategy.refusal(geometry) for strategy in (*self.strategies().values(), self.scoring.selector)]
+        found = [
+            strategy.unsupported_reason(geometry) for strategy in (*self.strategies().values(), self.scoring.selector)
+        ]
         return [reason for reason in found if reason is not None]
 
     def bind(

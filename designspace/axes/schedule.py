@@ -28,13 +28,13 @@ class Schedule(ABC):
 
     low: int
     high: int
-    slack: int
+    max_growth: int
     steady_mean: float | None
 
     @property
     def steady_peak(self) -> int | None:
         """The largest attended size between events; None where the cache grows with the text."""
-        return None if self.steady_mean is None else self.high + self.slack
+        return None if self.steady_mean is None else self.high + self.max_growth
 
     @abstractmethod
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
@@ -55,11 +55,11 @@ class Schedule(ABC):
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size that a row with this prompt can reach within `n_steps`."""
-        return min(self.high + self.slack, n_prompt + n_steps)
+        return min(self.high + self.max_growth, n_prompt + n_steps)
 
-    def pacer(self) -> Pacer:
+    def row_schedule(self) -> RowSchedule:
         """Return a fresh account of one row's progress through this schedule."""
-        return Pacer(self)
+        return RowSchedule(self)
 
     def simulate(self, n_prompt: int, n_steps: int, signals: Sequence[float] | None = None) -> list[int]:
         """Return the attended sizes `m_1 … m_T` of a row, in exact integers, without any model.
@@ -67,18 +67,18 @@ class Schedule(ABC):
         `signals`: what the cadence's signal says at steps 1 … T, for cadences that have one. This is the reference that
         the engine's ledger must equal.
         """
-        pacer, size, attended = self.pacer(), n_prompt, []
+        row_schedule, size, attended = self.row_schedule(), n_prompt, []
         for step in range(n_steps + 1):
             if step > 0:
                 size += 1
                 attended.append(size)
-            if pacer.due(step, size, signals[step - 1] if signals is not None and step > 0 else None):
-                size = min(size, pacer.target())
-                pacer.cut()
+            if row_schedule.due(step, size, signals[step - 1] if signals is not None and step > 0 else None):
+                size = min(size, row_schedule.target())
+                row_schedule.cut()
         return attended
 
 
-class Pacer:
+class RowSchedule:
     """One row's progress through its schedule: asked once per step whether the row is cut now, and to what size."""
 
     def __init__(self, schedule: Schedule) -> None:
@@ -91,7 +91,7 @@ class Pacer:
 
     def steps_until_due(self, step: int, size: int, horizon: int) -> int:
         """Return for how many steps `due` need not be asked: 1 where it must see every step."""
-        if type(self).due is not Pacer.due:
+        if type(self).due is not RowSchedule.due:
             return 1
         return self.schedule.steps_until_due(step, size, self.n_events, horizon)
 
@@ -103,7 +103,7 @@ class Pacer:
         """Note that the row has been cut."""
         self.n_events += 1
 
-    def copy(self) -> Pacer:
+    def copy(self) -> RowSchedule:
         """Return a copy, for a row that may return to this point."""
         return copy(self)
 

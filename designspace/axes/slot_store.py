@@ -20,7 +20,7 @@ from designspace.axes.geometry import Geometry
 from designspace.axes.view import Observed
 
 
-class Room(NamedTuple):
+class StoreSpec(NamedTuple):
     """How much a store must hold, of what model, and where."""
 
     geometry: Geometry
@@ -31,7 +31,7 @@ class Room(NamedTuple):
     artefacts: Mapping[str, Artefact]
 
 
-class Held(NamedTuple):
+class SlotState(NamedTuple):
     """What the cache knows of the slots that a store's call is about, for representations that go by it.
 
     counts: [B,H_kv], or [L,E,H_kv] where the call is about rows of all layers. positions: the same with C, -1 = free.
@@ -65,22 +65,22 @@ class SlotStore(ABC):
     bytes_follow_counts: ClassVar[bool] = False
 
     @abstractmethod
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Append one token per (row, head): slot [B,H_kv] int64 is its index, keys and values are [B,H_kv,D].
 
         `held.positions` has the new token already, `held.observed` knows nothing of it yet.
         """
 
     @abstractmethod
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return keys and values [B,H_kv,C,D] as attention sees them. Free slots hold anything finite."""
 
     @abstractmethod
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return keys and values [L,E,H_kv,C,D] of some rows as attention sees them."""
 
     @abstractmethod
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace the content of rows [E] by keys and values [L,E,H_kv,C,D], of which `held.counts` are filled."""
 
     @abstractmethod
@@ -102,7 +102,7 @@ class SlotStore(ABC):
         """
         return None
 
-    def visible(self, layer: int, query: Tensor, held: Held) -> Tensor | None:
+    def visible(self, layer: int, query: Tensor, held: SlotState) -> Tensor | None:
         """Return which slots [B,H_kv,G,C] these queries [B,H_q,D] attend to, or None: to all that are held."""
         return None
 

@@ -23,7 +23,7 @@ from designspace.axes.generation import Generation
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
 from designspace.axes.schedule import Schedule
-from designspace.axes.slot_store import Room, SlotStore
+from designspace.axes.slot_store import SlotStore, StoreSpec
 from designspace.axes.view import View
 from designspace.errors import DeclarationError
 
@@ -69,11 +69,11 @@ class Strategy(ABC):
         """Return what must be observed for this strategy."""
         return Needs()
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Return why this strategy cannot work on a model of this geometry, or None."""
         return None
 
-    def objection(self, mechanism: Composition) -> str | None:
+    def conflict_reason(self, mechanism: Composition) -> str | None:
         """Return why this strategy would mean nothing, or the wrong thing, in this composition, or None."""
         return None
 
@@ -190,28 +190,28 @@ class Representation(Strategy):
     axis: ClassVar[str] = "representation"
     evicts: ClassVar[bool] = True  # may slots be cut? False: it needs cadence "never"
     carries_mass: ClassVar[bool] = False  # may one slot stand for several tokens?
-    memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `fold` keeps between events
+    memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `merge_evicted` keeps between events
     bytes_depend_on_data: ClassVar[bool] = False  # is the size of a token known only once it is there?
 
     @property
     def merges(self) -> bool:
         """Whether events change what kept slots hold."""
-        return type(self).fold is not Representation.fold
+        return type(self).merge_evicted is not Representation.merge_evicted
 
     @abstractmethod
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store for `room.rows` x `room.capacity` slots in every layer and KV head."""
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return what the kept slots hold after an event: themselves, unless this representation merges.
 
         scores: [L,E,H_kv,C]. shares: [L,E,H_kv]. keep: [L,E,H_kv,C] bool, the selector's choice. The answer must keep
         exactly `shares` slots per head, protected ones first; contents may change at kept slots only.
         """
-        return Folded(keep, view.keys, view.values)
+        return MergeResult(keep, view.keys, view.values)
 
 
-class Folded(NamedTuple):
+class MergeResult(NamedTuple):
     """What an event leaves: kept slots [L,E,H_kv,C] bool, keys and values [L,E,H_kv,C,D], tokens per slot, memory.
 
     mass: [L,E,H_kv,C] int64, how many tokens a slot stands for; None: one each. memory: [L,E,H_kv,memory_size] float32.
@@ -251,8 +251,11 @@ class Decoding(Strategy):
         """Return what one of `samples` generations may hold."""
         return budget
 
-    def combine(self, problem_id: str, generations: Sequence[Generation], texts: Sequence[str]) -> Generation:
-        """Return the one generation that stands for all `samples` of a problem, with what all of them cost."""
+    def combine(self, problem_id: str, generations: Sequence[Generation], answers: Sequence[str | None]) -> Generation:
+        """Return the one generation that stands for all `samples` of a problem, with what all of them cost.
+
+        answers: what each text answers, in the spelling in which the task's grader compares votes; None: no answer.
+        """
         (only,) = generations
         return only
 
@@ -260,7 +263,7 @@ class Decoding(Strategy):
         """Return the most random numbers that one generation may use; 0 if it uses none at all."""
         return max_new_tokens
 
-    def cue(self, prompt: str) -> str:
+    def format_prompt(self, prompt: str) -> str:
         """Return the prompt with what this decoding adds to it."""
         return prompt
 
@@ -268,6 +271,6 @@ class Decoding(Strategy):
         """Return a fresh controller for one generation, or None if the tokens chosen are all there is to it."""
         return None
 
-    def completed(self, default: Decoding) -> Decoding:
+    def with_default_chooser(self, default: Decoding) -> Decoding:
         """Return this decoding with `default` in the place of a chooser that was left out."""
         return self

@@ -36,6 +36,6 @@ class Tracker(ABC):
         slots it does not see. positions: [B,H_kv,C], -1 = free slot; slots beyond `now` take no part.
         """
 
-    def settle(self, state: Tensor) -> Tensor:
+    def on_compressed(self, state: Tensor) -> Tensor:
         """Return the state [L,E,H_kv,C,channels] of rows that have just been cut; default: unchanged."""
         return state

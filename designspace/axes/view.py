@@ -49,7 +49,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
 
     geometry: Geometry
@@ -72,7 +72,7 @@ class View:
     protected: [L,E,H_kv,C] bool, kept whatever their score.
     """
 
-    setting: Setting
+    context: RunContext
     keys: Tensor
     values: Tensor
     positions: Tensor
@@ -99,27 +99,27 @@ class View:
     @property
     def geometry(self) -> Geometry:
         """The numbers of the model, of its layers that own a cache."""
-        return self.setting.geometry
+        return self.context.geometry
 
     @property
     def width(self) -> int:
         """Positions lie in [0, width)."""
-        return self.setting.width
+        return self.context.width
 
     @property
     def sinks(self) -> int:
         """First positions that are always kept."""
-        return self.setting.sinks
+        return self.context.sinks
 
     @property
     def recent(self) -> int:
         """Newest positions that are always kept."""
-        return self.setting.recent
+        return self.context.recent
 
     @property
     def comparable_scores(self) -> bool:
         """Whether the scoring says that scores of different heads are on one scale."""
-        return self.setting.comparable_scores
+        return self.context.comparable_scores
 
     @property
     def queries(self) -> Tensor:
@@ -149,7 +149,7 @@ class View:
     @property
     def output_projection(self) -> Tensor:
         """Weights [L,H_q,D,hidden]: a head's output times its slice is what it adds to the residual stream."""
-        return _declared(self.setting.output_projection, "output_projection")
+        return _declared(self.context.output_projection, "output_projection")
 
     @property
     def n_protected(self) -> int:
@@ -168,7 +168,7 @@ class View:
 
     def artefact(self, name: str) -> Artefact:
         """Return a calibration artefact; use `geometry.held` on its per-layer tensors."""
-        return _declared(self.setting.artefacts.get(name), f"calibration {name!r}")
+        return _declared(self.context.artefacts.get(name), f"calibration {name!r}")
 
     def grouped_queries(self) -> Tensor:
         """Return the newest queries by KV head, [L,E,H_kv,G,w,D]."""

@@ -222,7 +222,7 @@ class PrefillPass(Pass):
                 seen = tracker.observe(state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now)
                 tracks[tracker] = seen.masked_fill(unseen, 0)
 
-    def note_residuals(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:
+    def record_layer_cosines(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:
         """Measure how little attention turned the residual stream.
 
         inputs: per layer of the model the residual stream [1,P,hidden] before attention. projections: [L,H_q,D,hidden].

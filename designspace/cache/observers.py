@@ -105,14 +105,14 @@ class Observers:
 
     def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> Observed:
         """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay."""
-        moved = self.settled(self.packed(self.rows(rows), order, filled))
+        moved = self.after_compaction(self.packed(self.rows(rows), order, filled))
         self.load(rows, replace(moved, queries=None, query_positions=None))
         return moved
 
-    def settled(self, observed: Observed) -> Observed:
+    def after_compaction(self, observed: Observed) -> Observed:
         """Return packed observations after the trackers have been told that their rows were cut."""
         return replace(
-            observed, tracked={tracker: tracker.settle(state) for tracker, state in observed.tracked.items()}
+            observed, tracked={tracker: tracker.on_compressed(state) for tracker, state in observed.tracked.items()}
         )
 
     def packed(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:

@@ -23,7 +23,7 @@ class Prompt(NamedTuple):
     n_tokens: int
 
 
-class Kept(NamedTuple):
+class CompressionResult(NamedTuple):
     """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64.
 
     keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
@@ -37,7 +37,7 @@ class Kept(NamedTuple):
     memory: Tensor | None = None
 
 
-def everything(text: Prompt) -> Kept:
+def keep_all(text: Prompt) -> CompressionResult:
     """Return a packing that keeps a whole text."""
     held = text.positions >= 0
-    return Kept(packing_order(held), held.sum(dim=-1), text.keys, text.values)
+    return CompressionResult(packing_order(held), held.sum(dim=-1), text.keys, text.values)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Held, Needs, Observed, Representation, Room, Setting, View
+from designspace.axes import Artefact, Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
 from designspace.axes.slot_store import take_rows, take_slots
 from designspace.cache.observers import Observers
-from designspace.cache.packing import Kept, Prompt
+from designspace.cache.packing import CompressionResult, Prompt
 from designspace.errors import InvariantViolation
 from designspace.kernels.compact_slots import in_place_move
 from designspace.kernels.decode_attention import FusedAttention, fused_attention
@@ -61,7 +61,7 @@ class SlotCache:
         self.cache_of = tuple(owning.index(owner) for owner in self.owners)
         self.rows, self.capacity, self.width = rows, capacity, width
         self._store_needs = representation.needs()
-        self.store = representation.allocate(Room(geometry, rows, capacity, dtype, device, artefacts or {}))
+        self.store = representation.allocate(StoreSpec(geometry, rows, capacity, dtype, device, artefacts or {}))
         shape = (geometry.n_layers, rows, geometry.n_kv_heads)
         self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -136,7 +136,7 @@ class SlotCache:
         """Close the step: the next token of active rows comes one position later."""
         self.next_position += self.active
 
-    def load(self, row: int, prompt: Prompt, kept: Kept, stream: int) -> None:
+    def load(self, row: int, prompt: Prompt, kept: CompressionResult, stream: int) -> None:
         """Fold a prompt into a row's slots, keeping what the prompt's event (or the identity) says."""
         rows = torch.tensor([row], device=self.positions.device)
         self.pinned[row] = False
@@ -146,16 +146,16 @@ class SlotCache:
         if self.memory is not None and kept.memory is None:
             self.memory[:, rows] = 0.0
 
-    def reload(self, row: int, text: Prompt, kept: Kept) -> None:
+    def reload(self, row: int, text: Prompt, kept: CompressionResult) -> None:
         """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
         rows = torch.tensor([row], device=self.positions.device)
         order, filled = self._fit(kept)
-        observed = self.observers.settled(self.observers.packed(text.observed, order, filled))
+        observed = self.observers.after_compaction(self.observers.packed(text.observed, order, filled))
         self._move(rows, text.positions, kept, order, filled, observed)
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
 
-    def compact(self, rows: Tensor, n_rows: int, view: View, kept: Kept) -> None:
+    def compact(self, rows: Tensor, n_rows: int, view: View, kept: CompressionResult) -> None:
         """Apply an event to rows [E], of which the first `n_rows` are meant; its `view` is what it decided on."""
         order, filled = self._fit(kept)
         observed = self.observers.compact(rows, order, filled)
@@ -163,7 +163,7 @@ class SlotCache:
             self._move(rows, view.positions, kept, order, filled, observed)
         else:  # nothing was merged: the kept slots stay what they are
             self.move_in_place(self.positions, order, kept.counts, rows[:n_rows])
-            self._settle(rows, kept, order, filled)
+            self._write_bookkeeping(rows, kept, order, filled)
 
     def retire(self, row: int) -> None:
         """Free a row: no slot, no position, no trace of the sample is left."""
@@ -173,13 +173,13 @@ class SlotCache:
         self.pinned[row] = False
         self.next_position[row] = self.n_prompt_tokens[row] = 0
 
-    def view(self, rows: Tensor, setting: Setting, target: Tensor) -> View:
+    def view(self, rows: Tensor, context: RunContext, target: Tensor) -> View:
         """Return what an event that cuts rows [E] to `target` [E] may look at."""
         counts, positions = take_rows(self.counts, rows), take_rows(self.positions, rows).long()
         observed, pinned = self.observers.rows(rows), self.pinned[rows]
-        keys, values = self.store.read_rows(rows, Held(counts, positions, observed.narrowed(self._store_needs)))
+        keys, values = self.store.read_rows(rows, SlotState(counts, positions, observed.narrowed(self._store_needs)))
         return View(
-            setting=setting,
+            context=context,
             keys=keys,
             values=values,
             positions=positions,
@@ -232,11 +232,11 @@ class SlotCache:
         named = {"positions": self.positions, "counts": self.counts, "mass": self.mass, "memory": self.memory}
         return {name: value for name, value in named.items() if value is not None}
 
-    def _held(self, index: int) -> Held:
+    def _held(self, index: int) -> SlotState:
         observed = self.observers.layer(index, self._store_needs)
-        return Held(self.counts[index], self.positions[index], observed)
+        return SlotState(self.counts[index], self.positions[index], observed)
 
-    def _fit(self, kept: Kept) -> tuple[Tensor, Tensor]:
+    def _fit(self, kept: CompressionResult) -> tuple[Tensor, Tensor]:
         """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
         if int(kept.counts.amax()) > self.capacity:
             raise InvariantViolation(
@@ -248,16 +248,22 @@ class SlotCache:
         return order, filled
 
     def _move(
-        self, rows: Tensor, positions: Tensor, kept: Kept, order: Tensor, filled: Tensor, observed: Observed
+        self,
+        rows: Tensor,
+        positions: Tensor,
+        kept: CompressionResult,
+        order: Tensor,
+        filled: Tensor,
+        observed: Observed,
     ) -> None:
         """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
         packed = positions.gather(-1, order).masked_fill(~filled, -1)
-        held = Held(kept.counts, packed, observed.narrowed(self._store_needs))
+        held = SlotState(kept.counts, packed, observed.narrowed(self._store_needs))
         self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
         self.positions[:, rows] = packed.to(torch.int32)
-        self._settle(rows, kept, order, filled)
+        self._write_bookkeeping(rows, kept, order, filled)
 
-    def _settle(self, rows: Tensor, kept: Kept, order: Tensor, filled: Tensor) -> None:
+    def _write_bookkeeping(self, rows: Tensor, kept: CompressionResult, order: Tensor, filled: Tensor) -> None:
         """Note what an event left beside keys, values and positions."""
         self.counts[:, rows] = kept.counts.to(torch.int32)
         if self.mass is not None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from designspace.axes import Mechanism, View
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
-from designspace.cache.packing import Kept
+from designspace.cache.packing import CompressionResult
 from designspace.errors import InvariantViolation
 
 
-def compress(mechanism: Mechanism, view: View) -> Kept:
+def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     """Decide what each (layer, row, head) keeps when its row is cut to a mean of `view.target` [E] tokens.
 
     Raises:
@@ -31,10 +31,10 @@ def compress(mechanism: Mechanism, view: View) -> Kept:
     _check_shares(mechanism, view, shares, view.target)
     keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
     _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
-    folded = representation.fold(view.narrowed(representation.needs()), scores, shares, keep)
+    folded = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if folded.keep is not keep:
         _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
-    return Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
+    return CompressionResult(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:

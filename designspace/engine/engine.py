@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Budget, Cadence, Generation, Mechanism, Request, Setting, StepSeen, View
+from designspace.axes import Artefact, Budget, Cadence, Generation, Mechanism, Request, RunContext, StepSeen, View
 from designspace.axes.randomness import key_integer, step_uniforms
-from designspace.cache.packing import Kept, Prompt, everything
+from designspace.cache.packing import CompressionResult, Prompt, keep_all
 from designspace.cache.slots import SlotCache
 from designspace.engine.capacity import cache_owners, needed_capacity
 from designspace.engine.compress import compress
@@ -88,21 +88,21 @@ class Engine:
         missing = [name for name in needs.calibrations if name not in self.artefacts]
         if missing:
             raise DeclarationError(f"mechanism {mechanism.name!r} needs calibration {missing[0]!r}")
-        refusals = mechanism.refusals_on(loaded.geometry)
-        if refusals:
-            raise DeclarationError(f"mechanism {mechanism.name!r}: {reason}" for reason in refusals)
+        composition_errors = mechanism.geometry_errors(loaded.geometry)
+        if composition_errors:
+            raise DeclarationError(f"mechanism {mechanism.name!r}: {reason}" for reason in composition_errors)
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, mechanism.decoding
         self.decoding.controller(loaded)  # refuses now, not at the first prompt, a tag that the tokenizer cannot write
         self.owners = cache_owners(loaded, mechanism, self.artefacts)
         self.schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, self.owners)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         self._burst = burst or usual_burst(max_new_tokens)
-        self.event_rows = event_rows(rows, self.schedule.slack, usual_burst(max_new_tokens))
+        self.event_rows = event_rows(rows, self.schedule.max_growth, usual_burst(max_new_tokens))
         self.capacity = capacity or self._needed_capacity()
         self.cache = self._new_cache()
         projection = loaded.output_projection() if needs.output_projection or needs.layer_cosine else None
         self.prefill = Prefill(loaded, needs, self.owners, projection)
-        self.setting = Setting(
+        self.context = RunContext(
             geometry=self.cache.geometry,
             width=self.cache.width,
             sinks=mechanism.scoring.sinks,
@@ -184,14 +184,14 @@ class Engine:
             uniforms=step_uniforms(request.stream, self.decoding.draws(self.max_new_tokens)),
             limit=min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens),
             started_s=time.perf_counter(),
-            pacer=self.schedule.pacer(),
+            row_schedule=self.schedule.row_schedule(),
             controller=self.decoding.controller(self.loaded),
         )
         self.ledger.open(row, prompt.n_tokens)
-        kept = everything(prompt)
-        if state.pacer.due(0, prompt.n_tokens, None):
-            kept = self.cut_text(row, state, prompt, state.pacer.target())
-            state.pacer.cut()
+        kept = keep_all(prompt)
+        if state.row_schedule.due(0, prompt.n_tokens, None):
+            kept = self.cut_text(row, state, prompt, state.row_schedule.target())
+            state.row_schedule.cut()
         self.cache.load(row, prompt, kept, key_integer(request.stream))
         self._in_flight[row] = state
         uniform = torch.tensor([state.draw()], dtype=torch.float64, device=logits.device)
@@ -208,14 +208,14 @@ class Engine:
             state.ask_at = state.step + 1
             return
         size, horizon = self.ledger.accounts[row].size, max(state.limit - len(state.tokens), 1)
-        state.ask_at = state.step + state.pacer.steps_until_due(state.step, size, horizon)
+        state.ask_at = state.step + state.row_schedule.steps_until_due(state.step, size, horizon)
 
-    def cut_text(self, row: int, state: Row, text: Prompt, target: int) -> Kept:
+    def cut_text(self, row: int, state: Row, text: Prompt, target: int) -> CompressionResult:
         """Return what of a freshly encoded text is kept when it is cut to `target`."""
         device = text.positions.device
         memory = self.cache.memory
         view = View(
-            setting=self.setting,
+            context=self.context,
             keys=text.keys,
             values=text.values,
             positions=text.positions,
@@ -239,7 +239,7 @@ class Engine:
         self._account(burst)
         self._compress_due(burst, fed)
         for row, state in self._in_flight.items():
-            self._take_in(row, state, burst)
+            self._append_burst(row, state, burst)
         for row in [row for row, state in self._in_flight.items() if self.reason_to_end(state)]:
             yield from self._finish_if_done(row)
 
@@ -254,14 +254,16 @@ class Engine:
     def _run(self, n_steps: int) -> Burst:
         """Run decode steps: feed, attend, choose. The host waits for nothing before the last one."""
         self.cache.check_room(n_steps)
-        uniforms, heat = self._uniforms(n_steps), self._heat()
+        uniforms, temperature_scale = self._uniforms(n_steps), self._temperature_scales()
         fed, chosen, likely = self._fed, [], []
         for step in range(n_steps):
             self.cache.begin_step()
             logits = self._feed(fed)
             self.cache.end_step()
             self.ledger.note_step()
-            fed = self.decoding.choose(logits if heat is None else logits / heat, uniforms[step])
+            fed = self.decoding.choose(
+                logits if temperature_scale is None else logits / temperature_scale, uniforms[step]
+            )
             chosen.append(fed)
             if self.decoding.samples > 1:
                 likely.append(log_probs(logits, fed))
@@ -283,14 +285,14 @@ class Engine:
                 numbers[: len(drawn), row] = drawn
         return torch.from_numpy(numbers).to(self.loaded.device)
 
-    def _heat(self) -> Tensor | None:
+    def _temperature_scales(self) -> Tensor | None:
         """Return what divides the rows' logits [B,1], None where nothing is steered that far."""
-        if all(state.heat == 1.0 for state in self._in_flight.values()):
+        if all(state.temperature_scale == 1.0 for state in self._in_flight.values()):
             return None
-        heat = torch.ones(self.rows, 1)
+        temperature_scale = torch.ones(self.rows, 1)
         for row, state in self._in_flight.items():
-            heat[row] = state.heat
-        return heat.to(self.loaded.device)
+            temperature_scale[row] = state.temperature_scale
+        return temperature_scale.to(self.loaded.device)
 
     def _account(self, burst: Burst) -> None:
         """Write the steps into the accounts of the rows in flight, up to the end of each row's text."""
@@ -311,7 +313,7 @@ class Engine:
             asked.append(row)
             # Asked also while on hold: a pacer may have to see every step.
             signal = None if signals is None else signals[row]
-            if state.pacer.due(state.step, self.ledger.accounts[row].size, signal) and not state.hold:
+            if state.row_schedule.due(state.step, self.ledger.accounts[row].size, signal) and not state.hold:
                 due.append(row)
         for start in range(0, len(due), self.event_rows):
             self._event(due[start : start + self.event_rows])
@@ -328,15 +330,15 @@ class Engine:
         device, n = self.loaded.device, len(rows)
         padded = torch.tensor(rows + rows[:1] * (self.event_rows - n), device=device)
         states = [self._in_flight[row] for row in rows]
-        targets = [state.pacer.target() for state in states]
+        targets = [state.row_schedule.target() for state in states]
         target = torch.tensor(targets + targets[:1] * (self.event_rows - n), device=device)
-        view = self.cache.view(padded, self.setting, target)
+        view = self.cache.view(padded, self.context, target)
         kept = compress(self.mechanism, view)
         self.apply(rows, padded, view, kept)
         for state in states:
-            state.pacer.cut()
+            state.row_schedule.cut()
 
-    def apply(self, rows: list[int], padded: Tensor, view: View, kept: Kept) -> None:
+    def apply(self, rows: list[int], padded: Tensor, view: View, kept: CompressionResult) -> None:
         """Carry out a cut and charge it; what a checkpoint would bring back stays on the row's account."""
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
         self.cache.compact(padded, len(rows), view, kept)
@@ -344,7 +346,7 @@ class Engine:
             self.ledger.accounts[row].event(self._in_flight[row].n_steps, n_evicted)
             self.steering.charge_spare(row, self._in_flight[row])
 
-    def _take_in(self, row: int, state: Row, burst: Burst) -> None:
+    def _append_burst(self, row: int, state: Row, burst: Burst) -> None:
         """Put a burst's tokens into a row's text."""
         if state.forced:
             state.tokens.append(state.forced.popleft())
@@ -392,15 +394,15 @@ def usual_burst(max_new_tokens: int) -> int:
     return max(1, min(_LONGEST_BURST, max_new_tokens // _BURSTS_PER_TEXT))
 
 
-def event_rows(rows: int, slack: int, burst: int) -> int:
+def event_rows(rows: int, max_growth: int, burst: int) -> int:
     """Return how many rows an event cuts together: about as many as fall due at once when their starts are spread.
 
     Fixed for a run, so that an event's shapes never depend on how many rows are due. A cadence that cuts at every step cuts
     all rows together.
     """
-    if slack == 1:
+    if max_growth == 1:
         return rows
-    expected = 2 ** math.ceil(math.log2(max(rows * burst / max(slack, 1), 1)))
+    expected = 2 ** math.ceil(math.log2(max(rows * burst / max(max_growth, 1), 1)))
     return min(rows, max(_FEWEST_EVENT_ROWS, min(_MOST_EVENT_ROWS, expected)))
 
 

@@ -115,5 +115,5 @@ class Prefill:
         self.n_encoded += len(prompts)
         if self.needs.layer_cosine and self._projection is not None:
             for row, one in enumerate(passes):
-                one.note_residuals(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
+                one.record_layer_cosines(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
         return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

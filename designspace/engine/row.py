@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from designspace.axes import Controller, Generation, Pacer, Request
+from designspace.axes import Controller, Generation, Request, RowSchedule
 from designspace.cache.slots import RowSnapshot
 from designspace.engine.ledger import RowAccount
 
@@ -24,7 +24,7 @@ class Row:
     uniforms: np.ndarray
     limit: int
     started_s: float
-    pacer: Pacer
+    row_schedule: RowSchedule
     controller: Controller | None
     tokens: list[int] = field(default_factory=list)
     forced: deque[int] = field(default_factory=deque)
@@ -33,7 +33,7 @@ class Row:
     ask_at: int = 0
     n_draws: int = 0
     hold: bool = False
-    heat: float = 1.0
+    temperature_scale: float = 1.0
     checkpoint: Checkpoint | None = None
     log_prob: float = 0.0
     reencoded_bytes: int = 0
@@ -53,7 +53,7 @@ class Checkpoint:
     cache: RowSnapshot
     tokens: tuple[int, ...]
     forced: tuple[int, ...]
-    pacer: Pacer
+    row_schedule: RowSchedule
     step: int
     hold: bool
     n_tokens: int

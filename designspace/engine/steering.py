@@ -13,7 +13,7 @@ from torch import Tensor
 
 from designspace.axes import Action
 from designspace.axes.ranking import packing_order
-from designspace.cache.packing import Kept, everything
+from designspace.cache.packing import CompressionResult, keep_all
 from designspace.engine.row import Checkpoint, Row
 from designspace.errors import InvariantViolation
 
@@ -32,8 +32,8 @@ class Steering:
         if state.controller is None:
             raise InvariantViolation("a row without a controller cannot be steered")
         action = state.controller.on_token(token, float(torch.softmax(logits.float(), dim=-1).amax()))
-        if action.heat is not None:
-            state.heat = action.heat
+        if action.temperature_scale is not None:
+            state.temperature_scale = action.temperature_scale
         if action.rollback:
             self._roll_back(row, state)
             return
@@ -73,7 +73,7 @@ class Steering:
             cache=cache.snapshot(row),
             tokens=tuple(state.tokens),
             forced=tuple(state.forced),
-            pacer=state.pacer.copy(),
+            row_schedule=state.row_schedule.copy(),
             step=state.step,
             hold=state.hold,
             n_tokens=int(cache.counts[:, row].sum()),
@@ -86,7 +86,7 @@ class Steering:
             raise InvariantViolation(f"decoding {self.engine.decoding.kind!r} rolled back without a checkpoint")
         saved, account = state.checkpoint, self.engine.ledger.accounts[row]
         self.engine.cache.restore(row, saved.cache)
-        state.tokens, state.pacer, state.step = list(saved.tokens), saved.pacer.copy(), saved.step
+        state.tokens, state.row_schedule, state.step = list(saved.tokens), saved.row_schedule.copy(), saved.step
         state.forced, state.hold = deque(saved.forced), saved.hold
         state.ask_at = state.step + 1
         account.spare_tokens = account.spare_bytes = 0
@@ -95,9 +95,9 @@ class Steering:
         """Free the slots of positions start … stop-1 in one row, in whatever heads hold them."""
         engine = self.engine
         rows = torch.tensor([row], device=engine.loaded.device)
-        view = engine.cache.view(rows, engine.setting, torch.zeros_like(rows))
+        view = engine.cache.view(rows, engine.context, torch.zeros_like(rows))
         keep = view.valid & ((view.positions < start) | (view.positions >= stop))
-        kept = Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values, view.mass, view.memory)
+        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values, view.mass, view.memory)
         engine.apply([row], rows, view, kept)
 
     def _refresh(self, row: int, state: Row) -> None:
@@ -112,5 +112,5 @@ class Steering:
         whole = text.keys[..., : text.n_tokens, :].nbytes + text.values[..., : text.n_tokens, :].nbytes
         state.reencoded_bytes = max(state.reencoded_bytes, whole)
         size = -(-int(engine.cache.counts[:, row].sum()) // engine.cache.geometry.n_heads_total)
-        kept = everything(text) if size >= len(fed) else engine.cut_text(row, state, text, size)
+        kept = keep_all(text) if size >= len(fed) else engine.cut_text(row, state, text, size)
         engine.cache.reload(row, text, kept)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 _BENT = 0.02  # a second difference below this share of the largest value is no curvature but rounding to whole blocks
 
 
-def straight(measure: Callable[[int], int], size: int, at: tuple[int, int]) -> int:
+def extrapolate_linear(measure: Callable[[int], int], size: int, at: tuple[int, int]) -> int:
     """Return what `measure` gives at `size`, beyond the second of two sizes along the line through both."""
     low, high = at
     if size <= high:
@@ -16,7 +16,7 @@ def straight(measure: Callable[[int], int], size: int, at: tuple[int, int]) -> i
     return second + -(-(second - first) * (size - high) // (high - low))
 
 
-def curve(measure: Callable[[int], int], size: int, at: tuple[int, int, int]) -> int:
+def extrapolate_quadratic(measure: Callable[[int], int], size: int, at: tuple[int, int, int]) -> int:
     """Return what `measure` gives at `size`, beyond the last of three evenly spaced sizes along the parabola through them.
 
     What bends downwards, or hardly, goes on along the last line.

@@ -27,16 +27,16 @@ from functools import cached_property
 
 import torch
 
-from designspace.axes import Artefact, Budget, Cadence, Decoding, Geometry, Mechanism, Pacer
+from designspace.axes import Artefact, Budget, Cadence, Decoding, Geometry, Mechanism, RowSchedule
 from designspace.cache.slots import SlotCache
 from designspace.engine import event_rows, usual_burst
 from designspace.engine.capacity import cache_owners, needed_capacity
 from designspace.engine.prefill import bucket, prompts_kept
-from designspace.memory.extrapolation import curve, straight
+from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
 from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes
 from designspace.memory.free_memory import bytes_text
 from designspace.memory.live_bytes import peak_bytes
-from designspace.memory.probe_cache import StandIn
+from designspace.memory.probe_cache import ProbeCache
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
 
@@ -131,7 +131,7 @@ class ArmMemory:
         try:
             return self._allocated(rows, torch.device("meta"))
         except RuntimeError:  # a store that looks at its calibration's numbers, which the meta device does not have
-            return straight(lambda n: self._allocated(n, torch.device("cpu")), rows, _ROWS)
+            return extrapolate_linear(lambda n: self._allocated(n, torch.device("cpu")), rows, _ROWS)
 
     def _allocated(self, rows: int, device: torch.device) -> int:
         cache = SlotCache(
@@ -152,7 +152,7 @@ class ArmMemory:
         """Return the bytes that live beside weights and cache at the worst moment."""
         logits = 4 * rows * self._vocabulary
         signals = _SIGNAL_COPIES * logits if type(self.mechanism.cadence).signal is not Cadence.signal else 0
-        decode = straight(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
+        decode = extrapolate_linear(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
         stages = (
             decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
             logits + self._event(rows),
@@ -180,7 +180,7 @@ class ArmMemory:
     def _cuts_while_decoding(self) -> bool:
         if not self.mechanism.budget_applies:
             return False
-        if type(self.schedule.pacer()).due is not Pacer.due:
+        if type(self.schedule.row_schedule()).due is not RowSchedule.due:
             return True  # goes by what it will see
         steps = torch.arange(1, self.max_new_tokens + 1)
         sizes = torch.full_like(steps, self.capacity - 1)
@@ -199,16 +199,16 @@ class ArmMemory:
             # Where samples are compared by their probabilities, those are taken in float64.
             return max(chosen, 2 * 8 * logits.numel()) if decoding.samples > 1 else chosen
 
-        return straight(measured, rows, _ROWS)
+        return extrapolate_linear(measured, rows, _ROWS)
 
     def _step(self, rows: int) -> int:
-        return self._measured(StandIn.step, rows, self.capacity)
+        return self._measured(ProbeCache.step, rows, self.capacity)
 
     def _event(self, rows: int) -> int:
         if not (self._cuts_while_decoding or self._steers):
             return 0
-        chunk = event_rows(rows, self.schedule.slack, self._burst)
-        return self._measured(StandIn.event, chunk, self.capacity)
+        chunk = event_rows(rows, self.schedule.max_growth, self._burst)
+        return self._measured(ProbeCache.event, chunk, self.capacity)
 
     def _ledger(self, rows: int) -> int:
         return _LEDGER_BYTES * self.geometry.n_heads_total * rows * self._burst
@@ -230,26 +230,26 @@ class ArmMemory:
         """Bytes of encoding texts, or of one that is cut or loaded into its row."""
         width = bucket(self._longest)
         text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
-        taking_in = text + self._measured(StandIn.load, 1, self.capacity)
-        if self.schedule.pacer().due(0, self._longest, None):
-            taking_in = max(taking_in, self._measured(StandIn.event, 1, max(width, self.capacity)))
+        taking_in = text + self._measured(ProbeCache.load, 1, self.capacity)
+        if self.schedule.row_schedule().due(0, self._longest, None):
+            taking_in = max(taking_in, self._measured(ProbeCache.event, 1, max(width, self.capacity)))
         return max(self._prompts.encoding, taking_in)
 
-    def _measured(self, run: Callable[[StandIn], None], rows: int, slots: int) -> int:
+    def _measured(self, run: Callable[[ProbeCache], None], rows: int, slots: int) -> int:
         """Return what `run` needs beside a stand-in, for all layers, `rows` and `slots`."""
 
         def of_all_layers(n_rows: int, n_slots: int) -> int:
-            return straight(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _LAYERS)
+            return extrapolate_linear(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _LAYERS)
 
         def of_all_rows(n_slots: int) -> int:
-            return straight(lambda n: of_all_layers(n, n_slots), rows, _ROWS)
+            return extrapolate_linear(lambda n: of_all_layers(n, n_slots), rows, _ROWS)
 
-        return curve(of_all_rows, slots, _SLOTS)
+        return extrapolate_quadratic(of_all_rows, slots, _SLOTS)
 
-    def _probe(self, run: Callable[[StandIn], None], rows: int, slots: int, layers: int) -> int:
+    def _probe(self, run: Callable[[ProbeCache], None], rows: int, slots: int, layers: int) -> int:
         key = (run, rows, slots, layers)
         if key not in self._probes:
-            stand_in = StandIn(
+            probe = ProbeCache(
                 self.mechanism,
                 self.geometry,
                 self.artefacts,
@@ -260,7 +260,7 @@ class ArmMemory:
                 target=max(1, self.schedule.low * min(slots, self.capacity) // self.capacity),
                 hidden=int(self.skeleton.model.config.hidden_size),
             )
-            self._probes[key] = peak_bytes(lambda: run(stand_in))
+            self._probes[key] = peak_bytes(lambda: run(probe))
         return self._probes[key]
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Mechanism, Needs, Observed, Setting
+from designspace.axes import Artefact, Geometry, Mechanism, Needs, Observed, RunContext
 from designspace.cache.attention import DecodePass
-from designspace.cache.packing import Prompt, everything
+from designspace.cache.packing import Prompt, keep_all
 from designspace.cache.slots import SlotCache
 from designspace.engine.compress import compress
 
 _CPU = torch.device("cpu")
 
 
-class StandIn:
+class ProbeCache:
     """`rows` full rows of one arm in the first `layers` of a model's layers with a cache."""
 
     def __init__(
@@ -51,14 +51,14 @@ class StandIn:
         )
         self.cache.fused = self.cache.move_in_place = None  # a compiler that is there must not change what is found
         self.dtype = dtype
-        self.setting = self._setting(artefacts, hidden)
+        self.context = self._setting(artefacts, hidden)
         self.text = self._text()
         for row in range(rows):
-            self.cache.load(row, self.text, everything(self.text), row)
+            self.cache.load(row, self.text, keep_all(self.text), row)
 
     def load(self) -> None:
         """Take a whole text into the first row."""
-        self.cache.load(0, self.text, everything(self.text), 0)
+        self.cache.load(0, self.text, keep_all(self.text), 0)
 
     def step(self) -> None:
         """Decode one token of every row, without the model around attention."""
@@ -73,17 +73,17 @@ class StandIn:
     def event(self) -> None:
         """Cut all rows."""
         rows = torch.arange(self.cache.rows)
-        view = self.cache.view(rows, self.setting, torch.full_like(rows, self.target))
+        view = self.cache.view(rows, self.context, torch.full_like(rows, self.target))
         self.cache.compact(rows, len(rows), view, compress(self.mechanism, view))
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random).to(self.dtype)
 
-    def _setting(self, artefacts: Mapping[str, Artefact], hidden: int) -> Setting:
+    def _setting(self, artefacts: Mapping[str, Artefact], hidden: int) -> RunContext:
         geometry, scoring = self.geometry, self.mechanism.scoring
         wants_projection = self.needs.output_projection or self.needs.layer_cosine
         shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim, hidden)
-        return Setting(
+        return RunContext(
             geometry=geometry,
             width=self.cache.width,
             sinks=scoring.sinks,

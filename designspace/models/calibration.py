@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from designspace.axes import Artefact
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.errors import CalibrationError
 
 if TYPE_CHECKING:
     from designspace.models.loading import LoadedModel
     from designspace.models.model_spec import ModelSpec
 
-Q_STATISTICS = "q-stats"
 FORMAT = 1
 
 

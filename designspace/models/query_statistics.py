@@ -72,8 +72,3 @@ def statistics_of(loaded: LoadedModel, texts: Iterable[tuple[int, ...]]) -> dict
     mean = (seen.total / seen.n_tokens).to(torch.complex64)
     modulus = (seen.modulus / seen.n_tokens).float()
     return {"q_mean_real": mean.real.contiguous(), "q_mean_imag": mean.imag.contiguous(), "q_abs_mean": modulus}
-
-
-def centres(statistics: Artefact) -> tuple[Tensor, Tensor]:
-    """Return the mean bands [L,H_q,D/2] complex64 and the mean moduli [L,H_q,D/2] float32 of an artefact."""
-    return torch.complex(statistics["q_mean_real"], statistics["q_mean_imag"]), statistics["q_abs_mean"]

@@ -75,7 +75,7 @@ def registered(overrides: Mapping[tuple[str, str], Mapping[str, Any]] = SHORT) -
     """Return one strategy of every registered kind, by axis; a decoding around a chooser is given one that samples."""
     chooser = cast(Decoding, strategy("decoding", "sampling")())
     found = {axis: [strategy(axis, kind)(**overrides.get((axis, kind), {})) for kind in kinds(axis)] for axis in AXES}
-    found["decoding"] = [cast(Decoding, decoding).completed(chooser) for decoding in found["decoding"]]
+    found["decoding"] = [cast(Decoding, decoding).with_default_chooser(chooser) for decoding in found["decoding"]]
     return found
 
 
@@ -94,7 +94,7 @@ def declare(strategies: Mapping[str, Sequence[Strategy]], geometry: Geometry, to
         chosen: dict[str, Any] = {axis: strategies[axis][i] for axis, i in zip(AXES, indices, strict=True)}
         try:
             mechanism = Mechanism(name="composed", **chosen)
-            reasons = mechanism.refusals_on(geometry)
+            reasons = mechanism.geometry_errors(geometry)
             mechanism.bind(budget_for(mechanism, tokens), geometry)
         except DesignspaceError as error:
             reasons = [str(error).splitlines()[0]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Observed, Setting, Tracker, View
+from designspace.axes import Artefact, Geometry, Observed, RunContext, Tracker, View
 
 
 def view_of(
@@ -63,7 +63,7 @@ def view_of(
         inv_freq=torch.ones(dim // 2) if inv_freq is None else inv_freq,
         attention_scaling=attention_scaling,
     )
-    setting = Setting(
+    context = RunContext(
         geometry=geometry,
         width=next_position,
         sinks=sinks,
@@ -73,7 +73,7 @@ def view_of(
         output_projection=output_projection,
     )
     return View(
-        setting=setting,
+        context=context,
         keys=keys,
         values=keys if values is None else values,
         positions=positions.long(),

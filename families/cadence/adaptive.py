@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Budget, Cadence, IntOrTensor, Needs, Pacer, Schedule, StepSeen, Tracker
+from designspace.axes import Budget, Cadence, IntOrTensor, Needs, RowSchedule, Schedule, StepSeen, Tracker
 from designspace.errors import DeclarationError, InfeasibleBudget
 from families.cadence.interval import after_event_size, check_interval, resolve_interval
 
@@ -19,10 +19,10 @@ _THRESHOLDS: dict[Trigger, float] = {"entropy": 0.5, "attention-shift": 0.2, "ne
 
 @dataclass(frozen=True)
 class AdaptiveSchedule(Schedule):
-    """Due between `k_min` and `slack` steps after the last event, at the first step whose signal asks for it.
+    """Due between `k_min` and `max_growth` steps after the last event, at the first step whose signal asks for it.
 
     Attributes:
-        k_min: fewest steps between events; `slack` is the most. start: the first after-event size.
+        k_min: fewest steps between events; `max_growth` is the most. start: the first after-event size.
         set_point: the mean attended size that the controller holds by moving the after-event size within [low, high]; None:
             no controller, every event cuts to `start`.
         eta: how far the size moves at one event, per token that the running mean is off.
@@ -41,16 +41,16 @@ class AdaptiveSchedule(Schedule):
     @property
     def middle(self) -> int:
         """Steps between events where nothing is known of the signal, as in a simulation without a text."""
-        return (self.k_min + self.slack) // 2
+        return (self.k_min + self.max_growth) // 2
 
     @property
     def steady_peak(self) -> int:
         """The largest attended size between events: known, even where the mean depends on the text."""
-        return self.high + self.slack
+        return self.high + self.max_growth
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
         """Return whether a row has no room left. Its pacer, which alone sees the signal, cuts earlier."""
-        due: IntOrTensor = size >= self.high + self.slack
+        due: IntOrTensor = size >= self.high + self.max_growth
         return due
 
     def target(self, n_events: IntOrTensor) -> IntOrTensor:
@@ -59,15 +59,15 @@ class AdaptiveSchedule(Schedule):
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size; an uncut prompt is attended with the first new token."""
-        settled = self.high + self.slack
+        settled = self.high + self.max_growth
         return min(settled if self.prefill else max(settled, n_prompt + 1), n_prompt + n_steps)
 
-    def pacer(self) -> AdaptivePacer:
+    def row_schedule(self) -> AdaptivePacer:
         """Return a fresh account of one row."""
         return AdaptivePacer(self)
 
 
-class AdaptivePacer(Pacer):
+class AdaptivePacer(RowSchedule):
     """One row: steps since its last event, its signal's average, and the controller's state.
 
     A row that holds no more than the size it would be cut to has nothing to lose, so it is not due, whatever its signal
@@ -107,7 +107,7 @@ class AdaptivePacer(Pacer):
         if signal is None or average is None:
             return plan.middle
         asks = average < plan.threshold if plan.asks_below else average > plan.threshold
-        return plan.k_min if asks else plan.slack
+        return plan.k_min if asks else plan.max_growth
 
     def target(self) -> int:
         """Return the size to cut to now: the nearest integer, halves upwards."""
@@ -148,7 +148,7 @@ class AttentionShift(Tracker):
         recent, reference = state.unbind(dim=-1)
         return torch.stack([recent + share * (mean - recent), reference], dim=-1)
 
-    def settle(self, state: Tensor) -> Tensor:
+    def on_compressed(self, state: Tensor) -> Tensor:
         """Make the present distribution over the kept slots the reference."""
         recent = state[..., 0]
         total = recent.sum(dim=-1, keepdim=True)
@@ -254,7 +254,7 @@ class Adaptive(Cadence):
         return AdaptiveSchedule(
             low=low,
             high=high,
-            slack=k_max,
+            max_growth=k_max,
             steady_mean=held,
             k_min=k_min,
             start=start,

@@ -24,7 +24,7 @@ class EveryKSchedule(Schedule):
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size; an uncut prompt may lie above the steady peak until the first event."""
         settled = self.high if self.prefill else max(self.high, n_prompt)
-        return min(settled + self.slack, n_prompt + n_steps)
+        return min(settled + self.max_growth, n_prompt + n_steps)
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ class EveryK(Cadence):
         size = after_event_size(self.kind, "k", k, budget)
         low, high = split_half(size)
         return EveryKSchedule(
-            low=low, high=high, slack=k, steady_mean=size + (k + 1) / 2, interval=k, prefill=self.prefill
+            low=low, high=high, max_growth=k, steady_mean=size + (k + 1) / 2, interval=k, prefill=self.prefill
         )

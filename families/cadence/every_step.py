@@ -30,5 +30,5 @@ class EveryStep(Cadence):
                 f"cadence 'every-step' needs a {budget.of} budget of at least 2 tokens, got {budget.tokens}"
             )
         return EveryKSchedule(
-            low=target, high=target, slack=1, steady_mean=target + 1.0, interval=1, prefill=self.prefill
+            low=target, high=target, max_growth=1, steady_mean=target + 1.0, interval=1, prefill=self.prefill
         )

@@ -47,7 +47,7 @@ class GeometricSchedule(Schedule):
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size; an uncut prompt is attended with the first new token."""
-        settled = self.high + self.slack
+        settled = self.high + self.max_growth
         return min(settled if self.prefill else max(settled, n_prompt + 1), n_prompt + n_steps)
 
 
@@ -118,7 +118,7 @@ class Geometric(Cadence):
         return GeometricSchedule(
             low=min(sizes),
             high=max(sizes),
-            slack=max(gaps),
+            max_growth=max(gaps),
             steady_mean=held / (n_cycles * sum(gaps)),
             gaps=gaps,
             sizes=sizes,

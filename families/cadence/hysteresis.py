@@ -21,12 +21,12 @@ class HysteresisSchedule(Schedule):
         """Return whether the row is full. The first event may come right after a long prompt."""
         last = n_events - 1
         last = last.clamp(min=0) if isinstance(last, Tensor) else max(last, 0)
-        due: IntOrTensor = size >= self.target(last) + self.slack
+        due: IntOrTensor = size >= self.target(last) + self.max_growth
         return due if self.prefill else due & (step > 0)
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the largest attended size; an uncut prompt is attended with the first new token."""
-        settled = self.high + self.slack
+        settled = self.high + self.max_growth
         return min(settled if self.prefill else max(settled, n_prompt + 1), n_prompt + n_steps)
 
 
@@ -59,5 +59,5 @@ class Hysteresis(Cadence):
         size = after_event_size(self.kind, "slack", slack, budget)
         low, high = split_half(size)
         return HysteresisSchedule(
-            low=low, high=high, slack=slack, steady_mean=size + (slack + 1) / 2, prefill=self.prefill
+            low=low, high=high, max_growth=slack, steady_mean=size + (slack + 1) / 2, prefill=self.prefill
         )

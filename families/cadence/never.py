@@ -32,4 +32,4 @@ class Never(Cadence):
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule without events, whatever the budget."""
-        return NeverSchedule(low=1, high=1, slack=0, steady_mean=None)
+        return NeverSchedule(low=1, high=1, max_growth=0, steady_mean=None)

@@ -64,4 +64,4 @@ class PrefillOnly(Cadence):
             )
         else:
             size = int(after_event_size(self.kind, "horizon", self.horizon, budget))
-        return PrefillOnlySchedule(low=size, high=size, slack=0, steady_mean=None)
+        return PrefillOnlySchedule(low=size, high=size, max_growth=0, steady_mean=None)

@@ -19,10 +19,10 @@ from families.cadence.every_k import EveryKSchedule
 
 @dataclass(frozen=True)
 class RoundSchedule(EveryKSchedule):
-    """Due as `every-k` is; each event has a size of its own: `rounds` in order, then the two `settled` ones in turn.
+    """Due as `every-k` is; each event has a size of its own: `rounds` in order, then the two `after_compaction` ones in turn.
 
     Rounds are counted from the row's first event, so a short prompt delays them all. While the size of the next round
-    lies above what the row has grown to, the row is not cut and the round waits. `slack` is the interval: no row ever
+    lies above what the row has grown to, the row is not cut and the round waits. `max_growth` is the interval: no row ever
     grows by more above `high`, however long it waits.
     """
 
@@ -65,7 +65,7 @@ def round_schedule(
     return RoundSchedule(
         low=min(sizes),
         high=max(sizes),
-        slack=interval,
+        max_growth=interval,
         steady_mean=sum(starts) / len(starts) + (interval + 1) / 2 if steady_mean is None else steady_mean,
         interval=interval,
         prefill=prefill,

@@ -27,6 +27,6 @@ class ChainOfThought(Wrapping):
     text: str = "\n\nLet's think step by step."
     exemplars: str = ""
 
-    def cue(self, prompt: str) -> str:
+    def format_prompt(self, prompt: str) -> str:
         """Return exemplars, prompt and cue."""
-        return f"{self.exemplars}{super().cue(prompt)}{self.text}"
+        return f"{self.exemplars}{super().format_prompt(prompt)}{self.text}"

@@ -100,9 +100,9 @@ class _Judge(Controller):
         if is_rejected:
             self.n_retries += 1
             self.n_retries_here += 1
-            return Action((token,), rollback=True, heat=self.rule.heat)
+            return Action((token,), rollback=True, temperature_scale=self.rule.heat)
         self.n_retries_here = 0
-        return Action((token,), checkpoint=True, heat=1.0)
+        return Action((token,), checkpoint=True, temperature_scale=1.0)
 
     def _may_retry(self) -> bool:
         return self.n_retries < self.rule.retries and self.n_retries_here < self.rule.per_checkpoint

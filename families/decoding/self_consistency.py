@@ -9,7 +9,6 @@ from typing import ClassVar
 from designspace.axes import Budget, Generation
 from designspace.axes.voting import Matched, combine
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.tasks.grading.votes import canonical_answer
 from families.decoding.wrapped_decoding import Wrapping, is_greedy
 
 
@@ -59,6 +58,6 @@ class SelfConsistency(Wrapping):
             raise InfeasibleBudget(f"{self.samples} samples cannot share a budget of {budget} tokens")
         return replace(budget, tokens=budget.tokens // self.samples)
 
-    def combine(self, problem_id: str, generations: Sequence[Generation], texts: Sequence[str]) -> Generation:
+    def combine(self, problem_id: str, generations: Sequence[Generation], answers: Sequence[str | None]) -> Generation:
         """Return the sample whose answer wins the vote, with the account of all."""
-        return combine(problem_id, generations, [canonical_answer(text) for text in texts], self.matched)
+        return combine(problem_id, generations, answers, self.matched)

@@ -44,9 +44,9 @@ class StateEmit(Wrapping):
             if not getattr(self, name):
                 raise DeclarationError(f"{name} must not be empty, got {name}=''")
 
-    def cue(self, prompt: str) -> str:
+    def format_prompt(self, prompt: str) -> str:
         """Return the prompt with the instruction."""
-        return super().cue(prompt) + self.instruction
+        return super().format_prompt(prompt) + self.instruction
 
     def controller(self, text: TextCodec) -> Controller | None:
         """Return a reader of lines, or None where nothing may be pinned.

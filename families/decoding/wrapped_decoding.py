@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from designspace.axes import Decoding, Geometry, Mechanism, Needs
+from designspace.axes import Composition, Decoding, Geometry, Needs
 from designspace.errors import DeclarationError
 from families.decoding.greedy import Greedy
 
@@ -42,33 +42,35 @@ class Wrapping(Decoding):
             DeclarationError: the chooser was left out and never filled in.
         """
         if self.decoding is None:
-            raise DeclarationError(f"decoding {self.kind!r} needs a chooser, got decoding=None (see `completed`)")
+            raise DeclarationError(
+                f"decoding {self.kind!r} needs a chooser, got decoding=None (see `with_default_chooser`)"
+            )
         return self.decoding.choose(logits, uniforms)
 
-    def completed(self, default: Decoding) -> Decoding:
+    def with_default_chooser(self, default: Decoding) -> Decoding:
         """Return this decoding with `default` as the innermost chooser, if that was left out."""
-        inner = default if self.decoding is None else self.decoding.completed(default)
+        inner = default if self.decoding is None else self.decoding.with_default_chooser(default)
         return self if inner is self.decoding else replace(self, decoding=inner)
 
     def draws(self, max_new_tokens: int) -> int:
         """Return what the chooser uses."""
         return max_new_tokens if self.decoding is None else self.decoding.draws(max_new_tokens)
 
-    def cue(self, prompt: str) -> str:
+    def format_prompt(self, prompt: str) -> str:
         """Return what the chooser makes of the prompt."""
-        return prompt if self.decoding is None else self.decoding.cue(prompt)
+        return prompt if self.decoding is None else self.decoding.format_prompt(prompt)
 
     def needs(self) -> Needs:
         """Return what the chooser needs."""
         return Needs() if self.decoding is None else self.decoding.needs()
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Return why the chooser cannot work on a model of this geometry, or None."""
-        return None if self.decoding is None else self.decoding.refusal(geometry)
+        return None if self.decoding is None else self.decoding.unsupported_reason(geometry)
 
-    def objection(self, mechanism: Mechanism) -> str | None:
+    def conflict_reason(self, mechanism: Composition) -> str | None:
         """Return the chooser's objection to a composition, or None."""
-        return None if self.decoding is None else self.decoding.objection(mechanism)
+        return None if self.decoding is None else self.decoding.conflict_reason(mechanism)
 
 
 def is_greedy(decoding: Decoding | None) -> bool:

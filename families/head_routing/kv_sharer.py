@@ -40,7 +40,7 @@ class KVSharer(HeadRouting):
         """Return the calibration of the replacements."""
         return Needs(calibrations=(ARTEFACT,))
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models with too few layers."""
         if self.n_shared < geometry.n_layers:
             return None

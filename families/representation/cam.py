@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from designspace.axes import Folded, Needs, View
+from designspace.axes import MergeResult, Needs, View
 from designspace.axes.randomness import hash_uniform
 from designspace.axes.ranking import packing_order
 from designspace.axes.slot_store import take_slots
@@ -46,7 +46,7 @@ class CaM(Merging):
         """Return the running attention mass."""
         return Needs(accumulated=True)
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with values that carry a part of what was evicted before them."""
         following = keep.cumsum(dim=-1)  # of an evicted token: the rank among kept tokens of the next one
         n_sharing = (shares[..., None] - following).clamp(0, self.spread)
@@ -57,7 +57,7 @@ class CaM(Merging):
         taken = pad(starting, (0, 0, self.spread - 1, 0)).unfold(-2, self.spread, 1).sum(dim=-1)
         by_slot = take_slots(taken, (following - 1).clamp(min=0))
         values = torch.where(keep[..., None], (view.values.float() + by_slot).to(view.values.dtype), view.values)
-        return Folded(keep, view.keys, values)
+        return MergeResult(keep, view.keys, values)
 
     def _chance(self, view: View, keep: Tensor, following: Tensor, n_sharing: Tensor) -> Tensor:
         """Return the probability [L,E,H_kv,C] that an evicted token is merged."""

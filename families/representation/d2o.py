@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, View
+from designspace.axes import MergeResult, View
 from designspace.errors import DeclarationError
 from families.representation.merging import Merging, Nearest, nearest_kept, sums_at
 
@@ -43,13 +43,13 @@ class D2O(Merging):
         if not 0 <= self.decay < 1:
             raise DeclarationError(f"decay must be within [0, 1), got decay={self.decay}")
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with keys and values merged, and the thresholds for the next event."""
         near = nearest_kept(view, keep)
         memory = self._thresholds(view, near)
         # Equal cosines have their own value as mean, but for rounding.
         target = near.target.where(near.cosine >= memory[..., :1] - _ROUNDING, -1)
-        return Folded(keep, _mean(view.keys, near, target), _mean(view.values, near, target), memory=memory)
+        return MergeResult(keep, _mean(view.keys, near, target), _mean(view.values, near, target), memory=memory)
 
     def _thresholds(self, view: View, near: Nearest) -> Tensor:
         """Return the memory [L,E,H_kv,2] after this event."""

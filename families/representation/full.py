@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Held, Representation, Room, SlotStore
+from designspace.axes import Representation, SlotState, SlotStore, StoreSpec
 from designspace.axes.slot_store import take_rows
 
 
@@ -17,27 +17,27 @@ class FullStore(SlotStore):
 
     bytes_follow_counts: ClassVar[bool] = True
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: StoreSpec) -> None:
         geometry = room.geometry
         shape = (geometry.n_layers, room.rows, geometry.n_kv_heads, room.capacity, geometry.head_dim)
         self.keys = torch.zeros(shape, dtype=room.dtype, device=room.device)
         self.values = torch.zeros(shape, dtype=room.dtype, device=room.device)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Put one token per (row, head) into its slot."""
         index = slot[:, :, None, None].expand(-1, -1, 1, keys.shape[-1])
         self.keys[layer].scatter_(2, index, keys[:, :, None])
         self.values[layer].scatter_(2, index, values[:, :, None])
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return views of one layer, no copy."""
         return self.keys[layer], self.values[layer]
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return copies of some rows of all layers."""
         return take_rows(self.keys, rows), take_rows(self.values, rows)
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows."""
         self.keys[:, rows] = keys
         self.values[:, rows] = values
@@ -62,6 +62,6 @@ class FullPrecision(Representation):
 
     kind: ClassVar[str] = "full"
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store."""
         return FullStore(room)

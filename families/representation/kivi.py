@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Representation, Room, SlotStore
+from designspace.axes import Geometry, Representation, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from families.representation.token_slots import put
@@ -44,7 +44,7 @@ class Kivi(Representation):
                 f"residual must be a multiple of group, got residual={self.residual}, group={self.group}"
             )
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse head dimensions that the groups or the bytes do not divide."""
         if geometry.head_dim % self.group or any(geometry.head_dim * bits % 8 for bits in self.widths):
             return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
@@ -55,7 +55,7 @@ class Kivi(Representation):
         """Code widths of keys and values."""
         return self.bits, self.bits if self.value_bits is None else self.value_bits
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of packed codes and residual windows."""
         return KiviStore(self, room)
 
@@ -68,7 +68,7 @@ class KiviStore(SlotStore):
     [L,B,H,R,D]. Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
     """
 
-    def __init__(self, config: Kivi, room: Room) -> None:
+    def __init__(self, config: Kivi, room: StoreSpec) -> None:
         geometry, dtype, device = room.geometry, room.dtype, room.device
         self.config, self.capacity, self.dim = config, room.capacity, geometry.head_dim
         heads = (geometry.n_layers, room.rows, geometry.n_kv_heads)
@@ -86,7 +86,7 @@ class KiviStore(SlotStore):
         self.value_scale, self.value_minimum = (zeros(n_slots, n_groups) for _ in range(2))
         self.recent_keys, self.recent_values = (zeros(config.residual, self.dim) for _ in range(2))
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Append one token: the oldest exact value goes into codes, and so does the group of exact keys that it joins."""
         residual = self.config.residual
         ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
@@ -124,13 +124,13 @@ class KiviStore(SlotStore):
         codes = coded.codes.transpose(-1, -2).flatten(-3, -2)
         return pack(codes, self.key_bits), coded.scale[..., 0], coded.minimum[..., 0]
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer's dequantised keys and values with the exact tokens in place."""
         only = slice(layer, layer + 1)
         keys, values = self._decode(only, slice(None), held.counts[None])
         return keys[0], values[0]
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         return self._decode(slice(None), rows, held.counts)
 
@@ -153,7 +153,7 @@ class KiviStore(SlotStore):
             torch.where(exact_value, self.recent_values[at][..., ring, :], values[..., : self.capacity, :]),
         )
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Encode whole rows anew, keys and values [L,E,H,C,D]."""
         group, residual = self.config.group, self.config.residual
         n_slots = self.key_codes.shape[3]

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
+from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
 from designspace.axes.rotary import refuse_partial_rotary
 from designspace.errors import DeclarationError, InvariantViolation
 from families.representation.quantiser import pack, unpack
@@ -70,7 +70,7 @@ class KVQuant(Representation):
         """Return the calibration of ranges and codebooks."""
         return Needs(calibrations=(KVQUANT,))
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of their heads, and head dimensions that do not fill bytes."""
         if geometry.head_dim % 8:
             return f"kvquant packs codes by eight, got head_dim={geometry.head_dim}"
@@ -78,7 +78,7 @@ class KVQuant(Representation):
             return f"kvquant has most_outliers={self.most_outliers} places for head_dim={geometry.head_dim} elements"
         return refuse_partial_rotary("representation 'kvquant'", geometry)
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of packed codes, outliers and exact first tokens."""
         return KVQuantStore(self, room)
 
@@ -100,7 +100,7 @@ class KVQuantStore(SlotStore):
     the first positions are the first slots. positions: [L,B,H,C] int32, a copy of what the cache counts already.
     """
 
-    def __init__(self, config: KVQuant, room: Room) -> None:
+    def __init__(self, config: KVQuant, room: StoreSpec) -> None:
         geometry, dtype, device = room.geometry, room.dtype, room.device
         self.config, self.geometry, self.dim = config, geometry, geometry.head_dim
         heads = (geometry.n_layers, room.rows, geometry.n_kv_heads)
@@ -144,7 +144,7 @@ class KVQuantStore(SlotStore):
         book = self._of(layers).value_book
         return encode(values.float(), low.float()[..., None], high.float()[..., None], book, self.n_places)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Encode one token per (row, head); all heads of a row are given the same one."""
         position = position_at(held.positions, slot)  # [B,H]
         only = slice(layer, layer + 1)
@@ -173,12 +173,12 @@ class KVQuantStore(SlotStore):
             (self.value_places, values.places),
         )
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer's decoded and rotated keys and decoded values."""
         keys, values = self._decode(slice(layer, layer + 1), slice(None))
         return keys[0], values[0]
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         return self._decode(slice(None), rows)
 
@@ -203,7 +203,7 @@ class KVQuantStore(SlotStore):
         """Return which tokens are in full precision."""
         return (positions >= 0) & (positions < self.n_exact)
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Encode whole rows anew, keys and values [L,E,H,C,D]; tokens that an event moved keep their range."""
         positions = held.positions.long()
         low, high = self._ranges(rows, values, positions)
@@ -254,7 +254,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def _tables(config: KVQuant, room: Room) -> Tables | None:
+def _tables(config: KVQuant, room: StoreSpec) -> Tables | None:
     """Return what the artefact says for these parameters; None where a room is there to count bytes only."""
     if KVQUANT not in room.artefacts:
         return None

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
+from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError, InfeasibleBudget
 from families.representation.kivi import Kivi, KiviStore
 
@@ -73,7 +73,7 @@ class KVTuner(Representation):
         """Return the calibration, where pairs are to be chosen."""
         return Needs() if self.pairs else Needs(calibrations=(KV_TUNER,))
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse head dimensions that the groups do not divide, and models with another number of layers."""
         if geometry.head_dim % self.group:
             return f"kvtuner group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
@@ -81,7 +81,7 @@ class KVTuner(Representation):
             return f"kvtuner needs one pair per layer, got {len(self.pairs)} pairs for {geometry.n_layers} layers"
         return None
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of one KIVI store per layer.
 
         Raises:
@@ -89,7 +89,7 @@ class KVTuner(Representation):
         """
         return KVTunerStore([Kivi(k, self.group, self.residual, v) for k, v in self._layer_pairs(room)], room)
 
-    def _layer_pairs(self, room: Room) -> list[Pair]:
+    def _layer_pairs(self, room: StoreSpec) -> list[Pair]:
         """Return the pair of each layer with a cache."""
         geometry = room.geometry
         if len(self.pairs) == 1:
@@ -133,27 +133,27 @@ def choose_pairs(error: Sequence[Sequence[float]], choices: Sequence[Pair], mean
 class KVTunerStore(SlotStore):
     """One KIVI store per layer. Their tensors, [1,B,H,...], are attributes here too: a snapshot goes by attributes."""
 
-    def __init__(self, layers: Sequence[Kivi], room: Room) -> None:
+    def __init__(self, layers: Sequence[Kivi], room: StoreSpec) -> None:
         one = room._replace(geometry=replace(room.geometry, n_layers=1, layers=None))
         self.layers = [KiviStore(config, one) for config in layers]
         for number, store in enumerate(self.layers):
             tensors = {name: x for name, x in vars(store).items() if isinstance(x, Tensor)}
             vars(self).update({f"{name}_{number}": x for name, x in tensors.items()})
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Append one token to the layer's store."""
         self.layers[layer].write(0, slot, keys, values, held)
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return what the layer's store reads."""
         return self.layers[layer].read(0, held)
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         parts = [store.read_rows(rows, _of_layer(held, layer)) for layer, store in enumerate(self.layers)]
         return torch.cat([keys for keys, _ in parts]), torch.cat([values for _, values in parts])
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Encode whole rows anew."""
         for layer, store in enumerate(self.layers):
             only = slice(layer, layer + 1)
@@ -169,6 +169,6 @@ class KVTunerStore(SlotStore):
         return sum(store.allocated_bytes() for store in self.layers)
 
 
-def _of_layer(held: Held, layer: int) -> Held:
+def _of_layer(held: SlotState, layer: int) -> SlotState:
     """Return counts and positions of one layer, the layer dimension kept; KIVI looks at no observations."""
-    return Held(held.counts[layer : layer + 1], held.positions[layer : layer + 1], held.observed)
+    return SlotState(held.counts[layer : layer + 1], held.positions[layer : layer + 1], held.observed)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation, Room, SlotStore, View
+from designspace.axes import Representation, SlotStore, StoreSpec, View
 from designspace.axes.slot_store import take_slots
 from families.representation.full import FullStore
 
@@ -20,7 +20,7 @@ from families.representation.full import FullStore
 class Merging(Representation):
     """A slot holds a key and a value in the model's own type; an event folds what is evicted into what is kept."""
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store."""
         return FullStore(room)
 

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Mechanism, Representation, Room, SlotStore
+from designspace.axes import Composition, Geometry, Representation, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError
 from families.representation.token_slots import get, position_at, put
 
@@ -60,14 +60,14 @@ class MiniCache(Representation):
             if x is not None and not 0 <= x <= 1:
                 raise DeclarationError(f"{name} must be within [0, 1], got {name}={x}")
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models without a pair."""
         if not self.firsts(geometry):
             start = geometry.n_layers // 2 if self.start is None else self.start
             return f"mini-cache needs two layers from start={start} on, this model has {geometry.n_layers}"
         return None
 
-    def objection(self, mechanism: Mechanism) -> str | None:
+    def conflict_reason(self, mechanism: Composition) -> str | None:
         """Object to events that leave the layers of a pair with different tokens."""
         if not mechanism.cadence.compresses:
             return None
@@ -86,7 +86,7 @@ class MiniCache(Representation):
         start = geometry.n_layers // 2 if self.start is None else self.start
         return list(range(start, geometry.n_layers - 1, 2))
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store."""
         return MiniCacheStore(self, room)
 
@@ -129,7 +129,7 @@ class MiniCacheStore(SlotStore):
     what the first layer holds, a copy of what the cache counts already.
     """
 
-    def __init__(self, config: MiniCache, room: Room) -> None:
+    def __init__(self, config: MiniCache, room: StoreSpec) -> None:
         geometry = room.geometry
         self.config, self.firsts = config, config.firsts(geometry)
         slots = (room.rows, geometry.n_kv_heads, room.capacity)
@@ -149,7 +149,7 @@ class MiniCacheStore(SlotStore):
                 return pair, layer - first
         return None
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Put one token per (row, head) into its slot; the second layer of a pair merges it with the first's."""
         put(self.keys[layer], slot, keys)
         put(self.values[layer], slot, values)
@@ -175,7 +175,7 @@ class MiniCacheStore(SlotStore):
     def _vectors(self) -> tuple[tuple[Tensor, Tensor], ...]:
         return (self.keys, self.key_norms), (self.values, self.value_norms)
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer; merged tokens as direction times norm."""
         keys, values = (self._read(layer, slice(None), x, norms) for x, norms in self._vectors())
         return keys, values
@@ -189,7 +189,7 @@ class MiniCacheStore(SlotStore):
         shared = x[self.firsts[pair], rows].float() * norms[pair, rows, ..., side].float()[..., None]
         return torch.where(self.merged[pair, rows][..., None], shared.to(x.dtype), own)
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         layers = range(self.keys.shape[0])
         keys, values = (
@@ -197,7 +197,7 @@ class MiniCacheStore(SlotStore):
         )
         return keys, values
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows [E] by keys and values [L,E,H,C,D], merging what is close enough."""
         self.keys[:, rows], self.values[:, rows] = keys, values
         for pair, first in enumerate(self.firsts):

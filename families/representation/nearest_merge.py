@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Folded, View
+from designspace.axes import MergeResult, View
 from designspace.errors import DeclarationError
 from families.representation.merging import Merging, Nearest, averaged, counts_at, nearest_kept
 
@@ -41,7 +41,7 @@ class NearestMerge(Merging):
         if not -1 <= self.threshold <= 1:
             raise DeclarationError(f"threshold must be within [-1, 1], got threshold={self.threshold}")
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with values (and keys) averaged; masses, where they are carried, go along."""
         near = nearest_kept(view, keep)
         target = near.target.where(near.cosine >= self.threshold, -1)
@@ -50,7 +50,7 @@ class NearestMerge(Merging):
         values = averaged(view.values, own, weights * own, target)
         keys = averaged(view.keys, own, weights * own, target) if self.merge == "both" else view.keys
         mass = None if view.mass is None else view.mass + counts_at(view.mass, target)
-        return Folded(keep, keys, values, mass)
+        return MergeResult(keep, keys, values, mass)
 
     def _weights(self, view: View, near: Nearest) -> Tensor:
         """Return u [L,E,H_kv,C] of each evicted token."""

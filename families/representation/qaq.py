@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Needs, Observed, Representation, Room, SlotStore, Tracker
+from designspace.axes import Geometry, Needs, Observed, Representation, SlotState, SlotStore, StoreSpec, Tracker
 from designspace.errors import DeclarationError, InvariantViolation
 from families.representation.token_slots import get, moved, position_at, put
 
@@ -89,7 +89,7 @@ class QAQ(Representation):
         """Return the last queries and their attention."""
         return Needs(queries=self.window, trackers=(self.tracker,))
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse to keep more outliers than would leave two elements."""
         if 2 * self.n_outliers(geometry.head_dim) > geometry.head_dim - 2:
             return f"qaq keeps outliers={self.outliers} of head_dim={geometry.head_dim} apart, which leaves nothing to code"
@@ -99,7 +99,7 @@ class QAQ(Representation):
         """Return the outliers on each side of a token."""
         return math.ceil(self.outliers * dim / 2)
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store."""
         return QAQStore(self, room)
 
@@ -161,7 +161,7 @@ class QAQStore(SlotStore):
     positions is a copy of what the cache counts already.
     """
 
-    def __init__(self, config: QAQ, room: Room) -> None:
+    def __init__(self, config: QAQ, room: StoreSpec) -> None:
         geometry = room.geometry
         self.config, self.dim = config, geometry.head_dim
         self.n_outliers = config.n_outliers(self.dim)
@@ -188,9 +188,9 @@ class QAQStore(SlotStore):
             self.value_places,
         )  # fmt: skip
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Code one token per (row, head) at full width, and anew the one that leaves the newest."""
-        self._settle(layer, slot, held)
+        self._write_bookkeeping(layer, slot, held)
         put(self.positions[layer], slot, position_at(held.positions, slot))
         full = torch.full_like(slot, self.config.max_bits, dtype=torch.uint8)
         for store, x in ((self._keys(), keys), (self._values(), values)):
@@ -200,7 +200,7 @@ class QAQStore(SlotStore):
         for tensor, new in zip(store, coded, strict=True):
             put(tensor[layer], slot, new)
 
-    def _settle(self, layer: int, slot: Tensor, held: Held) -> None:
+    def _write_bookkeeping(self, layer: int, slot: Tensor, held: SlotState) -> None:
         """Give the token that is window - 1 slots behind `slot` [B,H] the bits that it needs."""
         leaving = slot - (self.config.window - 1)
         is_there, leaving = leaving >= 0, leaving.clamp(min=0)
@@ -221,17 +221,17 @@ class QAQStore(SlotStore):
         keys, values = (span(x.decoded(), self.n_outliers) for x in tokens)
         return self.config.key_bits(keys, norm, n_tokens), self.config.value_bits(values, attention, n_tokens)
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer, decoded."""
         keys, values = (Coded(*(x[layer] for x in store)).decoded() for store in (self._keys(), self._values()))
         return keys, values
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         keys, values = (Coded(*(x[:, rows] for x in store)).decoded() for store in (self._keys(), self._values()))
         return keys, values
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Code whole rows anew, keys and values [L,E,H,C,D]."""
         positions, counts = held.positions.long(), held.counts.long()[..., None]
         slot = torch.arange(keys.shape[3], device=keys.device)

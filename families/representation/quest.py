@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from designspace.axes import Held, Representation, Room, SlotStore
+from designspace.axes import Representation, SlotState, SlotStore, StoreSpec
 from designspace.axes.ranking import rank_descending
 from designspace.errors import DeclarationError
 from families.representation.full import FullStore
@@ -48,7 +48,7 @@ class Quest(Representation):
             if getattr(self, name) < least:
                 raise DeclarationError(f"{name} must be at least {least}, got {name}={getattr(self, name)}")
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store with page bounds."""
         return QuestStore(self, room)
 
@@ -61,7 +61,7 @@ class QuestStore(FullStore):
 
     bytes_follow_counts: ClassVar[bool] = False  # what is read depends on the pages chosen
 
-    def __init__(self, config: Quest, room: Room) -> None:
+    def __init__(self, config: Quest, room: StoreSpec) -> None:
         super().__init__(room)
         self.config, self.capacity = config, room.capacity
         geometry = room.geometry
@@ -71,7 +71,7 @@ class QuestStore(FullStore):
         )
         self.was_read = torch.zeros(pages, dtype=torch.bool, device=room.device)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Put one token per (row, head) into its slot and widen its page's bounds."""
         super().write(layer, slot, keys, values, held)
         index = (slot // self.config.page)[..., None, None].expand(*slot.shape, 1, keys.shape[-1])
@@ -81,7 +81,7 @@ class QuestStore(FullStore):
             bounds.scatter_(2, index, torch.where(first, keys, wider(bound, keys))[:, :, None])
         self.was_read[layer].zero_()
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows and form their pages' bounds."""
         super().load(rows, keys, values, held)
         page, missing = self.config.page, self.was_read.shape[-1] * self.config.page - self.capacity
@@ -93,7 +93,7 @@ class QuestStore(FullStore):
         highest = paged.masked_fill(free[..., None], -torch.inf).amax(dim=-2)
         self.lowest[:, rows], self.highest[:, rows] = lowest.masked_fill(empty, 0.0), highest.masked_fill(empty, 0.0)
 
-    def visible(self, layer: int, query: Tensor, held: Held) -> Tensor | None:
+    def visible(self, layer: int, query: Tensor, held: SlotState) -> Tensor | None:
         """Return the slots of the chosen pages, None in dense layers."""
         if layer < self.config.dense_layers:
             return None

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, Geometry, View
+from designspace.axes import Geometry, MergeResult, View
 from designspace.axes.ranking import highest, scaled
 from designspace.axes.rotary import as_bands, refuse_partial_rotary
 from designspace.errors import DeclarationError
@@ -62,11 +62,11 @@ class SpanMean(Merging):
         if self.keys not in ("rotated", "unrotated"):
             raise DeclarationError(f"keys must be 'rotated' or 'unrotated', got keys={self.keys!r}")
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse to un-rotate keys of which only a part is rotated."""
         return None if self.keys == "rotated" else refuse_partial_rotary("span-mean with unrotated keys", geometry)
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return exact slots, and synthetic ones in the places of their spans' newest members."""
         mass = torch.ones_like(view.positions) if view.mass is None else view.mass
         exact = self._exact(view, scores, shares, keep)
@@ -77,7 +77,7 @@ class SpanMean(Merging):
         target = carrier.masked_fill(carries, -1)  # a carrier is there already
         moved = view.keys if self.keys == "rotated" else turned(view, carrier)
         weights = mass.float()
-        return Folded(
+        return MergeResult(
             keep=exact | carries,
             keys=torch.where(carries[..., None], averaged(moved, weights, weights, target), view.keys),
             values=averaged(view.values, weights, weights, target),

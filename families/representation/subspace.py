@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Needs, Representation, Room, SlotStore
+from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError, InvariantViolation
 from families.representation.token_slots import put
 
@@ -42,7 +42,7 @@ class Subspace(Representation):
         """Return the calibration of the components."""
         return Needs(calibrations=(V_PCA,))
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse ranks above the head dimension."""
         if self.rank > geometry.head_dim:
             return (
@@ -50,7 +50,7 @@ class Subspace(Representation):
             )
         return None
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of keys and coordinates."""
         return SubspaceStore(self, room)
 
@@ -65,7 +65,7 @@ class Basis(NamedTuple):
 class SubspaceStore(SlotStore):
     """keys: [L,B,H,C,D], coordinates: [L,B,H,C,r], both in the model's type."""
 
-    def __init__(self, config: Subspace, room: Room) -> None:
+    def __init__(self, config: Subspace, room: StoreSpec) -> None:
         geometry = room.geometry
         shape = (geometry.n_layers, room.rows, geometry.n_kv_heads, room.capacity)
         self.keys = torch.zeros(*shape, geometry.head_dim, dtype=room.dtype, device=room.device)
@@ -91,22 +91,22 @@ class SubspaceStore(SlotStore):
         basis = self._of(layers)
         return (basis.mean + coordinates.float() @ basis.components.mT).to(self.keys.dtype)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Put one token per (row, head) into its slot."""
         coordinates = self._project(slice(layer, layer + 1), values[None, :, :, None])[0, :, :, 0]
         put(self.keys[layer], slot, keys)
         put(self.coordinates[layer], slot, coordinates)
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer's keys, no copy, and restored values."""
         only = slice(layer, layer + 1)
         return self.keys[layer], self._restore(only, self.coordinates[only])[0]
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         return self.keys[:, rows], self._restore(slice(None), self.coordinates[:, rows])
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows."""
         self.keys[:, rows] = keys
         self.coordinates[:, rows] = self._project(slice(None), values)

@@ -53,7 +53,7 @@ class ExpectedAttention(Scoring):
         """Return the queries of the window."""
         return Needs(queries=self.window)
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of their heads."""
         return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Scoring, Selector, View
 from designspace.axes.across_heads import gather_heads
+from designspace.axes.artefact import Q_STATISTICS, centres
 from designspace.axes.randomness import hash_uniform
 from designspace.axes.rotary import refuse_partial_rotary
 from designspace.errors import DeclarationError
 from designspace.kernels.band_scores import band_scores
-from designspace.models.calibration import Q_STATISTICS
-from designspace.models.query_statistics import centres
 from families.scoring.selectors.top_k import TopK
 
 _LARGEST_TABLE = 2**22  # numbers: beyond, hashing costs less than keeping all of them
@@ -86,7 +85,7 @@ class TriAttention(Scoring):
             z = z.add(_head_noise(view, z), alpha=self.noise)
         return self.reduce(view, z)
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of their heads."""
         return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
 

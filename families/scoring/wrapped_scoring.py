@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Geometry, Mechanism, Needs, Scoring, Selector, View
+from designspace.axes import Composition, Geometry, Needs, Scoring, Selector, View
 from designspace.errors import DeclarationError, InvariantViolation
 from families.scoring.expected_attention import ExpectedAttention
 from families.scoring.selectors.top_k import TopK
@@ -54,13 +54,13 @@ class Wrapper(Scoring):
         """Return what the base needs."""
         return self.scoring.needs()
 
-    def refusal(self, geometry: Geometry) -> str | None:
+    def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Return the base's reason against this geometry."""
-        return self.scoring.refusal(geometry)
+        return self.scoring.unsupported_reason(geometry)
 
-    def objection(self, mechanism: Mechanism) -> str | None:
+    def conflict_reason(self, mechanism: Composition) -> str | None:
         """Return the base's objection to this composition."""
-        return self.scoring.objection(mechanism)
+        return self.scoring.conflict_reason(mechanism)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_catalogue_entries_are_legal_and_cited(name: str) -> None:
 
     assert entry.name == name
     assert entry.summary
-    assert entry.refusals() == []
+    assert entry.composition_errors() == []
     for key in (entry.citation, *(part.citation for part in entry.strategies().values())):
         assert key is None or f"{{{key}," in bibliography
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from designspace.axes import Budget, Generation, Mechanism, Needs, Request, Scoring, Selector, Setting, View
+from designspace.axes import Budget, Generation, Mechanism, Needs, Request, RunContext, Scoring, Selector, View
 from designspace.cache.attention import DecodePass, PrefillPass
-from designspace.cache.packing import Kept, Prompt
+from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, prepare
@@ -133,7 +133,7 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
             ).logits[:, -1]  # fmt: skip
             cache.end_step()
             sizes.append(cache.counts[:, 0].clone())
-            view = cache.view(row, Setting(loaded.geometry, cache.width), torch.zeros(1))
+            view = cache.view(row, RunContext(loaded.geometry, cache.width), torch.zeros(1))
             cache.compact(row, 1, view, cut(view, tensors, meta["parameters"]))
             tokens.append(int(logits.argmax()))
 
@@ -146,7 +146,7 @@ def test_slots_hold_a_budget_per_head(file: Path) -> None:
     assert resident == [set(x.nonzero()[:, 0].tolist()) for x in tensors["final_resident"].flatten(0, 1)]
 
 
-def cut(held_now: View | Prompt, tensors: dict[str, Tensor], parameters: dict[str, Any]) -> Kept:
+def cut(held_now: View | Prompt, tensors: dict[str, Tensor], parameters: dict[str, Any]) -> CompressionResult:
     """Apply the golden cut rule per (layer, head), in plain loops."""
     positions = held_now.positions
     order = torch.arange(positions.shape[-1]).expand(positions.shape).clone()
@@ -165,7 +165,7 @@ def cut(held_now: View | Prompt, tensors: dict[str, Tensor], parameters: dict[st
         slots = [slot for _, slot in held]
         order[layer, 0, head, : len(slots)] = torch.tensor(slots)
         counts[layer, 0, head] = len(slots)
-    return Kept(order, counts, held_now.keys, held_now.values)
+    return CompressionResult(order, counts, held_now.keys, held_now.values)
 
 
 def test_a_row_does_not_change_the_model(toy_llama: LoadedModel) -> None:

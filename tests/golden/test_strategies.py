@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Held, Room, View
+from designspace.axes import SlotState, StoreSpec, View
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.axes.ranking import rank_descending
 from designspace.axes.shares import largest_remainder
-from designspace.models.calibration import Q_STATISTICS
 from designspace.testing.views import view_of
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import pyramid_shares
@@ -382,15 +382,15 @@ def test_kivi_layout(file: Path) -> None:
     p = meta["parameters"]
     view = view_of(tensors["keys"][None])
     config = Kivi(bits=p["bits"], group=p["group"], residual=p["residual"])
-    store = config.allocate(Room(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
+    store = config.allocate(StoreSpec(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
     assert isinstance(store, KiviStore)
     store.load(
         torch.tensor([0]),
         tensors["keys"][None],
         tensors["values"][None],
-        Held(view.counts, view.positions, view.observed),
+        SlotState(view.counts, view.positions, view.observed),
     )
-    keys, values = store.read(0, Held(view.counts[0], view.positions[0], view.observed))
+    keys, values = store.read(0, SlotState(view.counts[0], view.positions[0], view.observed))
 
     assert torch.allclose(keys, tensors["keys_dequant"], atol=2e-5, rtol=0)
     assert torch.allclose(values, tensors["values_dequant"], atol=2e-5, rtol=0)
@@ -403,13 +403,13 @@ def test_kivi_written_token_by_token_equals_loaded(file: Path) -> None:
     p = meta["parameters"]
     view = view_of(tensors["keys"][None])
     config = Kivi(bits=p["bits"], group=p["group"], residual=p["residual"])
-    store = config.allocate(Room(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
+    store = config.allocate(StoreSpec(view.geometry, 1, p["n"], torch.float32, torch.device("cpu"), {}))
     for slot in range(p["n"]):
-        held = Held(torch.full((1, p["kv_heads"]), slot), view.positions[0], view.observed)
+        held = SlotState(torch.full((1, p["kv_heads"]), slot), view.positions[0], view.observed)
         store.write(
             0, torch.full((1, p["kv_heads"]), slot), tensors["keys"][:, :, slot], tensors["values"][:, :, slot], held
         )
-    keys, values = store.read(0, Held(view.counts[0], view.positions[0], view.observed))
+    keys, values = store.read(0, SlotState(view.counts[0], view.positions[0], view.observed))
 
     assert torch.allclose(keys, tensors["keys_dequant"], atol=2e-5, rtol=0)
     assert torch.allclose(values, tensors["values_dequant"], atol=2e-5, rtol=0)

@@ -84,7 +84,7 @@ def test_skipped_combinations_are_listed_with_their_reason(sweep_of: SweepOf) ->
         ),
     )
     assert names(sweep) == ["full/uniform/never", "knorm/uniform/every-step", "knorm/uniform/every-k"]
-    assert [(refusal.mechanism, refusal.budget) for refusal in sweep.refused] == [
+    assert [(unsupported_reason.mechanism, unsupported_reason.budget) for unsupported_reason in sweep.refused] == [
         ("full/uniform/every-step", None),
         ("full/uniform/every-k", None),
         ("knorm/uniform/never", None),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from designspace.axes import Budget, Cadence, Pacer, Schedule, StepSeen, View
+from designspace.axes import Budget, Cadence, RowSchedule, Schedule, StepSeen, View
 from designspace.errors import InfeasibleBudget
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.probes import Company
+from designspace.testing.conformance.probes import HostMechanism
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
 from designspace.testing.conformance.spelling import Spelling
@@ -45,7 +45,7 @@ class Trial:
         return (numbers * _STEPS)[:_STEPS]
 
 
-def trial(strategy: Cadence, company: Company) -> Trial:
+def trial(strategy: Cadence, company: HostMechanism) -> Trial:
     """Return what the checks of a cadence need.
 
     Raises:
@@ -101,7 +101,7 @@ def check_sizes(t: Trial) -> None:
     for budget, schedule in t.bound:
         who = t.who(budget)
         expect(1 <= schedule.low <= schedule.high, f"{who}: 1 <= low <= high must hold, got {schedule}")
-        expect(schedule.slack >= 0, f"{who}: slack must be at least 0, got {schedule.slack}")
+        expect(schedule.max_growth >= 0, f"{who}: slack must be at least 0, got {schedule.max_growth}")
         again = t.strategy.schedule(budget)
         expect(again == schedule, f"{who}: binding twice must give the same schedule, got {schedule} and {again}")
         for n_events in range(200):
@@ -112,18 +112,18 @@ def check_sizes(t: Trial) -> None:
             )
 
 
-def replay(pacer: Pacer, n_prompt: int, n_steps: int, signals: Sequence[float] | None) -> list[int]:
+def replay(row_schedule: RowSchedule, n_prompt: int, n_steps: int, signals: Sequence[float] | None) -> list[int]:
     """Return the attended sizes m_1 … m_T of a row that asks its pacer after every step, as the engine does."""
     held, attended = n_prompt, []
-    if pacer.due(0, held, None):
-        held = min(held, pacer.target())
-        pacer.cut()
+    if row_schedule.due(0, held, None):
+        held = min(held, row_schedule.target())
+        row_schedule.cut()
     for step in range(1, n_steps + 1):
         held += 1
         attended.append(held)
-        if pacer.due(step, held, signals[step - 1] if signals else None):
-            held = min(held, pacer.target())
-            pacer.cut()
+        if row_schedule.due(step, held, signals[step - 1] if signals else None):
+            held = min(held, row_schedule.target())
+            row_schedule.cut()
     return attended
 
 
@@ -134,16 +134,16 @@ def check_replay(t: Trial) -> None:
         for n_prompt in PROMPTS:
             who = f"{t.who(budget)}, prompt of {n_prompt}"
             simulated = schedule.simulate(n_prompt, _STEPS, signals)
-            replayed = replay(schedule.pacer(), n_prompt, _STEPS, signals)
+            replayed = replay(schedule.row_schedule(), n_prompt, _STEPS, signals)
             at = next((i + 1 for i, (a, b) in enumerate(zip(simulated, replayed, strict=True)) if a != b), 0)
             expect(not at, f"{who}: simulate() says {simulated[at - 1]} at step {at}, a replay {replayed[at - 1]}")
-            pacer = schedule.pacer()
-            replay(pacer, n_prompt, 20, signals)
-            replay(pacer.copy(), n_prompt, _STEPS, signals)
-            twin, n_events = pacer.copy(), pacer.n_events
+            row_schedule = schedule.row_schedule()
+            replay(row_schedule, n_prompt, 20, signals)
+            replay(row_schedule.copy(), n_prompt, _STEPS, signals)
+            twin, n_events = row_schedule.copy(), row_schedule.n_events
             twin.cut()
             expect(
-                pacer.n_events == n_events and schedule.pacer().n_events == 0,
+                row_schedule.n_events == n_events and schedule.row_schedule().n_events == 0,
                 f"{who}: pacers and their copies must share nothing",
             )
 
@@ -152,7 +152,7 @@ def check_tensor_form(t: Trial) -> None:
     """Check that `due` and `target` say of a batch of rows what they say of each row."""
     sizes = torch.tensor([size for size in (1, 5, 19, 20, 24, 33, 40, 48, 64, 97, 130, 400)])
     for budget, schedule in t.bound:
-        if type(schedule).pacer is not Schedule.pacer:
+        if type(schedule).row_schedule is not Schedule.row_schedule:
             continue  # such a row is asked by itself, there is no batch
         for step in (0, 1, 4, 16, 63, 128):
             for n_events in (0, 1, 2, 7):

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Needs, Observed, Setting, Tracker, View
-from designspace.models.calibration import Q_STATISTICS
+from designspace.axes import Artefact, Geometry, Needs, Observed, RunContext, Tracker, View
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.testing.conformance.view_changes import with_garbage
 
 ArtefactMaker = Callable[[str, Geometry], Artefact]
@@ -112,7 +112,7 @@ def _view(
     zero_or_one = 0.0 if shape.held == "flat" else 1.0
     made = artefacts_for(geometry, needs, artefacts)
     view = View(
-        setting=Setting(
+        context=RunContext(
             geometry,
             width,
             sinks,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Action, Budget, Decoding
-from designspace.testing.conformance.probes import Company, Likeliest
+from designspace.testing.conformance.probes import HostMechanism, Likeliest
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.spelling import Spelling
 from designspace.testing.conformance.verdict import expect, expect_equal, named
@@ -31,9 +31,9 @@ class Trial:
         return f"{named(self.strategy)}, {name}"
 
 
-def trial(strategy: Decoding, company: Company) -> Trial:
+def trial(strategy: Decoding, company: HostMechanism) -> Trial:
     """Return what the checks of a decoding need. One that leaves its chooser to the sweep gets the likeliest token."""
-    strategy = strategy.completed(Likeliest())
+    strategy = strategy.with_default_chooser(Likeliest())
     logits = torch.randn(_ROWS, Spelling.n_tokens, generator=torch.Generator().manual_seed(0)) * 4
     banned = logits.clone()
     banned[:, ::2] = -torch.inf
@@ -96,11 +96,11 @@ def check_accounts(t: Trial) -> None:
         isinstance(draws, int) and (draws == 0 or draws >= 50),
         f"{who}: draws(50) must be 0 or at least 50, got {draws}",
     )
-    cue = t.strategy.cue("a prompt")
+    cue = t.strategy.format_prompt("a prompt")
     expect("a prompt" in cue, f"{who}: cue must add to the prompt, not replace it, got {cue!r}")
     budget = t.strategy.sample_budget(Budget(960))
     expect(budget.tokens * samples <= 960, f"{who}: {samples} samples of {budget} tokens are more than 960")
-    again = t.strategy.completed(Likeliest())
+    again = t.strategy.with_default_chooser(Likeliest())
     expect(again == t.strategy, f"{who}: completed() must leave a complete decoding as it is, got {again!r}")
 
 
@@ -142,7 +142,9 @@ def _check_action(t: Trial, action: Any, n_tokens: int) -> None:
             span is None or 0 <= span[0] <= span[1] <= n_tokens,
             f"{who}: spans are half-open ranges of the {n_tokens} tokens so far, got {action}",
         )
-    expect(action.heat is None or action.heat > 0, f"{who}: heat must be above 0, got {action}")
+    expect(
+        action.temperature_scale is None or action.temperature_scale > 0, f"{who}: heat must be above 0, got {action}"
+    )
 
 
 CHECKS: dict[str, Callable[[Trial], None]] = {

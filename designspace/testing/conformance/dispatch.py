@@ -18,7 +18,7 @@ from designspace.testing.conformance import (
     selector,
 )
 from designspace.testing.conformance.cases import SHAPES, ArtefactMaker, Shape
-from designspace.testing.conformance.probes import Company
+from designspace.testing.conformance.probes import HostMechanism
 from designspace.testing.conformance.verdict import named
 
 _BY_AXIS: Mapping[str, Any] = {
@@ -82,7 +82,12 @@ def check_strategy(
     own = [name for name in wanted if name not in declaration.CHECKS]
     if own:
         trial: list[Any] = []
-        _run(own[0], strategy, lambda s: trial.append(module.trial(s, Company(within, artefacts, shapes))), strategy)
+        _run(
+            own[0],
+            strategy,
+            lambda s: trial.append(module.trial(s, HostMechanism(within, artefacts, shapes))),
+            strategy,
+        )
         for name in own:
             _run(name, strategy, module.CHECKS[name], trial[0])
 

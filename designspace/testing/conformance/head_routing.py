@@ -11,7 +11,7 @@ from torch import Tensor
 from designspace.axes import HeadRouting, Mechanism, View
 from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
 from designspace.testing.conformance.scoring import accepted, check_outcome, companies
@@ -53,7 +53,7 @@ class Trial:
         return self.decide(case)[0].masked_fill(~case.view.valid, 0.0)
 
 
-def trial(strategy: HeadRouting, company: Company) -> Trial:
+def trial(strategy: HeadRouting, company: HostMechanism) -> Trial:
     """Return what the checks of a head routing need: comparable scores and others, with and without protection."""
     mechanism = composed(strategy, company.within)
     needs = mechanism.needs() | strategy.needs()
@@ -78,7 +78,7 @@ def check_declared_needs(t: Trial) -> None:
 
 
 def _owners(t: Trial, case: Case, view: View) -> tuple[int, ...] | None:
-    return t.strategy.owners(case.view.geometry, view.setting.artefacts)
+    return t.strategy.owners(case.view.geometry, view.context.artefacts)
 
 
 def check_shares(t: Trial) -> None:

@@ -15,15 +15,15 @@ from designspace.axes import (
     Decoding,
     Geometry,
     HeadRouting,
-    Held,
     IntOrTensor,
     Mechanism,
     Representation,
-    Room,
     Schedule,
     Scoring,
     Selector,
+    SlotState,
     SlotStore,
+    StoreSpec,
     Strategy,
     View,
 )
@@ -83,11 +83,11 @@ class Even(HeadRouting):
 
 @dataclass(frozen=True)
 class EveryFew(Schedule):
-    """Due when `slack` tokens have come since the last cut."""
+    """Due when `max_growth` tokens have come since the last cut."""
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
         """Return whether the row is full."""
-        due: IntOrTensor = size >= self.high + self.slack
+        due: IntOrTensor = size >= self.high + self.max_growth
         return due
 
 
@@ -114,26 +114,26 @@ class NoEvent(Four):
 class PlainStore(SlotStore):
     """keys, values: [L,B,H_kv,C,D] in the model's type."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: StoreSpec) -> None:
         shape = (room.geometry.n_layers, room.rows, room.geometry.n_kv_heads, room.capacity, room.geometry.head_dim)
         self.keys = torch.zeros(shape, dtype=room.dtype, device=room.device)
         self.values = torch.zeros(shape, dtype=room.dtype, device=room.device)
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Put one token per (row, head) into its slot."""
         index = slot[:, :, None, None].expand(-1, -1, 1, keys.shape[-1])
         self.keys[layer].scatter_(2, index, keys[:, :, None])
         self.values[layer].scatter_(2, index, values[:, :, None])
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return one layer."""
         return self.keys[layer], self.values[layer]
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return some rows of all layers."""
         return self.keys[:, rows], self.values[:, rows]
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows."""
         self.keys[:, rows] = keys
         self.values[:, rows] = values
@@ -153,7 +153,7 @@ class Plain(Representation):
 
     kind: ClassVar[str] = "full"
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store."""
         return PlainStore(room)
 
@@ -170,7 +170,7 @@ class Likeliest(Decoding):
 
 
 @dataclass(frozen=True)
-class Company:
+class HostMechanism:
     """What a strategy is tried with: a mechanism it belongs in, calibrations it needs, shapes of events."""
 
     within: Mechanism | None = None

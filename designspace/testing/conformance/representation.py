@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Folded, Mechanism, Representation, SlotStore, View
+from designspace.axes import Mechanism, MergeResult, Representation, SlotStore, View
 from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import ArtefactMaker, Case, Shape, cases, geometry_of
-from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_reads, reads_of
 from designspace.testing.conformance.scoring import check_outcome, kept_mask
@@ -55,13 +55,13 @@ class Trial:
             driver.append()
         return driver
 
-    def event(self, case: Case) -> tuple[Tensor, Folded]:
+    def event(self, case: Case) -> tuple[Tensor, MergeResult]:
         """Return which slots an event keeps and what they then hold, in the order before packing."""
         kept = compress(self.mechanism, showing(case.view, self.mechanism.needs()))
-        return kept_mask(kept), Folded(kept_mask(kept), kept.keys, kept.values, kept.mass, kept.memory)
+        return kept_mask(kept), MergeResult(kept_mask(kept), kept.keys, kept.values, kept.mass, kept.memory)
 
 
-def trial(strategy: Representation, company: Company) -> Trial:
+def trial(strategy: Representation, company: HostMechanism) -> Trial:
     """Return what the checks of a representation need.
 
     Raises:
@@ -69,11 +69,13 @@ def trial(strategy: Representation, company: Company) -> Trial:
     """
     mechanism = composed(strategy, company.within)
     tall = (replace(_SHAPE, layers=n) for n in N_LAYERS)
-    refusals = {(shape, dim): strategy.refusal(geometry_of(shape, dim)) for shape in tall for dim in HEAD_DIMS}
-    accepted = [geometry for geometry, refusal in refusals.items() if refusal is None]
+    reasons = {
+        (shape, dim): strategy.unsupported_reason(geometry_of(shape, dim)) for shape in tall for dim in HEAD_DIMS
+    }
+    accepted = [geometry for geometry, reason in reasons.items() if reason is None]
     expect(
         bool(accepted),
-        f"{named(strategy)} refuses {N_LAYERS} layers with head dimensions {HEAD_DIMS}: {list(refusals.values())[-1]}",
+        f"{named(strategy)} refuses {N_LAYERS} layers with head dimensions {HEAD_DIMS}: {list(reasons.values())[-1]}",
     )
     shape, head_dim = accepted[0]
     made = cases(
@@ -81,7 +83,7 @@ def trial(strategy: Representation, company: Company) -> Trial:
     )
     tried = [_remembering(strategy, case) for case in made if strategy.evicts]
     together = all(shape.together for shape in company.shapes)
-    left = [case for case in tried if strategy.refusal(case.view.geometry) is None]
+    left = [case for case in tried if strategy.unsupported_reason(case.view.geometry) is None]
     return Trial(strategy, mechanism, shape, head_dim, company.artefacts, together, left)
 
 
@@ -104,11 +106,11 @@ def check_declared_needs(t: Trial) -> None:
     check_reads(t.strategy, reads | driver.reads)
 
 
-def _fold(t: Trial, case: Case, view: View) -> Folded:
+def _fold(t: Trial, case: Case, view: View) -> MergeResult:
     """Fold with a selection made from the case's scores."""
     shares = torch.minimum(view.target[None, :, None].expand_as(view.counts), view.counts)
     keep = t.mechanism.scoring.selector.select(view, case.scores, shares)
-    return t.strategy.fold(view, case.scores, shares, keep)
+    return t.strategy.merge_evicted(view, case.scores, shares, keep)
 
 
 def check_reading(t: Trial) -> None:
@@ -233,7 +235,7 @@ def check_held_bytes_are_real(t: Trial) -> None:
     )
 
 
-def check_fold(t: Trial) -> None:
+def check_merge(t: Trial) -> None:
     """Check an event: totals and protection, contents changed at kept slots only, masses conserved, nothing not finite."""
     for case in t.tried:
         view = showing(case.view, t.mechanism.needs())
@@ -255,7 +257,7 @@ def check_fold(t: Trial) -> None:
             expect(bool(torch.isfinite(kept.memory).all()), f"{who}: memory must be finite")
 
 
-def check_fold_independence(t: Trial) -> None:
+def check_merge_independence(t: Trial) -> None:
     """Check that folding a row depends on no other row, and on no free slot."""
     for case in t.tried:
         keep, folded = t.event(case)
@@ -269,11 +271,11 @@ def check_fold_independence(t: Trial) -> None:
         _expect_same_content(folded, changed, keep, f"{who}: free slots with other numbers change what is held")
 
 
-def _row(folded: Folded, row: int) -> Folded:
-    return Folded(*(None if x is None else x[:, [row]] for x in folded))  # type: ignore[arg-type]
+def _row(folded: MergeResult, row: int) -> MergeResult:
+    return MergeResult(*(None if x is None else x[:, [row]] for x in folded))  # type: ignore[arg-type]
 
 
-def _expect_same_content(a: Folded, b: Folded, keep: Tensor, message: str) -> None:
+def _expect_same_content(a: MergeResult, b: MergeResult, keep: Tensor, message: str) -> None:
     expect_close(a.keys[keep], b.keys[keep], f"{message} (keys)")
     expect_close(a.values[keep], b.values[keep], f"{message} (values)")
     if a.mass is not None and b.mass is not None:
@@ -298,7 +300,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "row independence": check_row_independence,
     "bytes": check_bytes,
     "held bytes are real": check_held_bytes_are_real,
-    "fold": check_fold,
-    "fold independence": check_fold_independence,
+    "fold": check_merge,
+    "fold independence": check_merge_independence,
     "purity": check_purity,
 }

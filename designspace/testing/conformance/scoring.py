@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Mechanism, Scoring, View
-from designspace.cache.packing import Kept
+from designspace.cache.packing import CompressionResult
 from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
 from designspace.testing.conformance.verdict import expect, expect_close, expect_equal, named
@@ -52,7 +52,7 @@ class Trial:
         view = showing(case.view, self.strategy.needs())
         return self.strategy.score(view).masked_fill(~view.valid, 0.0)
 
-    def event(self, case: Case) -> Kept:
+    def event(self, case: Case) -> CompressionResult:
         """Return the outcome of a real event."""
         return compress(self.mechanism, showing(case.view, self.mechanism.needs()))
 
@@ -67,13 +67,13 @@ class Trial:
         return self.known[index]
 
 
-def kept_mask(kept: Kept) -> Tensor:
+def kept_mask(kept: CompressionResult) -> Tensor:
     """Return which slots an event keeps, bool [L,E,H_kv,C]."""
     rank = torch.arange(kept.order.shape[-1]).expand_as(kept.order)
     return torch.zeros_like(kept.order, dtype=torch.bool).scatter(-1, kept.order, rank < kept.counts[..., None])
 
 
-def trial(strategy: Scoring, company: Company) -> Trial:
+def trial(strategy: Scoring, company: HostMechanism) -> Trial:
     """Return what the checks of a scoring need."""
     mechanism = composed(strategy, company.within)
     made = cases(
@@ -93,7 +93,7 @@ def accepted(mechanism: Mechanism, made: Iterable[Case]) -> list[Case]:
     Raises:
         AssertionError: none is left.
     """
-    left = [case for case in made if not mechanism.refusals_on(case.view.geometry)]
+    left = [case for case in made if not mechanism.geometry_errors(case.view.geometry)]
     expect(bool(left), f"mechanism {mechanism.name!r} refuses every geometry of the kit's cases")
     return left
 
@@ -152,7 +152,7 @@ def check_event(t: Trial) -> None:
         check_outcome(t.who(case), case.view, t.event(case))
 
 
-def check_outcome(who: str, view: View, kept: Kept) -> None:
+def check_outcome(who: str, view: View, kept: CompressionResult) -> None:
     """Check the outcome of an event against the view it was decided on, without trusting the event's own checks."""
     keep = kept_mask(kept)
     expect_equal(keep.sum(dim=-1), kept.counts, f"{who}: counts are not the number of kept slots")

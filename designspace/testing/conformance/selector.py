@@ -10,7 +10,7 @@ from torch import Tensor
 
 from designspace.axes import Selector
 from designspace.testing.conformance.cases import Case, cases
-from designspace.testing.conformance.probes import Company, composed
+from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
 from designspace.testing.conformance.scoring import accepted, companies
@@ -48,7 +48,7 @@ class Trial:
         return self.known[index]
 
 
-def trial(strategy: Selector, company: Company) -> Trial:
+def trial(strategy: Selector, company: HostMechanism) -> Trial:
     """Return what the checks of a selector need: every case with two sinks and three recent tokens, some with neither."""
     mechanism, needs = composed(strategy, company.within), strategy.needs()
     made = [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Held, Needs, Observed, Representation, Room, Setting, View
+from designspace.axes import Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
 from designspace.testing.conformance.cases import ArtefactMaker, artefacts_for, observed_of
 from designspace.testing.conformance.recording import NotedMapping, noted_observed
 from designspace.testing.conformance.view_changes import of_layer, of_rows
@@ -38,7 +38,7 @@ class StoreDriver:
         self.needs, self.geometry, self.rows, self.together = representation.needs(), geometry, rows, together
         self.capacity, self.reads = _CAPACITY, set[Any]()
         made = NotedMapping(artefacts_for(geometry, self.needs, artefacts), self.reads)
-        self.store = representation.allocate(Room(geometry, rows, _CAPACITY, dtype, torch.device("cpu"), made))
+        self.store = representation.allocate(StoreSpec(geometry, rows, _CAPACITY, dtype, torch.device("cpu"), made))
         heads = (geometry.n_layers, rows, geometry.n_kv_heads)
         self.positions = torch.full((*heads, _CAPACITY), -1)
         self.counts = torch.zeros(heads, dtype=torch.int32)
@@ -136,7 +136,7 @@ class StoreDriver:
             return Observed()
         keys, values = self.written
         view = View(
-            Setting(self.geometry, 99),
+            RunContext(self.geometry, 99),
             keys,
             values,
             self.positions,
@@ -148,13 +148,13 @@ class StoreDriver:
         )
         return observed_of(view, self.needs, torch.Generator().manual_seed(self.n_appended))
 
-    def _held_rows(self, index: Tensor) -> Held:
+    def _held_rows(self, index: Tensor) -> SlotState:
         observed = noted_observed(of_rows(self._observed(), index.tolist()), self.reads)
-        return Held(self.counts[:, index], self.positions[:, index], observed)
+        return SlotState(self.counts[:, index], self.positions[:, index], observed)
 
-    def _held_layer(self, layer: int) -> Held:
+    def _held_layer(self, layer: int) -> SlotState:
         observed = noted_observed(of_layer(self._observed(), layer), self.reads)
-        return Held(self.counts[layer], self.positions[layer], observed)
+        return SlotState(self.counts[layer], self.positions[layer], observed)
 
 
 class HeldBytes:

@@ -127,10 +127,10 @@ def showing(view: View, needs: Needs) -> View:
         tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.trackers},
         layer_cosine=seen.layer_cosine if needs.layer_cosine else None,
     )
-    held = view.setting
-    setting = replace(
+    held = view.context
+    context = replace(
         held,
         artefacts={name: artefact for name, artefact in held.artefacts.items() if name in needs.calibrations},
         output_projection=held.output_projection if needs.output_projection else None,
     )
-    return replace(view, observed=observed, setting=setting)
+    return replace(view, observed=observed, context=context)

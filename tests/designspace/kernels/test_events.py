@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Geometry, Needs, Setting
+from designspace.axes import Geometry, Needs, RunContext
 from designspace.axes.ranking import packing_order
-from designspace.cache.packing import Kept
+from designspace.cache.packing import CompressionResult
 from designspace.cache.slots import SlotCache
 from designspace.kernels import build
 from families.representation.full import FullPrecision
@@ -42,10 +42,10 @@ def test_compaction_in_place_equals_gather_and_load(dtype: torch.dtype) -> None:
             torch.arange(23).expand(cache.positions.shape).masked_fill(torch.arange(23) >= counts[..., None], -1)
         )
         rows = torch.tensor([4, 1, 3, 4])
-        view = cache.view(rows, Setting(geometry, 64), torch.full((4,), 4))
+        view = cache.view(rows, RunContext(geometry, 64), torch.full((4,), 4))
         keep = (torch.rand(view.positions.shape, generator=random) < 0.5) & view.valid
         keep[:, 3] = keep[:, 0]
-        cache.compact(rows, 3, view, Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
+        cache.compact(rows, 3, view, CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
         caches.append(cache)
 
     filled = torch.arange(23) < caches[0].counts[..., None]

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from designspace.axes import Artefact
+from designspace.axes.artefact import centres
 from designspace.errors import CalibrationError, ModelError
 from designspace.models.calibration import Corpus, artefact_hash, artefact_path, load_artefact, model_key, save_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec, bundled_names, folder_fingerprint
-from designspace.models.query_statistics import centres, measure
+from designspace.models.query_statistics import measure
 from designspace.tasks.chain_arithmetic import chain_arithmetic
 from tests.conftest import toy_model
 

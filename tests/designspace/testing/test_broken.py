@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Action, Controller, Folded, Held, Mechanism, Needs, Strategy, View
+from designspace.axes import Action, Controller, Mechanism, MergeResult, Needs, SlotState, Strategy, View
 from designspace.errors import UnknownName
 from designspace.registry import REGISTRY_AXES
 from designspace.testing.conformance import SHAPES, check_strategy, checks
@@ -174,7 +174,7 @@ class IntegersOnly(EveryFew):
 
     def due(self, step: Any, size: Any, n_events: Any) -> Any:
         """Return whether the row is full, one token later for tensors."""
-        return size >= self.high + self.slack + isinstance(size, Tensor)
+        return size >= self.high + self.max_growth + isinstance(size, Tensor)
 
 
 class Tight(EveryFew):
@@ -190,7 +190,7 @@ class Late(EveryFew):
 
     def due(self, step: Any, size: Any, n_events: Any) -> Any:
         """Return whether the row has been full for a token."""
-        return size > self.high + self.slack
+        return size > self.high + self.max_growth
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return the peak as it is, so that the mean alone is wrong."""
@@ -199,7 +199,7 @@ class Late(EveryFew):
     @property
     def steady_peak(self) -> int:
         """Return it here too."""
-        return self.high + self.slack + 1
+        return self.high + self.max_growth + 1
 
 
 class RowsFirst(PlainStore):
@@ -213,7 +213,7 @@ class RowsFirst(PlainStore):
 class Widened(PlainStore):
     """Reads in another type."""
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return float64."""
         return self.keys[layer].double(), self.values[layer].double()
 
@@ -221,7 +221,7 @@ class Widened(PlainStore):
 class Overflowing(PlainStore):
     """Free slots that are not finite."""
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return infinity where nothing is held."""
         free = (held.positions < 0)[..., None]
         return self.keys[layer].masked_fill(free, torch.inf), self.values[layer]
@@ -230,7 +230,7 @@ class Overflowing(PlainStore):
 class TwoFaced(PlainStore):
     """Reads a layer and rows differently."""
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return keys twice as large."""
         keys, values = super().read_rows(rows, held)
         return 2 * keys, values
@@ -239,7 +239,7 @@ class TwoFaced(PlainStore):
 class Rolled(PlainStore):
     """Gives back the neighbour's token."""
 
-    def read_rows(self, rows: Tensor, held: Held) -> tuple[Tensor, Tensor]:
+    def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return values one slot further on."""
         keys, values = super().read_rows(rows, held)
         return keys, values.roll(1, dims=-2)
@@ -256,7 +256,7 @@ class Amnesic(PlainStore):
 class Spilling(PlainStore):
     """Loads one row and disturbs another."""
 
-    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Replace rows, and something of the last one."""
         super().load(rows, keys, values, held)
         self.keys[:, -1, :, 0] += 1.0
@@ -265,7 +265,7 @@ class Spilling(PlainStore):
 class Mixing(PlainStore):
     """Writes what depends on another row."""
 
-    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: Held) -> None:
+    def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Write keys less their mean over rows."""
         super().write(layer, slot, keys - keys.mean(dim=0), values, held)
 
@@ -298,19 +298,19 @@ class Boastful(PlainStore):
 def folded(change: Callable[[View, Tensor], Tensor]) -> ToldRepresentation:
     """Return a representation that adds something to keys in an event."""
     return ToldRepresentation(
-        folded=lambda view, scores, shares, keep: Folded(keep, view.keys + change(view, keep), view.values)
+        folded=lambda view, scores, shares, keep: MergeResult(keep, view.keys + change(view, keep), view.values)
     )
 
 
-def lost_slot(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+def lost_slot(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
     """Merge one slot too many away."""
-    return Folded(Best().select(view, scores, (shares - 1).clamp(min=0)), view.keys, view.values)
+    return MergeResult(Best().select(view, scores, (shares - 1).clamp(min=0)), view.keys, view.values)
 
 
-def scribbling_fold(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+def scribbling_fold(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
     """Write to the view instead of to a copy."""
     view.keys.mul_(1.01)
-    return Folded(keep, view.keys, view.values)
+    return MergeResult(keep, view.keys, view.values)
 
 
 class Chatty(Controller):
@@ -498,7 +498,7 @@ class Picky(Plain):
 
     kind: ClassVar[str] = "picky"
 
-    def objection(self, mechanism: Mechanism) -> str | None:
+    def conflict_reason(self, mechanism: Mechanism) -> str | None:
         """Take only what ranks by position."""
         return None if mechanism.scoring.kind == "told" else "the scoring must rank all heads alike"
 

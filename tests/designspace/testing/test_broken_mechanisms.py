@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Action, Budget, Controller, Held, Mechanism, View
+from designspace.axes import Action, Budget, Controller, Mechanism, SlotState, View
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism
 from designspace.testing.conformance.probes import Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
@@ -52,7 +52,7 @@ class Tight(EveryFew):
 class Neighbourly(PlainStore):
     """Reads keys with something of the neighbour's."""
 
-    def read(self, layer: int, held: Held) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
         """Return keys moved towards the next row's."""
         keys, values = super().read(layer, held)
         return keys + 0.3 * keys.roll(1, dims=0), values

@@ -18,7 +18,7 @@ PARTS = 8
 
 
 @pytest.fixture(scope="module")
-def everything() -> Product:
+def keep_all() -> Product:
     """The product of all registered kinds."""
     return declare(registered(), load_model(SPEC).geometry, TOKENS)
 
@@ -30,31 +30,31 @@ def pairs_of(rows: np.ndarray) -> set[tuple[int, int, int, int]]:
     }  # fmt: skip
 
 
-def test_every_combination_runs_or_is_refused_with_a_reason(everything: Product) -> None:
+def test_every_combination_runs_or_is_refused_with_a_reason(keep_all: Product) -> None:
     """Thousands of combinations, none left undecided; every strategy is part of a legal one."""
-    n = np.prod([len(everything.strategies[axis]) for axis in AXES])
+    n = np.prod([len(keep_all.strategies[axis]) for axis in AXES])
 
-    assert everything.n_combinations == n > 5000
-    assert len({tuple(row) for row in everything.legal.tolist()}) == len(everything.legal)
-    assert all(len(reason) > 20 for reason in everything.refused)
+    assert keep_all.n_combinations == n > 5000
+    assert len({tuple(row) for row in keep_all.legal.tolist()}) == len(keep_all.legal)
+    assert all(len(reason) > 20 for reason in keep_all.refused)
     for column, axis in enumerate(AXES):
-        used = {int(i) for i in np.unique(everything.legal[:, column])}
-        unused = [s.kind for i, s in enumerate(everything.strategies[axis]) if i not in used]
+        used = {int(i) for i in np.unique(keep_all.legal[:, column])}
+        unused = [s.kind for i, s in enumerate(keep_all.strategies[axis]) if i not in used]
         assert not unused, f"{axis} never composes: {unused}"
 
 
-def test_the_sample_covers_every_pair_that_can_occur(everything: Product) -> None:
+def test_the_sample_covers_every_pair_that_can_occur(keep_all: Product) -> None:
     """Compared with all legal combinations, pair by pair."""
-    sample = pairwise_sample(everything)
+    sample = pairwise_sample(keep_all)
 
-    assert pairs_of(sample) == pairs_of(everything.legal)
-    assert len(sample) < len(everything.legal) / 20
+    assert pairs_of(sample) == pairs_of(keep_all.legal)
+    assert len(sample) < len(keep_all.legal) / 20
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_the_sample_runs_with_every_invariant_on(everything: Product, part: int) -> None:
+def test_the_sample_runs_with_every_invariant_on(keep_all: Product, part: int) -> None:
     """Ledger = simulator, rows independent of the batch, protected tokens kept, nothing left behind."""
-    rows = pairwise_sample(everything)[part::PARTS]
-    broken = [f"{name}: {reason}" for name, reason in run(everything, rows, SPEC, TOKENS) if reason is not None]
+    rows = pairwise_sample(keep_all)[part::PARTS]
+    broken = [f"{name}: {reason}" for name, reason in run(keep_all, rows, SPEC, TOKENS) if reason is not None]
 
     assert not broken, "\n".join(broken)

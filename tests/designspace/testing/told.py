@@ -11,14 +11,14 @@ from torch import Tensor
 from designspace.axes import (
     Budget,
     Controller,
-    Folded,
     Geometry,
+    MergeResult,
     Needs,
-    Room,
     Schedule,
     Selector,
     SlotStore,
     StepSeen,
+    StoreSpec,
     TextCodec,
     View,
 )
@@ -123,8 +123,8 @@ class ToldRepresentation(Plain):
 
     kind: ClassVar[str] = "told"
 
-    store: Callable[[Room], SlotStore] = PlainStore
-    folded: Callable[[View, Tensor, Tensor, Tensor], Folded] = lambda view, scores, shares, keep: Folded(
+    store: Callable[[StoreSpec], SlotStore] = PlainStore
+    folded: Callable[[View, Tensor, Tensor, Tensor], MergeResult] = lambda view, scores, shares, keep: MergeResult(
         keep, view.keys, view.values
     )
     declared: Needs = NOTHING
@@ -133,11 +133,11 @@ class ToldRepresentation(Plain):
         """Declare what it is told to."""
         return self.declared
 
-    def allocate(self, room: Room) -> SlotStore:
+    def allocate(self, room: StoreSpec) -> SlotStore:
         """Return a store of the class it is told."""
         return self.store(room)
 
-    def fold(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Folded:
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Fold as told."""
         return self.folded(view, scores, shares, keep)
 

@@ -202,7 +202,7 @@ def test_an_unknown_signal_is_every_middle_k(tokens: int) -> None:
     planned = Adaptive().schedule(Budget(tokens))
 
     assert schedule.simulate(50, 35) == ([*range(21, 27)] * 6)[:35]
-    assert mean(planned.simulate(planned.high, 8 * planned.slack)) == pytest.approx(tokens, rel=0.015)
+    assert mean(planned.simulate(planned.high, 8 * planned.max_growth)) == pytest.approx(tokens, rel=0.015)
 
 
 def test_a_newline_that_comes_too_soon_is_passed_over() -> None:
@@ -223,17 +223,17 @@ def test_entropy_is_averaged() -> None:
 def test_a_copied_pacer_goes_on_by_itself() -> None:
     """Controller, clock and average belong to the copy."""
     schedule = Adaptive(k_min=2, k_max=6).schedule(Budget(24))
-    pacer = schedule.pacer()
+    row_schedule = schedule.row_schedule()
     for step in range(1, 40):
-        if pacer.due(step, 20 + step % 7, 0.1 * (step % 9)):
-            pacer.cut()
-    twin = pacer.copy()
-    before = dict(vars(pacer))
+        if row_schedule.due(step, 20 + step % 7, 0.1 * (step % 9)):
+            row_schedule.cut()
+    twin = row_schedule.copy()
+    before = dict(vars(row_schedule))
     for step in range(40, 60):
         if twin.due(step, 40, 3.0):
             twin.cut()
 
-    assert vars(pacer) == before
+    assert vars(row_schedule) == before
     assert vars(twin) != before
 
 
@@ -252,8 +252,8 @@ def test_auto(budget: Budget, low: int, high: int, peak: int, start: float, stea
     """k_max as the interval of `every-k`, a quarter of it for k_min."""
     schedule = Adaptive().schedule(budget)
 
-    assert schedule.slack == EveryK().schedule(budget).slack
-    assert schedule.k_min == max(1, schedule.slack // 4)
+    assert schedule.max_growth == EveryK().schedule(budget).max_growth
+    assert schedule.k_min == max(1, schedule.max_growth // 4)
     assert (schedule.low, schedule.high, schedule.steady_peak, schedule.start) == (low, high, peak, start)
     assert schedule.steady_mean == steady
 

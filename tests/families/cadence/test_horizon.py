@@ -301,7 +301,7 @@ def test_capacity(
             size, n_events = schedule.target(n_events), n_events + 1
 
     assert peak <= schedule.peak_bound(n_prompt, 599)
-    assert n_events > 0 or peak <= schedule.high + schedule.slack
+    assert n_events > 0 or peak <= schedule.high + schedule.max_growth
 
 
 @given(cadence=st.one_of(annealed(), stepped()), tokens=budgets)
@@ -324,8 +324,8 @@ def test_nominal_and_peak(cadence: Annealed | StepSchedule | Geometric, tokens: 
     schedule = schedule_or_skip(cadence, Budget(tokens, of))  # type: ignore[arg-type]
     sizes = schedule.simulate(tokens + 50, cadence.horizon if not isinstance(cadence, Geometric) else 400)
 
-    assert schedule.high == tokens - (schedule.slack if of == "peak" else 0)
-    assert schedule.steady_peak == schedule.high + schedule.slack
+    assert schedule.high == tokens - (schedule.max_growth if of == "peak" else 0)
+    assert schedule.steady_peak == schedule.high + schedule.max_growth
     if not isinstance(cadence, Geometric):
         n_steps = cadence.horizon // int(cadence.k) * int(cadence.k)
         assert schedule.steady_mean == pytest.approx(mean(sizes[:n_steps]), abs=1e-9)
@@ -336,8 +336,8 @@ def test_tensors_and_integers_agree(cadence: Cadence, tokens: int, seed: int) ->
     """`due` and `target` of a batch are those of its rows."""
     schedule = schedule_or_skip(cadence, Budget(tokens))
     generator = torch.Generator().manual_seed(seed)
-    step = torch.randint(0, 3 * schedule.slack, (40,), generator=generator)
-    size = torch.randint(max(schedule.low - 3, 1), schedule.high + schedule.slack + 2, (40,), generator=generator)
+    step = torch.randint(0, 3 * schedule.max_growth, (40,), generator=generator)
+    size = torch.randint(max(schedule.low - 3, 1), schedule.high + schedule.max_growth + 2, (40,), generator=generator)
     n_events = torch.randint(0, 90, (40,), generator=generator) * (torch.rand(40, generator=generator) > 0.2)
     rows = list(zip(step.tolist(), size.tolist(), n_events.tolist(), strict=True))
 

@@ -34,7 +34,7 @@ def pocket() -> LoadedModel:
 
 def solve(pocket: LoadedModel, decoding: Wrapping, budget: int = 300, samples: int = 1) -> list[tuple[Generation, str]]:
     """Return generations of one problem, and their texts."""
-    prompt = pocket.encode(decoding.cue(PROBLEM.prompt))
+    prompt = pocket.encode(decoding.format_prompt(PROBLEM.prompt))
     asked = sample_requests(Request("p", prompt, stream_key(0, "p", 0)), samples)
     running = Engine(
         pocket, compose(decoding), Budget(budget), rows=2, max_new_tokens=250, max_prompt_tokens=len(prompt)
@@ -60,7 +60,7 @@ def test_words_of_the_model(pocket: LoadedModel) -> None:
 
 def test_the_cue_is_in_the_models_words(pocket: LoadedModel) -> None:
     """A cue of its vocabulary lengthens the prompt by its tokens."""
-    prompt, cued = PROBLEM.prompt, ChainOfThought(text=" so").cue(PROBLEM.prompt)
+    prompt, cued = PROBLEM.prompt, ChainOfThought(text=" so").format_prompt(PROBLEM.prompt)
 
     assert pocket.encode(cued) == (*pocket.encode(prompt), *pocket.token_ids("so"))
 

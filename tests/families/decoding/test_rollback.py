@@ -36,7 +36,7 @@ def told(rule: Rollback, *seen: tuple[int, float]) -> list[str]:
 def word(action: Action) -> str:
     """Return an action in a letter, with the heat it sets."""
     letter = "r" if action.rollback else "c" if action.checkpoint else "-"
-    return letter + ("" if action.heat is None else f"{action.heat:g}")
+    return letter + ("" if action.temperature_scale is None else f"{action.temperature_scale:g}")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_heat_divides_the_logits() -> None:
             start(running, 1, request("p1"))
             for row, heated in ((0, heat), (1, 1.0)):
                 running._in_flight[row].tokens[-1] = running._fed[row] = 50
-                running._in_flight[row].heat = heated
+                running._in_flight[row].temperature_scale = heated
             for _ in range(15):
                 list(running._decode())
             texts.append([running._in_flight[row].tokens for row in (0, 1)])
@@ -255,8 +255,8 @@ def test_a_greedy_chooser_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"must draw random numbers.*got decoding='greedy'"):
         Rollback(decoding=Greedy())
     with pytest.raises(DeclarationError, match="must draw random numbers"):
-        Rollback().completed(Greedy())
-    assert Rollback(threshold=0.0).completed(Greedy()) == Rollback(threshold=0.0, decoding=Greedy())
+        Rollback().with_default_chooser(Greedy())
+    assert Rollback(threshold=0.0).with_default_chooser(Greedy()) == Rollback(threshold=0.0, decoding=Greedy())
 
 
 def test_a_row_on_hold_with_tokens_to_come_is_restored_as_that() -> None:

@@ -129,8 +129,8 @@ def test_a_greedy_chooser_is_refused() -> None:
     with pytest.raises(DeclarationError, match=r"must draw random numbers.*got decoding='greedy'"):
         SelfConsistency(decoding=Greedy())
     with pytest.raises(DeclarationError, match="must draw random numbers"):
-        SelfConsistency(decoding=ChainOfThought()).completed(Greedy())
-    assert SelfConsistency(samples=1).completed(Greedy()).samples == 1
+        SelfConsistency(decoding=ChainOfThought()).with_default_chooser(Greedy())
+    assert SelfConsistency(samples=1).with_default_chooser(Greedy()).samples == 1
 
 
 def test_bad_number() -> None:

@@ -108,9 +108,9 @@ def test_pins_do_not_outlive_the_text() -> None:
 
 def test_the_instruction_follows_the_prompt() -> None:
     """As it is; empty asks for nothing."""
-    assert StateEmit(instruction=" Say State:").cue("2+2?") == "2+2? Say State:"
-    assert '"State:"' in StateEmit().cue("2+2?")
-    assert StateEmit(instruction="").cue("2+2?") == "2+2?"
+    assert StateEmit(instruction=" Say State:").format_prompt("2+2?") == "2+2? Say State:"
+    assert '"State:"' in StateEmit().format_prompt("2+2?")
+    assert StateEmit(instruction="").format_prompt("2+2?") == "2+2?"
     assert StateEmit(most=0).controller(model()) is None
 
 

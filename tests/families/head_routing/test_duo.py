@@ -13,8 +13,8 @@ from designspace.errors import DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK
+from families.calibrations.duo_calibration import gate_of, measure
 from families.head_routing.duo import ARTEFACT, Duo
-from families.head_routing.duo_calibration import gate_of, measure
 from families.representation.full import FullPrecision
 from families.scoring.knorm import KNorm
 from tests.conftest import toy_model

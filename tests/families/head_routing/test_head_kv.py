@@ -14,8 +14,8 @@ from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.testing.views import view_of
+from families.calibrations.head_kv_calibration import RECENT, SINKS, measure
 from families.head_routing.head_kv import ARTEFACT, HeadKV
-from families.head_routing.head_kv_calibration import RECENT, SINKS, measure
 from tests.conftest import toy_model
 
 

@@ -17,10 +17,10 @@ from designspace.models.calibration import Corpus, save_artefact
 from designspace.models.loading import LoadedModel
 from families.cadence.every_k import EveryK
 from families.cadence.never import Never
+from families.calibrations import kv_sharer_calibration
+from families.calibrations.kv_sharer_calibration import measure, pieces_of, ranked_pairs
 from families.decoding.greedy import Greedy
-from families.head_routing import kv_sharer_calibration
 from families.head_routing.kv_sharer import ARTEFACT, KVSharer, owners_of
-from families.head_routing.kv_sharer_calibration import measure, pieces_of, ranked_pairs
 from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision
 from families.scoring.full import Full
@@ -72,8 +72,8 @@ def test_the_first_replacements_are_made() -> None:
 
 def test_small_models_are_refused() -> None:
     """At least one layer must keep its cache."""
-    assert KVSharer(n_shared=2).refusal(geometry(3)) is None
-    assert KVSharer(n_shared=3).refusal(geometry(3)) == (
+    assert KVSharer(n_shared=2).unsupported_reason(geometry(3)) is None
+    assert KVSharer(n_shared=3).unsupported_reason(geometry(3)) == (
         "n_shared must be smaller than the number of layers, got n_shared=3, layers=3"
     )
     with pytest.raises(DeclarationError, match="n_shared must be at least 1"):

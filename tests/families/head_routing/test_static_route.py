@@ -16,8 +16,8 @@ from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK
+from families.calibrations.static_route_calibration import RoutePass, measure
 from families.head_routing.static_route import ARTEFACT, StaticRoute, evenly_spaced
-from families.head_routing.static_route_calibration import RoutePass, measure
 from families.representation.full import FullPrecision
 from families.scoring.knorm import KNorm
 from tests.conftest import toy_model

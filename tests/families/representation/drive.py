@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Held, Observed, Representation, Room
+from designspace.axes import Artefact, Geometry, Observed, Representation, SlotState, StoreSpec
 
 
 def geometry_of(layers: int = 2, heads: int = 2, dim: int = 16, group: int = 2) -> Geometry:
@@ -36,7 +36,7 @@ class Driver:
     ) -> None:
         self.geometry, self.observed = geometry, Observed()
         self.store = representation.allocate(
-            Room(geometry, rows, capacity, dtype, torch.device("cpu"), artefacts or {})
+            StoreSpec(geometry, rows, capacity, dtype, torch.device("cpu"), artefacts or {})
         )
         shape = (geometry.n_layers, rows, geometry.n_kv_heads, capacity)
         self.positions, self.counts = torch.full(shape, -1), torch.zeros(shape[:3], dtype=torch.long)
@@ -91,12 +91,12 @@ class Driver:
         """Return what the store says its rows hold."""
         return self.store.held_bytes(self.counts).tolist()
 
-    def _held_rows(self) -> Held:
-        return Held(self.counts, self.positions, self.observed)
+    def _held_rows(self) -> SlotState:
+        return SlotState(self.counts, self.positions, self.observed)
 
-    def _held(self, layer: int) -> Held:
+    def _held(self, layer: int) -> SlotState:
         seen = self.observed
-        return Held(
+        return SlotState(
             self.counts[layer],
             self.positions[layer],
             Observed(

@@ -66,7 +66,7 @@ def test_an_event_equals_the_slow_reference(spread: int, seed: int) -> None:
     """Ragged shares, groups, pins, no attention at all: every head by loops over its tokens."""
     total, n_evicted = 0, 0
     for view, scores, shares, keep in events(seed):
-        folded = CaM(spread=spread).fold(view, scores, shares, keep)
+        folded = CaM(spread=spread).merge_evicted(view, scores, shares, keep)
         assert torch.equal(folded.keep, keep)
         assert folded.keys is view.keys
         assert torch.equal(folded.values[~keep], view.values[~keep])
@@ -86,7 +86,13 @@ def one_head(attention: list[float], values: list[float], keep: list[bool]) -> l
         torch.zeros_like(v).expand(1, 1, 1, len(values), 2), v, accumulated=torch.tensor(attention).view(1, 1, 1, -1)
     )
     kept = torch.tensor(keep)[None, None, None]
-    return CaM(spread=2).fold(view, torch.zeros(kept.shape), kept.sum(dim=-1), kept).values[kept].flatten().tolist()
+    return (
+        CaM(spread=2)
+        .merge_evicted(view, torch.zeros(kept.shape), kept.sum(dim=-1), kept)
+        .values[kept]
+        .flatten()
+        .tolist()
+    )
 
 
 def test_certain_merges_by_hand() -> None:
@@ -118,7 +124,7 @@ def test_draws_come_as_often_as_they_should() -> None:
     keep = torch.tensor([False, True, True]).expand(1, rows, 1, 3)
 
     def merged(view: View) -> Tensor:
-        return CaM().fold(view, torch.zeros(keep.shape), keep.sum(dim=-1), keep).values[0, :, 0, 1, 0] > 0
+        return CaM().merge_evicted(view, torch.zeros(keep.shape), keep.sum(dim=-1), keep).values[0, :, 0, 1, 0] > 0
 
     later = merged(replace(view, next_position=view.next_position + 1))
     assert float(merged(view).float().mean()) == pytest.approx(0.25, abs=0.03)
@@ -128,7 +134,7 @@ def test_draws_come_as_often_as_they_should() -> None:
 def test_nothing_changes_where_nothing_is_evicted() -> None:
     """Bit for bit."""
     for view, scores, _, _ in events(2):
-        assert torch.equal(CaM().fold(view, scores, view.counts, view.valid).values, view.values)
+        assert torch.equal(CaM().merge_evicted(view, scores, view.counts, view.valid).values, view.values)
 
 
 # In the engine -------------------------------------------------------------------------------------------------------
@@ -156,7 +162,7 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
         (KNorm(), EveryStep(), Uniform()),
     ],
     ids=lambda x: x.kind,

@@ -78,7 +78,7 @@ def test_an_event_equals_the_slow_reference(seed: int, known: bool) -> None:
     form, n_changed, n_left = D2O(decay=0.3), 0, 0
     for view, scores, shares, keep in events(seed):
         before = torch.stack([torch.rand(shares.shape) * 0.5, torch.ones(shares.shape)], dim=-1) * known
-        folded = form.fold(replace(view, memory=before), scores, shares, keep)
+        folded = form.merge_evicted(replace(view, memory=before), scores, shares, keep)
         for head in torch.cartesian_prod(*(torch.arange(n) for n in shares.shape)).tolist():
             at = tuple(head)
             tau = float(before[at][0]) if known else None
@@ -98,7 +98,7 @@ def test_by_hand() -> None:
     keys = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.6, 0.8]])[None, None, None]
     view = view_of(keys, torch.tensor([[1.0], [3.0], [50.0]])[None, None, None], memory=torch.zeros(1, 1, 1, 2))
     keep = torch.tensor([True, False, False])[None, None, None]
-    first = D2O().fold(view, torch.zeros(1, 1, 1, 3), keep.sum(dim=-1), keep)
+    first = D2O().merge_evicted(view, torch.zeros(1, 1, 1, 3), keep.sum(dim=-1), keep)
 
     assert first.memory is not None
     torch.testing.assert_close(first.memory[0, 0, 0], torch.tensor([0.8, 1.0]))
@@ -106,7 +106,7 @@ def test_by_hand() -> None:
     torch.testing.assert_close(first.keys[0, 0, 0, 0], torch.tensor([1.5, 0.0]))
 
     # At the next event the same two: tau = (.8 + .8) / 2; with an old threshold of .2 it falls to .5 and both are merged.
-    low = D2O().fold(
+    low = D2O().merge_evicted(
         replace(view, memory=torch.tensor([0.2, 1.0]).expand(1, 1, 1, 2)), torch.zeros(1, 1, 1, 3), keep.sum(-1), keep
     )
     torch.testing.assert_close(low.memory[0, 0, 0], torch.tensor([0.5, 1.0]))
@@ -118,7 +118,7 @@ def test_nothing_changes_where_nothing_is_evicted() -> None:
     for view, scores, _, _ in events(2):
         for tau in (0.0, 1.0):
             memory = torch.full((*view.counts.shape, 2), tau)
-            folded = D2O().fold(replace(view, memory=memory), scores, view.counts, view.valid)
+            folded = D2O().merge_evicted(replace(view, memory=memory), scores, view.counts, view.valid)
             assert torch.equal(folded.keys, view.keys)
             assert torch.equal(folded.values, view.values)
             assert torch.equal(folded.memory, memory)
@@ -161,7 +161,7 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(sinks=4, recent=3), Hysteresis(slack=4), AdaKV()),
+        (H2O(sinks=4, recent=3), Hysteresis(max_growth=4), AdaKV()),
         (KNorm(), EveryStep(), Uniform()),
     ],
     ids=lambda x: x.kind,

@@ -15,8 +15,8 @@ from designspace.cache.attention import PrefillPass
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from families.calibrations.kvquant_calibration import k_means, measure
 from families.representation.kvquant import KVQuant
-from families.representation.kvquant_calibration import k_means, measure
 from tests.families.representation.artefacts import artefact
 from tests.families.representation.drive import Driver, geometry_of, numbers
 
@@ -330,9 +330,9 @@ def test_refusals(toy_llama: LoadedModel) -> None:
         with pytest.raises(DeclarationError, match=f"{next(iter(extra))} must be"):
             KVQuant(**extra)  # type: ignore[arg-type]
     partial = Geometry(1, 2, 2, 16, torch.ones(4))
-    assert "this model rotates 8" in str(KVQuant().refusal(partial))
-    assert "got head_dim=12" in str(KVQuant().refusal(geometry_of(dim=12)))
-    assert "for head_dim=16" in str(KVQuant(most_outliers=17).refusal(GEOMETRY))
-    assert KVQuant().refusal(GEOMETRY) is None
+    assert "this model rotates 8" in str(KVQuant().unsupported_reason(partial))
+    assert "got head_dim=12" in str(KVQuant().unsupported_reason(geometry_of(dim=12)))
+    assert "for head_dim=16" in str(KVQuant(most_outliers=17).unsupported_reason(GEOMETRY))
+    assert KVQuant().unsupported_reason(GEOMETRY) is None
     with pytest.raises(CalibrationError, match="this model rotates 8"):
         measure(LoadedModel(toy_llama.model, None, partial, frozenset()), Corpus((), (), ""))

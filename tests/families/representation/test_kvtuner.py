@@ -12,9 +12,9 @@ from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError, InfeasibleBudget
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from families.calibrations.kvtuner_calibration import measure
 from families.representation.kivi import Kivi
 from families.representation.kvtuner import KVTuner, choose_pairs
-from families.representation.kvtuner_calibration import measure
 from tests.families.representation.drive import Driver, geometry_of, numbers
 
 FIVE = ((8, 8), (8, 4), (4, 4), (4, 2), (2, 2))
@@ -181,8 +181,10 @@ def test_refusals() -> None:
         KVTuner(pairs=((3, 4),))  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="residual must be a multiple of group"):
         KVTuner(group=32, residual=48)
-    assert "2 pairs for 3 layers" in str(KVTuner(pairs=((4, 4), (2, 2)), group=8, residual=8).refusal(GEOMETRY))
-    assert "group must divide" in str(KVTuner().refusal(GEOMETRY))
+    assert "2 pairs for 3 layers" in str(
+        KVTuner(pairs=((4, 4), (2, 2)), group=8, residual=8).unsupported_reason(GEOMETRY)
+    )
+    assert "group must divide" in str(KVTuner().unsupported_reason(GEOMETRY))
     with pytest.raises(InfeasibleBudget, match="knows its bytes only with calibration 'kv-tuner'"):
         Driver(KVTuner(group=8, residual=8), GEOMETRY)
 

@@ -244,5 +244,5 @@ def test_refusals() -> None:
             MiniCache(**{name: 1.5})  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="start must be at least 0"):
         MiniCache(start=-1)
-    assert MiniCache().refusal(GEOMETRY) is None
-    assert "needs two layers from start=1 on" in str(MiniCache().refusal(geometry_of(layers=2)))
+    assert MiniCache().unsupported_reason(GEOMETRY) is None
+    assert "needs two layers from start=1 on" in str(MiniCache().unsupported_reason(geometry_of(layers=2)))

@@ -15,7 +15,7 @@ from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Obs
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
-from designspace.cache.packing import Kept, Prompt
+from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
@@ -106,7 +106,7 @@ def test_an_event_equals_the_slow_reference(form: NearestMerge, seed: int) -> No
     """Ragged shares, groups, pins, zero keys, empty heads: every head by loops over its tokens."""
     n_changed = 0
     for view, scores, shares, keep in events(seed, form.carries_mass):
-        folded = form.fold(view, scores, shares, keep)
+        folded = form.merge_evicted(view, scores, shares, keep)
         assert torch.equal(folded.keep, keep)
         for head in torch.cartesian_prod(*(torch.arange(n) for n in shares.shape)).tolist():
             at = tuple(head)
@@ -126,7 +126,7 @@ def one_head(keys: list[list[float]], values: list[list[float]], keep: list[bool
 
 def folded_values(form: NearestMerge, view: View, keep: Tensor) -> list[list[float]]:
     """Return the values of the kept slots after an event."""
-    folded = form.fold(view, torch.zeros(keep.shape), keep.sum(dim=-1), keep)
+    folded = form.merge_evicted(view, torch.zeros(keep.shape), keep.sum(dim=-1), keep)
     return folded.values[keep].tolist()
 
 
@@ -155,10 +155,10 @@ def test_equal_similarity_goes_to_the_larger_position() -> None:
 def test_nothing_changes_where_nothing_is_evicted_or_nothing_comes(form: NearestMerge) -> None:
     """Bit for bit; slots that are not kept are never touched."""
     for view, scores, shares, keep in events(2, form.carries_mass):
-        same = form.fold(view, scores, view.counts, view.valid)
+        same = form.merge_evicted(view, scores, view.counts, view.valid)
         assert torch.equal(same.keys, view.keys)
         assert torch.equal(same.values, view.values)
-        folded = form.fold(view, scores, shares, keep)
+        folded = form.merge_evicted(view, scores, shares, keep)
         assert torch.equal(folded.values[~keep], view.values[~keep])
         assert form.merge == "both" or folded.keys is view.keys
 
@@ -167,7 +167,7 @@ def test_counts_are_conserved() -> None:
     """With nothing below the threshold every token goes on in some slot, whatever it weighs."""
     for form in (CountedMerge(), CountedMerge(weighting="norm")):
         for view, scores, shares, keep in events(3, True):
-            folded = form.fold(view, scores, shares, keep)
+            folded = form.merge_evicted(view, scores, shares, keep)
             before, after = ((m * held).sum(dim=-1) for m, held in ((view.mass, view.valid), (folded.mass, keep)))
             assert torch.equal(before[shares > 0], after[shares > 0])
 
@@ -187,8 +187,8 @@ def test_identical_tokens_with_counts_reproduce_full_attention(form: CountedMerg
             device=torch.device("cpu"), width=20,
         )  # fmt: skip
         mass = torch.ones(2, 1, 2, 10, dtype=torch.int64) if form.carries_mass else None
-        folded = form.fold(replace(view, mass=mass), torch.zeros(keep.shape), keep.sum(dim=-1), keep)
-        kept = Kept(packing_order(keep), keep.sum(dim=-1), folded.keys, folded.values, folded.mass)
+        folded = form.merge_evicted(replace(view, mass=mass), torch.zeros(keep.shape), keep.sum(dim=-1), keep)
+        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), folded.keys, folded.values, folded.mass)
         cache.load(0, Prompt(keys, values, view.positions, Observed(), 10), kept, stream=0)
         cache.begin_step()
         new = torch.Generator().manual_seed(8)
@@ -247,9 +247,9 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
         (KNorm(), EveryStep(), Uniform()),
-        (Random(recent=2), Hysteresis(slack=3), Uniform()),
+        (Random(recent=2), Hysteresis(max_growth=3), Uniform()),
     ],
     ids=lambda x: x.kind,
 )

@@ -270,5 +270,5 @@ def test_refusals() -> None:
     ):
         with pytest.raises(DeclarationError, match=said):
             QAQ(**extra)  # type: ignore[arg-type]
-    assert QAQ().refusal(GEOMETRY) is None
-    assert "leaves nothing to code" in str(QAQ(outliers=0.9).refusal(GEOMETRY))
+    assert QAQ().unsupported_reason(GEOMETRY) is None
+    assert "leaves nothing to code" in str(QAQ(outliers=0.9).unsupported_reason(GEOMETRY))

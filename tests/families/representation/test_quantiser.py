@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Room
+from designspace.axes import StoreSpec
 from families.representation.kivi import Kivi
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from tests.conftest import toy_model
@@ -50,7 +50,7 @@ def test_kivi_bytes_q1() -> None:
     """N=1000, R=128, g=32, 2 bits, D=128 in fp16: 144,256 bytes, 3.549 times less than full."""
     geometry = toy_model("llama").geometry
     geometry = type(geometry)(1, 1, 1, 128, geometry.inv_freq)
-    store = Kivi().allocate(Room(geometry, 1, 1000, torch.float16, torch.device("cpu"), {}))
+    store = Kivi().allocate(StoreSpec(geometry, 1, 1000, torch.float16, torch.device("cpu"), {}))
 
     assert store.held_bytes(torch.tensor([[[1000]]])).tolist() == [144_256]
 
@@ -84,5 +84,5 @@ def test_values_may_have_their_own_width() -> None:
 
 def test_an_odd_width_of_values_is_checked_against_the_head_dimension() -> None:
     """Eight elements of one bit fill a byte, four do not."""
-    assert Kivi(bits=2, group=4, residual=4, value_bits=1).refusal(geometry_of(dim=4)) is not None
-    assert Kivi(bits=2, group=4, residual=4).refusal(geometry_of(dim=4)) is None
+    assert Kivi(bits=2, group=4, residual=4, value_bits=1).unsupported_reason(geometry_of(dim=4)) is not None
+    assert Kivi(bits=2, group=4, residual=4).unsupported_reason(geometry_of(dim=4)) is None

@@ -11,11 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from designspace.axes import Budget, Generation, Geometry, Held, Mechanism, Needs, Observed, Request, Room, Setting
+from designspace.axes import (
+    Budget,
+    Generation,
+    Geometry,
+    Mechanism,
+    Needs,
+    Observed,
+    Request,
+    RunContext,
+    SlotState,
+    StoreSpec,
+)
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
-from designspace.cache.packing import Kept, Prompt
+from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
@@ -36,9 +47,9 @@ from tests.conftest import toy_model
 LAYERS, ROWS, HEADS, GROUP, DIM, CAPACITY = 2, 3, 2, 2, 4, 23
 
 
-def room(capacity: int, dim: int = 2, dtype: torch.dtype = torch.float32) -> Room:
+def room(capacity: int, dim: int = 2, dtype: torch.dtype = torch.float32) -> StoreSpec:
     """Room for one head."""
-    return Room(Geometry(1, 1, 1, dim, torch.ones(dim // 2)), 1, capacity, dtype, torch.device("cpu"), {})
+    return StoreSpec(Geometry(1, 1, 1, dim, torch.ones(dim // 2)), 1, capacity, dtype, torch.device("cpu"), {})
 
 
 def filled(form: Quest, lengths: tuple[int, ...] = (13, 6, 9), n_appended: int = 5, seed: int = 0) -> SlotCache:
@@ -52,7 +63,7 @@ def filled(form: Quest, lengths: tuple[int, ...] = (13, 6, 9), n_appended: int =
         keys, values = torch.randn(2, LAYERS, 1, HEADS, n + 3, DIM, generator=generator)
         positions = torch.where(torch.arange(n + 3) < n, torch.arange(n + 3), -1).expand(LAYERS, 1, HEADS, -1)
         keep = (torch.rand(positions.shape, generator=generator) < 0.8) & (positions >= 0)
-        kept = Kept(packing_order(keep), keep.sum(dim=-1), keys, values)
+        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), keys, values)
         cache.load(row, Prompt(keys, values, positions, Observed(), n), kept, stream=row)
     for _ in range(n_appended):
         cache.begin_step()
@@ -117,7 +128,7 @@ def test_the_bound_by_hand() -> None:
     store = QuestStore(Quest(page=2), room(capacity=2))
     keys = torch.tensor([[1.0, -2.0], [3.0, 0.0]])[None, None, None]
     positions = torch.arange(2)[None, None, None]
-    store.load(torch.tensor([0]), keys, keys, Held(torch.full((1, 1, 1), 2), positions, Observed()))
+    store.load(torch.tensor([0]), keys, keys, SlotState(torch.full((1, 1, 1), 2), positions, Observed()))
     assert store.bounds(0, torch.tensor([[[1.0, -1.0]]])).tolist() == [[[[5.0]]]]
 
 
@@ -221,10 +232,12 @@ def test_bounds_are_formed_anew_at_an_event() -> None:
     form = Quest(page=4, attended=4, dense_layers=0, least_pages=1)
     cache = filled(form)
     rows = torch.tensor([0])
-    setting = Setting(cache.geometry, cache.width)
-    view = cache.view(rows, setting, torch.tensor([3]))
+    context = RunContext(cache.geometry, cache.width)
+    view = cache.view(rows, context, torch.tensor([3]))
     keep = view.valid & (view.positions % 3 == 1)
-    cache.compact(rows, len(rows), view, Kept(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
+    cache.compact(
+        rows, len(rows), view, CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values)
+    )
     store = cache.store
     assert isinstance(store, QuestStore)
     for layer in range(LAYERS):
@@ -268,7 +281,7 @@ SMALL = Quest(page=2, attended=4, dense_layers=1, least_pages=2)
     [
         (Full(), Never(), Uniform()),
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
     ],
     ids=lambda x: x.kind,
 )

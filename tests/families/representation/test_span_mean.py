@@ -17,7 +17,7 @@ from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Obs
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
-from designspace.cache.packing import Kept, Prompt
+from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
@@ -142,7 +142,7 @@ def test_an_event_equals_the_slow_reference(form: SpanMean, seed: int) -> None:
     """Ragged shares, groups, pins, masses: every head by loops over its tokens."""
     n_merged = 0
     for view, scores, shares, keep in events(seed):
-        folded = form.fold(view, scores, shares, keep)
+        folded = form.merge_evicted(view, scores, shares, keep)
         for head in torch.cartesian_prod(*(torch.arange(n) for n in shares.shape)).tolist():
             at = tuple(head)
             expected = reference(form, view, scores, int(shares[at]), keep, at)
@@ -159,7 +159,7 @@ def test_only_kept_slots_change_and_exact_ones_stay_bit_for_bit() -> None:
     """Also where keys are turned."""
     for form in FORMS:
         for view, scores, shares, keep in events(2):
-            folded = form.fold(view, scores, shares, keep)
+            folded = form.merge_evicted(view, scores, shares, keep)
             for now, before in ((folded.keys, view.keys), (folded.values, view.values)):
                 assert torch.equal(now[~folded.keep], before[~folded.keep])
             single = folded.keep & (folded.mass == view.mass)
@@ -171,7 +171,7 @@ def test_only_kept_slots_change_and_exact_ones_stay_bit_for_bit() -> None:
 def test_nothing_changes_where_nothing_is_evicted(form: SpanMean) -> None:
     """Shares of everything: not even all-synthetic forms touch a slot."""
     for view, scores, _, _ in events(3):
-        folded = form.fold(view, scores, view.counts, view.valid)
+        folded = form.merge_evicted(view, scores, view.counts, view.valid)
 
         assert torch.equal(folded.keep, view.valid)
         for now, before in ((folded.keys, view.keys), (folded.values, view.values), (folded.mass, view.mass)):
@@ -182,7 +182,7 @@ def test_nothing_changes_where_nothing_is_evicted(form: SpanMean) -> None:
 def test_masses_are_conserved_unless_protection_fills_the_share(form: SpanMean) -> None:
     """Every head with an unprotected slot stands for as many tokens as before."""
     for view, scores, shares, keep in events(4):
-        folded = form.fold(view, scores, shares, keep)
+        folded = form.merge_evicted(view, scores, shares, keep)
         before, after = ((m * held).sum(dim=-1) for m, held in ((view.mass, view.valid), (folded.mass, folded.keep)))
         has_room = (shares > (keep & view.protected).sum(dim=-1)) | (shares == view.counts)
 
@@ -232,15 +232,17 @@ def test_a_mean_of_means_is_the_mean() -> None:
     keys = torch.randn(1, 1, 1, 7, 4, generator=torch.Generator().manual_seed(0))
     form, zeros, ones = SpanMean(synthetic=1.0, keys="unrotated"), torch.zeros(1, 1, 1, 7), torch.ones(1, 1, 1, 7)
     view = view_of(keys, mass=ones.long(), inv_freq=torch.tensor([1.0, 0.3]))
-    three = form.fold(view, zeros, torch.full((1, 1, 1), 3), TopK().select(view, zeros, torch.full((1, 1, 1), 3)))
+    three = form.merge_evicted(
+        view, zeros, torch.full((1, 1, 1), 3), TopK().select(view, zeros, torch.full((1, 1, 1), 3))
+    )
     order = packing_order(three.keep)[0, 0, 0, :3]
     again = view_of(
         three.keys[:, :, :, order], three.values[:, :, :, order], positions=view.positions[..., order],
         mass=three.mass[..., order], inv_freq=torch.tensor([1.0, 0.3]),
     )  # fmt: skip
     one = torch.full((1, 1, 1), 1)
-    twice = form.fold(again, zeros[..., :3], one, TopK().select(again, zeros[..., :3], one))
-    once = form.fold(view, zeros, one, TopK().select(view, zeros, one))
+    twice = form.merge(again, zeros[..., :3], one, TopK().select(again, zeros[..., :3], one))
+    once = form.merge_evicted(view, zeros, one, TopK().select(view, zeros, one))
 
     assert int(twice.mass[..., 2]) == int(once.mass[..., 6]) == 7
     torch.testing.assert_close(twice.keys[..., 2, :], once.keys[..., 6, :])
@@ -257,7 +259,7 @@ def test_averaging_before_rotation_is_averaging_before_rotation() -> None:
         inv_freq=torch.tensor(inv_freq), attention_scaling=scale, mass=torch.tensor([[[[2, 1, 1]]]]),
     )  # fmt: skip
     one, zeros = torch.ones(1, 1, 1, dtype=torch.int64), torch.zeros(1, 1, 1, 3)
-    folded = SpanMean(keys="unrotated", synthetic=1.0).fold(view, zeros, one, TopK().select(view, zeros, one))
+    folded = SpanMean(keys="unrotated", synthetic=1.0).merge_evicted(view, zeros, one, TopK().select(view, zeros, one))
     mean = (2 * raw[0] + raw[1] + raw[2]) / 4
 
     expected = torch.tensor([scale * x for x in turn(mean.tolist(), 11, inv_freq)])
@@ -272,12 +274,12 @@ def test_dynamic_by_hand() -> None:
     keep = TopK().select(view, scores, shares)
 
     def held(mass_share: float) -> list[int]:
-        folded = SpanMean(mode="dynamic", mass_share=mass_share).fold(view, scores, shares, keep)
+        folded = SpanMean(mode="dynamic", mass_share=mass_share).merge_evicted(view, scores, shares, keep)
         return folded.mass[folded.keep].tolist()
 
     assert held(0.5) == [1, 2, 1, 2]  # the best, then spans {1, 2}, {3}, {4, 5}: middles 1, 2.5, 4 of 5 by thirds
     assert held(0.9) == [1, 1, 2, 2]  # slots 0 and 2 are exact; spans {1, 3} and {4, 5} in the places of 3 and 5
-    exact = SpanMean(mode="dynamic", mass_share=0.9).fold(view, scores, shares, keep)
+    exact = SpanMean(mode="dynamic", mass_share=0.9).merge_evicted(view, scores, shares, keep)
     assert torch.equal(exact.keys[0, 0, 0, 2], view.keys[0, 0, 0, 2])
 
 
@@ -288,7 +290,7 @@ def test_the_selectors_choice_is_respected() -> None:
     view = view_of(keys, mass=torch.ones(1, 1, 1, 12, dtype=torch.int64))
     scores, shares = torch.rand(1, 1, 1, 12, generator=generator) * 0.1, torch.full((1, 1, 1), 6)
     keep = Diversity(weight=5.0).select(view, scores, shares)
-    folded = SpanMean(synthetic=0.3).fold(view, scores, shares, keep)
+    folded = SpanMean(synthetic=0.3).merge_evicted(view, scores, shares, keep)
     exact = sorted(keep[0, 0, 0].nonzero()[:, 0].tolist(), key=lambda i: -float(scores[0, 0, 0, i]))[:4]
 
     assert not torch.equal(keep, TopK().select(view, scores, shares))
@@ -308,8 +310,10 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
     )
     view = view_of(keys_held, values_held, n_query_heads=4, mass=torch.ones(2, 1, 2, 12, dtype=torch.int64))
     shares = torch.full((2, 1, 2), 4)
-    folded = form.fold(view, torch.zeros(2, 1, 2, 12), shares, TopK().select(view, torch.zeros(2, 1, 2, 12), shares))
-    kept = Kept(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass)
+    folded = form.merge_evicted(
+        view, torch.zeros(2, 1, 2, 12), shares, TopK().select(view, torch.zeros(2, 1, 2, 12), shares)
+    )
+    kept = CompressionResult(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass)
     cache.load(0, Prompt(keys_held, values_held, view.positions, Observed(), 12), kept, stream=0)
     assert cache.mass is not None
     assert cache.mass[0, 0, 0].tolist() == [3, 3, 3, 3, 1, 1]
@@ -367,10 +371,10 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), None),
-        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
         (SnapKV(recent=3), EveryK(k=4), AdaKV()),
         (KNorm(), EveryStep(), None),
-        (Random(recent=2), Hysteresis(slack=3), None),
+        (Random(recent=2), Hysteresis(max_growth=3), None),
     ],
     ids=lambda x: getattr(x, "kind", "uniform"),
 )
@@ -431,5 +435,5 @@ def test_wrong_parameters_are_refused(wrong: dict[str, Any], message: str) -> No
 def test_partly_rotated_keys_cannot_be_unrotated() -> None:
     """The other forms do not care."""
     partial = Geometry(1, 1, 1, 8, torch.ones(2))
-    assert SpanMean().refusal(partial) is None
-    assert "rotates 4" in str(SpanMean(keys="unrotated").refusal(partial))
+    assert SpanMean().unsupported_reason(partial) is None
+    assert "rotates 4" in str(SpanMean(keys="unrotated").unsupported_reason(partial))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Budget, Generation, Mechanism, Observed, Representation, Request, Room
+from designspace.axes import Budget, Generation, Mechanism, Observed, Representation, Request, StoreSpec
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
 from designspace.models.loading import LoadedModel
@@ -111,8 +111,8 @@ def test_free_slots_hold_anything_finite(representation: Representation) -> None
 def test_bytes_can_be_told_beforehand(representation: Representation) -> None:
     """On no device and without calibration, for budgets in bytes."""
     geometry = geometry_of(dim=32)
-    empty = representation.allocate(Room(geometry, 1, 30, torch.float16, torch.device("meta"), {}))
-    real = representation.allocate(Room(geometry, 1, 30, torch.float16, torch.device("cpu"), artefacts(geometry)))
+    empty = representation.allocate(StoreSpec(geometry, 1, 30, torch.float16, torch.device("meta"), {}))
+    real = representation.allocate(StoreSpec(geometry, 1, 30, torch.float16, torch.device("cpu"), artefacts(geometry)))
     counts = torch.arange(31)[None, :, None].expand(2, -1, 2)
 
     assert empty.held_bytes(counts).tolist() == real.held_bytes(counts).tolist()

@@ -11,8 +11,8 @@ from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from families.calibrations.subspace_calibration import measure
 from families.representation.subspace import Subspace
-from families.representation.subspace_calibration import measure
 from tests.families.representation.artefacts import artefact
 from tests.families.representation.drive import Driver, geometry_of, numbers
 
@@ -136,5 +136,5 @@ def test_refusals() -> None:
     """A rank below one is no declaration, one above the head dimension no model's."""
     with pytest.raises(DeclarationError, match="rank must be at least 1, got rank=0"):
         Subspace(rank=0)
-    assert Subspace(rank=16).refusal(GEOMETRY) is None
-    assert "got rank=17, head_dim=16" in str(Subspace(rank=17).refusal(GEOMETRY))
+    assert Subspace(rank=16).unsupported_reason(GEOMETRY) is None
+    assert "got rank=17, head_dim=16" in str(Subspace(rank=17).unsupported_reason(GEOMETRY))

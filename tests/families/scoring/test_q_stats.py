@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-import families.scoring.q_stats as q_stats
+import families.calibrations.q_stats_calibration as q_stats_calibration
 from designspace.axes import Artefact, Budget, Geometry, Mechanism
 from designspace.axes.rotary import as_bands, unrotate
 from designspace.errors import CalibrationError, DeclarationError
@@ -14,9 +14,10 @@ from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import cases, check_mechanism, check_strategy
 from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK
+from families.calibrations.q_stats_calibration import measure, traces
 from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision
-from families.scoring.q_stats import QStats, measure, traces
+from families.scoring.q_stats import QStats
 from families.scoring.triattention import TriAttention
 from tests.conftest import toy_model, toy_statistics
 
@@ -27,8 +28,8 @@ PROMPTS = tuple(tuple(range(start, start + length)) for start, length in ((3, 7)
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a few tokens only."""
-    monkeypatch.setattr(q_stats, "MAX_NEW_TOKENS", N_NEW)
-    monkeypatch.setattr(q_stats, "_ROWS", 3)
+    monkeypatch.setattr(q_stats_calibration, "MAX_NEW_TOKENS", N_NEW)
+    monkeypatch.setattr(q_stats_calibration, "_ROWS", 3)
 
 
 def greedy(loaded: LoadedModel, prompt: tuple[int, ...]) -> tuple[int, ...]:

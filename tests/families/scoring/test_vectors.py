@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from designspace.axes import View
+from designspace.axes.artefact import Q_STATISTICS
 from designspace.axes.rotary import as_bands, unrotate
-from designspace.models.calibration import Q_STATISTICS
 from designspace.testing.views import view_of
 from families.scoring.expected_attention import ExpectedAttention
 from families.scoring.h2o import H2O

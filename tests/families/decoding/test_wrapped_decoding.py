@@ -76,7 +76,7 @@ def asked(*names: str) -> list[Request]:
 def test_identity_settings_are_the_chooser_alone(decoding: Wrapping, axes: dict[str, Any]) -> None:
     """Tokens and ledger are the same to the last bit, for sampling, after several cuts."""
     base = run(compose(SAMPLING, **axes), *asked(*SCRIPTS))
-    wrapped = run(compose(decoding.completed(SAMPLING), **axes), *asked(*SCRIPTS))
+    wrapped = run(compose(decoding.with_default_chooser(SAMPLING), **axes), *asked(*SCRIPTS))
 
     assert all(g.n_events > 1 for g in base)
     assert [everything(g) for g in base] == [everything(g) for g in wrapped]
@@ -87,7 +87,7 @@ def test_the_cases_below_do_something(decoding: Wrapping) -> None:
     """Each steered decoding changes tokens, ledger or cost of most of these scripts."""
     chooser = scripted(SCRIPTS)
     base = run(compose(chooser), *asked(*SCRIPTS))
-    steered = run(compose(decoding.completed(chooser)), *asked(*SCRIPTS))
+    steered = run(compose(decoding.with_default_chooser(chooser)), *asked(*SCRIPTS))
 
     if not isinstance(decoding, StateEmit):  # pins move no size
         assert sum(everything(a) != everything(b) for a, b in zip(base, steered, strict=True)) >= 4
@@ -101,7 +101,7 @@ def test_the_cases_below_do_something(decoding: Wrapping) -> None:
 @pytest.mark.parametrize("decoding", ACTING, ids=str)
 def test_a_steered_row_does_not_depend_on_the_batch(decoding: Wrapping, axes: dict[str, Any]) -> None:
     """Alone, among others, in another order and place: the same tokens and the same account at fixed rows."""
-    mechanism = compose(decoding.completed(scripted(SCRIPTS)), **axes)
+    mechanism = compose(decoding.with_default_chooser(scripted(SCRIPTS)), **axes)
     together = {g.problem_id: everything(g) for g in run(mechanism, *asked(*SCRIPTS))}
     shuffled = {g.problem_id: everything(g) for g in run(mechanism, *asked("p3", "p4", "p0", "p2", "p1"))}
 
@@ -114,7 +114,7 @@ def test_a_steered_row_does_not_depend_on_the_batch(decoding: Wrapping, axes: di
 def test_a_sampled_steered_row_does_not_depend_on_the_batch(decoding: Wrapping) -> None:
     """The same with tokens that hang on the cache: every second word is a newline, so that lines end often."""
     often = Rollback(threshold=1.0, retries=3, boundary="w") if isinstance(decoding, Rollback) else decoding
-    mechanism = compose(often.completed(SAMPLING))
+    mechanism = compose(often.with_default_chooser(SAMPLING))
     together = {g.problem_id: everything(g) for g in run(mechanism, *asked(*SCRIPTS))}
 
     assert {g.problem_id: everything(g) for g in run(mechanism, *asked("p4", "p1"))}.items() <= together.items()
@@ -124,7 +124,9 @@ def test_a_sampled_steered_row_does_not_depend_on_the_batch(decoding: Wrapping) 
 def test_nothing_is_left_behind(decoding: Wrapping) -> None:
     """In an engine of one row, a sample after others (pins, holds, heat, checkpoints) is what it is in a fresh engine."""
     mechanism = compose(
-        decoding.completed(SAMPLING) if isinstance(decoding, Rollback) else decoding.completed(scripted(SCRIPTS))
+        decoding.with_default_chooser(SAMPLING)
+        if isinstance(decoding, Rollback)
+        else decoding.with_default_chooser(scripted(SCRIPTS))
     )
     if isinstance(decoding, Rollback):
         mechanism = compose(
@@ -141,12 +143,12 @@ def test_nothing_is_left_behind(decoding: Wrapping) -> None:
 
 def test_a_missing_chooser_is_filled_in_at_the_innermost_place() -> None:
     """Also through a decoding that only adds to the prompt; a chooser that is there stays."""
-    assert Refresh(every=3).completed(SAMPLING) == Refresh(every=3, decoding=SAMPLING)
-    assert SelfConsistency(decoding=ChainOfThought()).completed(SAMPLING) == SelfConsistency(
+    assert Refresh(every=3).with_default_chooser(SAMPLING) == Refresh(every=3, decoding=SAMPLING)
+    assert SelfConsistency(decoding=ChainOfThought()).with_default_chooser(SAMPLING) == SelfConsistency(
         decoding=ChainOfThought(decoding=SAMPLING)
     )
     given = Refresh(decoding=Greedy())
-    assert given.completed(SAMPLING) is given
+    assert given.with_default_chooser(SAMPLING) is given
 
 
 def test_a_missing_chooser_is_refused_when_it_is_needed() -> None:
@@ -166,7 +168,7 @@ def test_only_a_plain_chooser_may_stand_inside(outer: type[Wrapping], inner: Dec
     ):
         outer(decoding=inner)
     with pytest.raises(DeclarationError, match="must be a plain chooser"):
-        outer().completed(inner)
+        outer().with_default_chooser(inner)
 
 
 def test_the_chooser_is_part_of_the_identity() -> None:
@@ -189,7 +191,7 @@ def test_texts_that_the_model_cannot_write_are_refused_when_the_engine_is_made()
     """Not in the middle of a run."""
     for decoding in (Rollback(boundary="\t"), StateEmit(end="\t")):
         with pytest.raises(DeclarationError, match=r"must be part of a token of the model, got (boundary|end)='\\t'"):
-            engine(compose(decoding.completed(SAMPLING)))
+            engine(compose(decoding.with_default_chooser(SAMPLING)))
     with pytest.raises(ValueError):
         engine(compose(ThoughtAware(tag="§", decoding=SAMPLING)))
 

@@ -12,7 +12,7 @@ from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
-from families.head_routing.head_kv_calibration import attention_rows
+from families.calibrations.head_kv_calibration import attention_rows
 from families.head_routing.static_route import evenly_spaced
 
 WINDOW = 8  # newest queries whose attention is the score; both rules keep these tokens

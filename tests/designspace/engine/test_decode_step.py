@@ -19,7 +19,7 @@ from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.representation.kivi import Kivi
 from tests.conftest import MODEL_FAMILIES, toy_model
-from tests.designspace.recorded_graph import NoWaiting
+from tests.designspace.engine.recorded_graph import NoWaiting
 
 ROWS, N_NEW, PROMPTS = 4, 24, (5, 13, 24, 18, 9, 21, 30)
 ARMS = {

@@ -10,7 +10,7 @@ from designspace.kernels.build import load_library
 from designspace.models.calibrate import calibrate
 from designspace.models.loading import load_model
 from designspace.registry import calibrations
-from tests.designspace.pretend_device import DEVICE, PretendDevice, move_to_device, on_the_host
+from tests.designspace.engine.pretend_device import DEVICE, PretendDevice, move_to_device, on_the_host
 from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
 
 

@@ -22,7 +22,7 @@ from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
 from families.decoding.greedy import Greedy
 from tests.conftest import start
-from tests.designspace.recorded_graph import record_on_cpu
+from tests.designspace.engine.recorded_graph import record_on_cpu
 from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
 
 

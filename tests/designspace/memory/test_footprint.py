@@ -186,7 +186,7 @@ def test_the_whole_catalogue_has_a_footprint() -> None:
     """Every store, observer and event of the catalogue, with the artefacts that ship with the pocket model."""
     skeleton = load_skeleton(POCKET)
     for name, found in catalog().items():
-        chooser = Sampling() if found.decoding is None else found.decoding.completed(Sampling())
+        chooser = Sampling() if found.decoding is None else found.decoding.with_default_chooser(Sampling())
         arm_ = found.override(name, decoding=chooser)
         reading = "nominal" if arm_.cadence.kind == "prefill-only" else "mean"
         memory = ArmMemory(

@@ -1,0 +1,54 @@
+"""Measure query statistics of a model's own reasoning, for the scoring `q-stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from designspace.axes import Mechanism, Request
+from designspace.axes.randomness import stream_key
+from designspace.engine import Engine
+from designspace.errors import CalibrationError
+from designspace.models.calibration import Corpus
+from designspace.models.loading import LoadedModel
+from designspace.models.query_statistics import statistics_of
+from families.cadence.never import Never
+from families.decoding.greedy import Greedy
+from families.head_routing.uniform import Uniform
+from families.representation.full import FullPrecision
+from families.scoring.full import Full
+from families.scoring.q_stats import ARTEFACT
+
+MAX_NEW_TOKENS = 512  # of one trace
+_ROWS = 8
+
+
+def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
+    """Return q_mean_real, q_mean_imag and q_abs_mean, each [L,H_q,D/2] float32, over the model's own full-cache texts.
+
+    Raises:
+        CalibrationError: a corpus without problems, or a model that rotates only part of its head dimension.
+    """
+    if not corpus.prompts:
+        raise CalibrationError(
+            f"artefact {ARTEFACT!r} needs problems whose solutions the model writes, got plain text ({corpus.source})"
+        )
+    return statistics_of(loaded, traces(loaded, corpus.prompts))
+
+
+def traces(loaded: LoadedModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Yield each prompt with what the model writes after it, whole cache, the likeliest token at each step."""
+    engine = Engine(
+        loaded,
+        Mechanism("full cache", Full(), Uniform(), Never(), FullPrecision(), Greedy()),
+        None,
+        rows=min(_ROWS, len(prompts)),
+        max_new_tokens=MAX_NEW_TOKENS,
+        max_prompt_tokens=max(len(prompt) for prompt in prompts),
+    )
+    names = [f"calibration {i}" for i in range(len(prompts))]
+    requests = [Request(name, ids, stream_key(0, name, 0)) for name, ids in zip(names, prompts, strict=True)]
+    written = {generation.problem_id: generation.token_ids for generation in engine.generate(requests)}
+    for name, prompt in zip(names, prompts, strict=True):
+        yield prompt + written[name]
