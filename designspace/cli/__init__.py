@@ -1,5 +1,5 @@
 """The `designspace` command."""
 
-from designspace.cli.app import app, main
+from designspace.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -45,7 +45,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
 def recorded(captured: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
     """The same with graphs of operations on a CPU, of which C kernels are none."""
     record_on_cpu(monkeypatch)
-    monkeypatch.setattr("designspace.cache.slots.FusedAttention.of", lambda cache: None)
+    monkeypatch.setattr("designspace.cache.slots.fused_attention", lambda *tensors: None)
     return captured
 
 

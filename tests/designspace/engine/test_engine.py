@@ -34,7 +34,7 @@ from families.scoring.triattention import TriAttention
 from tests.conftest import start, toy_model, toy_statistics
 
 SCORINGS = [kind for kind in kinds("scoring") if kind != "full"]
-CADENCES = [EveryStep(), EveryK(k=4), Hysteresis(max_growth=4), PrefillOnly()]
+CADENCES = [EveryStep(), EveryK(k=4), Hysteresis(slack=4), PrefillOnly()]
 REPRESENTATIONS = {
     "kivi": lambda: Kivi(bits=4, group=4, residual=4),
     "quest": lambda: strategy("representation", "quest")(page=4, attended=8, dense_layers=0),
@@ -222,8 +222,8 @@ def test_an_abandoned_run_leaves_no_row_behind(toy_llama: LoadedModel) -> None:
     ("cadence", "budget"),
     [
         (EveryStep(), Budget(12)), (EveryStep(prefill=False), Budget(12)), (EveryK(k=4), Budget(12)), (EveryK(k=3), Budget(12)),
-        (EveryK(k=5, prefill=False), Budget(9, "nominal")), (Hysteresis(max_growth=4), Budget(12)),
-        (Hysteresis(max_growth=6), Budget(14, "peak")),
+        (EveryK(k=5, prefill=False), Budget(9, "nominal")), (Hysteresis(slack=4), Budget(12)),
+        (Hysteresis(slack=6), Budget(14, "peak")),
         (PrefillOnly(), Budget(10, "nominal")),
     ],
     ids=str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.memory.extrapolation import curve, straight
+from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
 from designspace.memory.free_memory import bytes_text, free_bytes
 from designspace.memory.live_bytes import LiveBytes, peak_bytes
 
@@ -46,18 +46,18 @@ def test_temporaries_of_an_expression_are_seen() -> None:
 
 def test_lines_and_parabolas_are_continued_exactly() -> None:
     """Within the measured sizes nothing is extrapolated."""
-    assert straight(lambda n: 7 + 3 * n, 100, (1, 2)) == 307
-    assert straight(lambda n: n**3, 2, (1, 2)) == 8
-    assert curve(lambda n: 5 + 2 * n + 3 * n**2, 1000, (128, 256, 384)) == 5 + 2000 + 3_000_000
-    assert curve(lambda n: n**3, 384, (128, 256, 384)) == 384**3
+    assert extrapolate_linear(lambda n: 7 + 3 * n, 100, (1, 2)) == 307
+    assert extrapolate_linear(lambda n: n**3, 2, (1, 2)) == 8
+    assert extrapolate_quadratic(lambda n: 5 + 2 * n + 3 * n**2, 1000, (128, 256, 384)) == 5 + 2000 + 3_000_000
+    assert extrapolate_quadratic(lambda n: n**3, 384, (128, 256, 384)) == 384**3
 
 
 def test_what_hardly_bends_is_a_line() -> None:
     """Rounding to blocks is no curvature, and nothing shrinks when sizes grow."""
     blocks = {128: 1000, 256: 2000, 384: 3010}
-    assert curve(blocks.__getitem__, 512, (128, 256, 384)) == 4020
+    assert extrapolate_quadratic(blocks.__getitem__, 512, (128, 256, 384)) == 4020
     saturating = {128: 1000, 256: 1900, 384: 2000}
-    assert curve(saturating.__getitem__, 640, (128, 256, 384)) == 2200
+    assert extrapolate_quadratic(saturating.__getitem__, 640, (128, 256, 384)) == 2200
 
 
 def test_bytes_in_words_and_of_this_machine() -> None:

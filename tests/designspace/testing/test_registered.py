@@ -194,7 +194,7 @@ def test_every_system_runs_as_it_should(pocket: LoadedModel, name: str) -> None:
     "axes",
     [
         {"scoring": SnapKV(recent=3), "cadence": EveryK(k=4), "head_routing": AdaKV(floor=0.3)},
-        {"scoring": H2O(recent=3), "cadence": Hysteresis(max_growth=3), "head_routing": Pyramid(beta=4.0)},
+        {"scoring": H2O(recent=3), "cadence": Hysteresis(slack=3), "head_routing": Pyramid(beta=4.0)},
         {"scoring": H2O(recent=2, selector=Diversity()), "representation": Kivi(bits=2, group=8, residual=8)},
     ],
     ids=["snapkv-ada", "h2o-pyramid", "h2o-diversity-kivi"],

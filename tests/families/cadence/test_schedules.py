@@ -28,7 +28,7 @@ def mean(sizes: list[int]) -> float:
         (EveryK(k=128), Budget(447, "nominal"), 600, 128 * 50, 511.5),
         (EveryK(k=128), Budget(512), 600, 128 * 400, 512.0),
         (EveryK(k=129), Budget(512), 600, 129 * 50, 512.0),
-        (Hysteresis(max_growth=128), Budget(447, "nominal"), 600, 128 * 50, 511.5),
+        (Hysteresis(slack=128), Budget(447, "nominal"), 600, 128 * 50, 511.5),
         (PrefillOnly(), Budget(311, "nominal"), 600, 400, 511.5),
         (EveryStep(), Budget(447, "nominal"), 100, 1000, 387.622),
         (EveryStep(), Budget(447, "nominal"), 100, 200, 200.5),
@@ -47,7 +47,7 @@ def test_simulated_mean(cadence: Cadence, budget: Budget, n_prompt: int, n_steps
     cadence=st.one_of(
         st.just(EveryStep()),
         st.builds(EveryK, k=st.integers(1, 40)),
-        st.builds(Hysteresis, max_growth=st.integers(1, 40)),
+        st.builds(Hysteresis, slack=st.integers(1, 40)),
         st.just(EveryK()),
     ),
     tokens=st.integers(25, 200),
@@ -63,7 +63,7 @@ def test_a_mean_budget_is_the_steady_mean(cadence: Cadence, tokens: int) -> None
     assert max(sizes) == schedule.high + schedule.max_growth <= schedule.peak_bound(tokens * 3, 10_000)
 
 
-@given(cadence=st.sampled_from([EveryStep(), EveryK(k=8), Hysteresis(max_growth=8)]), tokens=st.integers(12, 200))
+@given(cadence=st.sampled_from([EveryStep(), EveryK(k=8), Hysteresis(slack=8)]), tokens=st.integers(12, 200))
 def test_a_peak_budget_is_a_cap(cadence: Cadence, tokens: int) -> None:
     """No step attends more than the peak, and some step reaches it."""
     assert max(cadence.schedule(Budget(tokens, "peak")).simulate(tokens * 2, 200)) == tokens
@@ -80,7 +80,7 @@ def test_auto_is_the_published_interval_for_a_nominal_budget() -> None:
     assert Hysteresis().schedule(Budget(64, "nominal")).max_growth == 128
 
 
-@pytest.mark.parametrize("cadence", [EveryK(k=128), Hysteresis(max_growth=128)], ids=lambda c: c.kind)
+@pytest.mark.parametrize("cadence", [EveryK(k=128), Hysteresis(slack=128)], ids=lambda c: c.kind)
 def test_an_infeasible_interval_names_the_largest_feasible_one(cadence: Cadence) -> None:
     """A mean of 64 with interval 128 would need a target below zero; 125 is the largest that works."""
     with pytest.raises(InfeasibleBudget, match=r"the largest feasible (k|slack) is 125"):
@@ -109,7 +109,7 @@ def test_never_makes_no_event() -> None:
 
 def test_slack_trigger_saw_tooth() -> None:
     """TriAttention's slack mode: attended sizes run from c + 1 to c + slack, mean c + (slack + 1) / 2."""
-    sizes = Hysteresis(max_growth=128).schedule(Budget(64, "nominal")).simulate(200, 1281)[1:]
+    sizes = Hysteresis(slack=128).schedule(Budget(64, "nominal")).simulate(200, 1281)[1:]
 
     assert (min(sizes), max(sizes)) == (65, 192)
     assert mean(sizes) == 128.5

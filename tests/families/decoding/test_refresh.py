@@ -122,7 +122,7 @@ def test_with_room_for_everything_a_refresh_changes_nothing(chooser: Greedy | Sa
     ("cadence", "budget"),
     [
         (EveryStep(), Budget(10)), (EveryK(k=4), Budget(10)), (EveryK(k=3), Budget(10)),
-        (EveryK(k=4, prefill=False), Budget(10)), (Hysteresis(max_growth=4), Budget(10, "peak")),
+        (EveryK(k=4, prefill=False), Budget(10)), (Hysteresis(slack=4), Budget(10, "peak")),
         (PrefillOnly(), Budget(8, "nominal")),
     ],
     ids=str,

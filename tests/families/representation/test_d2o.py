@@ -161,7 +161,7 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(sinks=4, recent=3), Hysteresis(max_growth=4), AdaKV()),
+        (H2O(sinks=4, recent=3), Hysteresis(slack=4), AdaKV()),
         (KNorm(), EveryStep(), Uniform()),
     ],
     ids=lambda x: x.kind,

@@ -247,9 +247,9 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
         (KNorm(), EveryStep(), Uniform()),
-        (Random(recent=2), Hysteresis(max_growth=3), Uniform()),
+        (Random(recent=2), Hysteresis(slack=3), Uniform()),
     ],
     ids=lambda x: x.kind,
 )

@@ -281,7 +281,7 @@ SMALL = Quest(page=2, attended=4, dense_layers=1, least_pages=2)
     [
         (Full(), Never(), Uniform()),
         (StreamingLLM(sinks=1), EveryK(k=4), Uniform()),
-        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
     ],
     ids=lambda x: x.kind,
 )

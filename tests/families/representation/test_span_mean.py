@@ -371,10 +371,10 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
     ("scoring", "cadence", "routing"),
     [
         (StreamingLLM(sinks=1), EveryK(k=4), None),
-        (H2O(recent=3), Hysteresis(max_growth=4), AdaKV()),
+        (H2O(recent=3), Hysteresis(slack=4), AdaKV()),
         (SnapKV(recent=3), EveryK(k=4), AdaKV()),
         (KNorm(), EveryStep(), None),
-        (Random(recent=2), Hysteresis(max_growth=3), None),
+        (Random(recent=2), Hysteresis(slack=3), None),
     ],
     ids=lambda x: getattr(x, "kind", "uniform"),
 )

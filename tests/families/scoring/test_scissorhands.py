@@ -132,5 +132,5 @@ def test_conformance(toy_llama: LoadedModel) -> None:
     """The kit's checks, and the engine with its published sort of cadence."""
     check_strategy(Scissorhands())
     check_strategy(Scissorhands(history=5, recent=0, sinks=1))
-    mechanism = Mechanism("s3", Scissorhands(), Uniform(), Hysteresis(max_growth=12), FullPrecision())
+    mechanism = Mechanism("s3", Scissorhands(), Uniform(), Hysteresis(slack=12), FullPrecision())
     check_mechanism(mechanism, toy_llama, Budget(24))
