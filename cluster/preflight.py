@@ -12,7 +12,7 @@ from designspace.models.calibration import load_artefact
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms
 from sweeps.combinations import Combination
 from sweeps.expand import Cell
@@ -27,13 +27,13 @@ class PreflightError(DeclarationError):
     """A sweep is well formed but cannot run here: data, weights or calibration are missing or do not fit."""
 
 
-def check_golds(problems: Iterable[Problem]) -> list[str]:
+def check_golds(problems: Iterable[Problem], grader: Grader) -> list[str]:
     """Return what is wrong with gold answers: one that does not equal itself would fail every arm alike."""
-    with Grader() as grader:
+    with grader:
         verdicts: dict[str, bool] = {}
         for problem in problems:
             if problem.answer not in verdicts:
-                verdicts[problem.answer] = grader.check_gold(problem.answer)
+                verdicts[problem.answer] = grader.gold_error(problem.answer) is None
         bad = [problem for problem in problems if not verdicts[problem.answer]]
     if not bad:
         return []

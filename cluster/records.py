@@ -9,7 +9,7 @@ from typing import Any
 
 from designspace.axes import Generation
 from designspace.engine import ENGINE_VERSION
-from designspace.tasks.grading import Grade
+from designspace.tasks.grading import Grade, Grader
 from designspace.tasks.problem import Problem
 from sweeps.shards import Shard
 
@@ -63,11 +63,13 @@ def sample_row(shard: Shard, problem: Problem, generation: Generation, text: str
     }
 
 
-def grade_row(sample: Mapping[str, Any], gold: str, grade: Grade) -> dict[str, Any]:
+def grade_row(sample: Mapping[str, Any], gold: str, grader: Grader, grade: Grade) -> dict[str, Any]:
     """Return one row of the grades table, but for the ids that the store adds."""
     return {
         "problem_id": sample["problem_id"],
         "replicate": sample["replicate"],
+        "grader": grader.kind,
+        "grader_version": grader.version,
         "answer": gold,
         "extracted": grade.strict_extracted,
         "grade_status": str(grade.strict_status),

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.preflight import PreflightError, check_golds, check_models
+from designspace.errors import DesignspaceError
 from designspace.store import ResultsStore
-from designspace.tasks.grading import GRADER_ID
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import Cell, expand
 from sweeps.shards import Shard, shards
 from sweeps.spec import Sweep
-from sweeps.task_data import task_data
+from sweeps.task_data import TaskData, task_data
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,39 @@ def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], b
         PreflightError: tasks, models or calibrations are missing or unfit; every reason at once.
     """
     sweep = _with_absolute_paths(sweep)
-    data = {task: task_data(task) for task in sweep.tasks}
-    reasons = [f"task {t.name!r} split {t.split!r}: {d.missing_because}" for t, d in data.items() if d.problems is None]
-    if reasons:
-        raise PreflightError(reasons)
+    data = _data(sweep.tasks)
     cells = tuple(cell for cell in expand(sweep, data) if only is None or only(cell))
     blocks = tuple(shard for cell in cells for shard in shards(cell, data[cell.task].problems or ()))
     pending = tuple(shard for shard in blocks if store is None or not is_done(store, shard))
+    reasons: list[str] = []
     to_run = tuple(dict.fromkeys(shard.cell for shard in pending))
     for task in dict.fromkeys(cell.task for cell in to_run):
-        found = check_golds(data[task].problems or ())
+        found = check_golds(data[task].problems or (), task.grader)
         reasons += [f"task {task.name!r} split {task.split!r}: {reason}" for reason in found]
     reasons += check_models(to_run)
     if reasons:
         raise PreflightError(reasons)
     return Work(cells, blocks, pending)
+
+
+def _data(tasks: Sequence[TaskSpec]) -> dict[TaskSpec, TaskData]:
+    """Return the data of all tasks.
+
+    Raises:
+        PreflightError: some is missing or breaks a rule; every reason at once.
+    """
+    found, reasons = {}, []
+    for task in tasks:
+        place = f"task {task.name!r} split {task.split!r}"
+        try:
+            found[task] = task_data(task)
+            if found[task].problems is None:
+                reasons.append(f"{place}: {found[task].missing_because}")
+        except DesignspaceError as error:
+            reasons.append(f"{place}: {error}")
+    if reasons:
+        raise PreflightError(reasons)
+    return found
 
 
 def merged(parts: Sequence[Work]) -> Work:
@@ -57,9 +76,11 @@ def merged(parts: Sequence[Work]) -> Work:
 
 
 def is_done(store: ResultsStore, shard: Shard) -> bool:
-    """Return whether a shard's samples, and this version's grades of them, are stored."""
+    """Return whether a shard's samples, and grades of them by the task's grader as it is now, are stored."""
     cell_id, shard_id = shard.cell.cell_id, shard.shard_id
-    return store.is_committed(cell_id, shard_id) and store.grades_committed(GRADER_ID, cell_id, shard_id)
+    grader = shard.cell.task.grader
+    is_graded = not grader.grades or store.grades_committed(grader.grader_id, cell_id, shard_id)
+    return store.is_committed(cell_id, shard_id) and is_graded
 
 
 def _with_absolute_paths(sweep: Sweep) -> Sweep:

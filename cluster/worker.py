@@ -30,10 +30,9 @@ from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
-from designspace.tasks.grading import GRADER_ID, Grader
-from designspace.tasks.grading.votes import canonical_answer
+from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
 from sweeps.shards import Shard, engine_key
@@ -62,7 +61,7 @@ class Worker:
         self.name = f"{socket.gethostname()}, {device}, {threads} thread{'s'[: threads != 1]}"
         self.store = ResultsStore.open(store_root, create=False)
         self.study, self.device = study, device
-        self.grader = Grader()
+        self._graders: dict[str, Grader] = {}
         self._loaded: tuple[ModelSpec, LoadedModel] | None = None
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
         self._engine: tuple[str, Engine] | None = None
@@ -92,7 +91,8 @@ class Worker:
 
     def close(self) -> None:
         """End the grader's child process and give back the thread setting."""
-        self.grader.close()
+        for grader in self._graders.values():
+            grader.close()
         self._loaded = self._engine = None
         torch.set_num_threads(self._former_threads)
 
@@ -144,10 +144,11 @@ class Worker:
     def _commit(self, made: PendingShard) -> None:
         shard, engine = made.ticket.shard, self._engine_for(made.ticket.shard.cell)
         problems = {problem.problem_id: problem for problem in _problems(shard.cell)}
+        grader = self._grader(shard.cell.task)
         whole = {}
         for name in shard.problem_ids:
             samples = made.samples(name)
-            answers = [canonical_answer(engine.loaded.decode(g.token_ids)) for g in samples]
+            answers = [grader.vote(engine.loaded.decode(g.token_ids)) for g in samples]
             whole[name] = engine.decoding.combine(name, samples, answers)
         texts = {name: engine.loaded.decode(whole[name].token_ids) for name in shard.problem_ids}
         wall_s = time.perf_counter() - made.started_s
@@ -160,12 +161,13 @@ class Worker:
         cell_id, shard_id = shard.cell.cell_id, shard.shard_id
         samples = self.store.sample_rows(cell_id, shard_id).select(["problem_id", "replicate", "text", "n_new_tokens"])
         rows = samples.to_pylist()
-        golds = {problem.problem_id: problem.answer for problem in _problems(shard.cell)}
-        grades = [
-            grade_row(row, golds[row["problem_id"]], self.grader.grade(row["text"], golds[row["problem_id"]]))
-            for row in rows
-        ]
-        self.store.commit_grades(GRADER_ID, cell_id, shard_id, grades)
+        grader, grades = self._grader(shard.cell.task), []
+        if grader.grades:
+            golds = {problem.problem_id: problem.answer for problem in _problems(shard.cell)}
+            for row in rows:
+                gold = golds[row["problem_id"]]
+                grades.append(grade_row(row, gold, grader, grader.grade(row["text"], gold)))
+            self.store.commit_grades(grader.grader_id, cell_id, shard_id, grades)
         return ShardSummary(
             n_rows=len(rows),
             n_new_tokens=sum(row["n_new_tokens"] for row in rows),
@@ -174,6 +176,10 @@ class Worker:
             generated=generated,
             worker=self.name,
         )
+
+    def _grader(self, task: TaskSpec) -> Grader:
+        """Return the task's grader, one for all tasks that grade alike: it may have a process running."""
+        return self._graders.setdefault(task.grader.grader_id, task.grader)
 
     def _engine_for(self, cell: Cell) -> Engine:
         key = engine_key(cell)
@@ -204,8 +210,11 @@ class Worker:
         decoding = cell.mechanism.decoding
         key = (cell.task, decoding)
         if key not in self._prompts:
-            cue = decoding.format_prompt if decoding is not None else str
-            self._prompts[key] = {p.problem_id: loaded.encode(cue(p.prompt)) for p in _problems(cell)}
+            format_prompt = decoding.format_prompt if decoding is not None else str
+            system, chat = cell.task.system, cell.task.chat
+            self._prompts[key] = {
+                p.problem_id: loaded.encode(format_prompt(p.prompt), system=system, chat=chat) for p in _problems(cell)
+            }
         return self._prompts[key]
 
     def _load(self, cell: Cell) -> LoadedModel:

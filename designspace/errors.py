@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
+
+# Which extra of this distribution brings a top-level module that a mechanism by itself does not need.
+EXTRA_OF = {
+    "math_verify": "sweep",
+    "matplotlib": "report",
+    "optuna": "study",
+    "pandas": "sweep",
+    "pyarrow": "sweep",
+    "pydantic": "sweep",
+    "pydantic_core": "sweep",
+    "ray": "sweep",
+    "rich": "sweep",
+    "ruamel": "sweep",
+    "scipy": "sweep",
+    "statsmodels": "study",
+    "sympy": "sweep",
+    "typer": "sweep",
+}
 
 
 class DesignspaceError(Exception):
@@ -16,6 +35,10 @@ class DeclarationError(DesignspaceError, ValueError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class DataMissing(DesignspaceError):
+    """A task's data is not on this machine and cannot be fetched now; it may be there where the task runs."""
 
 
 class InfeasibleBudget(DesignspaceError, ValueError):
@@ -46,6 +69,14 @@ class StoreError(DesignspaceError):
     """The results store cannot be read or written."""
 
 
+class MissingExtra(DesignspaceError, ValueError):
+    """A package that only some commands need is not installed; the message says how to install it."""
+
+    def __init__(self, module: str) -> None:
+        self.module, self.extra = module, EXTRA_OF[module]
+        super().__init__(f"this command needs {module}: pip install 'designspace[{self.extra}]'")
+
+
 class ProtocolError(DesignspaceError):
     """The rules of register, tune, confirm, decide are broken, or a record of them does not hold together."""
 
@@ -56,6 +87,23 @@ class RegistrationMismatch(ProtocolError):
     def __init__(self, differences: Iterable[object]) -> None:
         self.differences = tuple(differences)
         super().__init__("\n".join(map(str, self.differences)))
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtra | None:
+    """Return what to tell the user about an import that failed, None if the module belongs to no extra."""
+    # `importlib.metadata` names the distribution: math-verify, not math_verify.
+    module = (error.name or "").partition(".")[0].replace("-", "_")
+    return MissingExtra(module) if module in EXTRA_OF else None
+
+
+def require(module: str) -> None:
+    """Check that a package of an extra is installed, where its absence would be noticed only after long work.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise MissingExtra(module)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from designspace.memory.footprint import ArmMemory
 from designspace.models.calibration import load_artefact
 from designspace.models.model_spec import ModelSpec
 from designspace.models.skeleton import load_skeleton
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import Chat, TaskSpec
 from sweeps.combinations import Combination, combinations
 from sweeps.fields import AutoGeneration, GenerationCaps
 from sweeps.identity import calibrations_needed
@@ -77,11 +77,9 @@ def arm(one: Combination, generation: GenerationCaps, lengths: tuple[int, ...]) 
     """
     model, _, mechanism, budget = one
     skeleton = load_skeleton(model)
-    composition_errors = mechanism.geometry_errors(skeleton.geometry)
-    if composition_errors:
-        raise DeclarationError(
-            f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}" for reason in composition_errors
-        )
+    reasons = mechanism.geometry_errors(skeleton.geometry)
+    if reasons:
+        raise DeclarationError(f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}" for reason in reasons)
     generation.new_token_cap(max(lengths))  # the longest prompt must leave room too
     memory = ArmMemory(
         skeleton,
@@ -101,10 +99,11 @@ def _prompt_lengths(one: Combination, data: Mapping[TaskSpec, TaskData]) -> tupl
         raise DeclarationError(
             f"rows: auto needs the prompts of task {one.task.name!r} split {one.task.split!r}: {found.missing_because}"
         )
-    return _lengths(one.model, tuple((decoding.format_prompt if decoding else str)(p.prompt) for p in found.problems))
+    prompts = tuple((decoding.format_prompt if decoding else str)(p.prompt) for p in found.problems)
+    return _lengths(one.model, prompts, one.task.system, one.task.chat)
 
 
 @cache
-def _lengths(model: ModelSpec, prompts: tuple[str, ...]) -> tuple[int, ...]:
+def _lengths(model: ModelSpec, prompts: tuple[str, ...], system: str | None, chat: Chat) -> tuple[int, ...]:
     skeleton = load_skeleton(model)
-    return tuple(len(skeleton.encode(prompt)) for prompt in prompts)
+    return tuple(len(skeleton.encode(prompt, system=system, chat=chat)) for prompt in prompts)

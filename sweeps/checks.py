@@ -11,7 +11,7 @@ from designspace.axes import Budget, Mechanism
 from designspace.canonical import canonical_json
 from designspace.errors import DesignspaceError, did_you_mean
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.fields import ExcludeEntry
 from sweeps.mechanisms import Declared, Refusal
 from sweeps.problems import Problems

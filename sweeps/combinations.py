@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from designspace.axes import Budget, Mechanism
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.checks import matches
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from designspace.errors import DeclarationError
 from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.problem import content_hash
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.combinations import Combination, combinations
 from sweeps.fields import GenerationSpec

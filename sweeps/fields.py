@@ -108,13 +108,42 @@ class ModelEntry(Strict):
         return self
 
 
-class TaskEntry(Strict):
-    """`{name, split, problems, path}`: `problems` takes the first n, `path` reads a local JSONL file."""
+class ProblemFields(Strict):
+    """Columns of a task's file under other names than the usual ones: ours on the left, the file's on the right."""
 
-    name: str
-    split: str = "dev"
+    id: str | None = None
+    problem: str | None = None
+    answer: str | None = None
+    kind: str | None = None
+    choices: str | None = None
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return the columns that are named."""
+        return tuple((name, column) for name, column in self if column is not None)
+
+
+class TaskEntry(Strict):
+    """`{name, split, problems, path}`: `problems` takes the first n, `path` reads a local JSONL file.
+
+    A task of one's own is a name, a path and how answers are graded: `{name: mine, path: file.jsonl, answer: integer}`.
+
+    Attributes:
+        split: by default `all` for a task of one's own, else `dev`.
+        answer: a kind of grader, or a mapping such as `{kind: regex, pattern: "=> (.*)"}`.
+        prompt: `boxed-suffix`, `answer-colon`, `none`, or a text with `{problem}` in it.
+        system: a system message. chat: whether prompts go through the model's chat template; `auto`: where it has one.
+        fields: columns of the file under other names.
+    """
+
+    name: Label
+    split: str | None = None
     problems: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     path: str | None = None
+    answer: str | dict[str, Any] | None = None
+    prompt: str | None = None
+    system: str | None = None
+    chat: Literal["auto", "on", "off"] = "auto"
+    fields: ProblemFields = ProblemFields()
 
 
 class BudgetEntry(Strict):

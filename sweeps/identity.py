@@ -15,7 +15,8 @@ from designspace.axes import Budget, Mechanism
 from designspace.canonical import canonical_json
 from designspace.engine import ENGINE_VERSION
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.grading import MathGrader
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.fields import GenerationSpec
 
 IDENTITY_VERSION = 2
@@ -44,12 +45,7 @@ def identity_document(
         "engine_version": ENGINE_VERSION,
         "model": model.identity(),
         "calibration": {name: calibration.get(name) for name in calibrations_needed(mechanism)},
-        "task": {
-            "name": task.name,
-            "split": task.split,
-            "content": task_content_hash,
-            "template": task.template_hash,
-        },
+        "task": {**task.identity(), "content": task_content_hash, **_votes(task, mechanism)},
         "mechanism": mechanism.identity(),
         "budget": None if budget is None else {"tokens": budget.tokens, "of": budget.of},
         "generation": {
@@ -62,6 +58,13 @@ def identity_document(
         "replicate": replicate,
         "root_seed": root_seed,
     }
+
+
+def _votes(task: TaskSpec, mechanism: Mechanism) -> dict[str, Any]:
+    """Return what decides which of several samples is returned; grades themselves are no part of a result."""
+    if mechanism.decoding is None or mechanism.decoding.samples == 1 or task.grader == MathGrader():
+        return {}  # mathematical votes stay out, so that older results keep their ids
+    return {"votes": {"kind": task.grader.kind, "version": task.grader.version}}
 
 
 def calibrations_needed(mechanism: Mechanism) -> tuple[str, ...]:

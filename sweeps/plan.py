@@ -14,7 +14,7 @@ from designspace.errors import CalibrationError
 from designspace.memory.batch_rows import RowsPlan
 from designspace.models.calibration import load_artefact, remedy
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.checks import matches
 from sweeps.expand import Cell, expand

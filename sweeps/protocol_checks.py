@@ -11,7 +11,7 @@ from designspace.axes import Budget, Mechanism
 from designspace.errors import ProtocolError, did_you_mean
 from designspace.models.model_spec import ModelSpec
 from designspace.protocol.decision import check_decision
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.checks import matches
 from sweeps.problems import Problems
 from sweeps.protocol_fields import CellMatch, Contrast, PaperDecision, ProtocolSpec, TuningSpec

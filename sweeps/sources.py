@@ -12,7 +12,9 @@ import torch
 from designspace.axes import Budget, Geometry
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks import lookup
+from designspace.tasks.grading import Grader
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.fields import BudgetEntry, ModelEntry, TaskEntry
 from sweeps.problems import Problems
 from sweeps.yaml_document import DataPath, shown
@@ -109,18 +111,56 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
     if entry is None:
         return None
     file = folder / Path(entry.path).expanduser() if entry.path else None
-    try:
-        spec = TaskSpec(entry.name, entry.split, entry.problems, str(file) if file else None)
-    except UnknownName as error:
-        problems.add((*path, "name" if error.name == entry.name else "split"), str(error))
-        return None
-    except DesignspaceError as error:
-        problems.add_error(path, error)
-        return None
     if file is not None and not file.is_file():
         problems.add((*path, "path"), f"must be a file (relative to the sweep file), got {entry.path!r}")
         return None
-    return spec
+    grader = None if entry.answer is None else _grader(entry.answer, (*path, "answer"), problems)
+    if grader is None and entry.answer is not None:
+        return None
+    if entry.name not in lookup.task_names() and (file is None or grader is None):
+        known = UnknownName("task", entry.name, lookup.task_names())
+        problems.add((*path, "name"), f"{known}; a task of your own needs path and answer")
+        return None
+    return _task_spec(entry, None if file is None else str(file), grader, path, problems)
+
+
+def _task_spec(
+    entry: TaskEntry, file: str | None, grader: Grader | None, path: DataPath, problems: Problems
+) -> TaskSpec | None:
+    try:
+        return TaskSpec(
+            entry.name,
+            entry.split or ("dev" if entry.name in lookup.task_names() else "all"),
+            entry.problems,
+            file,
+            answer=grader,
+            prompt=entry.prompt,
+            system=entry.system,
+            chat=entry.chat,
+            fields=entry.fields.pairs(),
+        )
+    except UnknownName as error:
+        problems.add((*path, "split"), str(error))
+    except DesignspaceError as error:
+        problems.add_error(path, error)
+    return None
+
+
+def _grader(data: str | dict[str, Any], path: DataPath, problems: Problems) -> Grader | None:
+    """Return the grader that a declaration names: a kind, or a mapping of a kind and its parameters."""
+    kind, parameters = (data, {}) if isinstance(data, str) else (data.get("kind"), {**data})
+    parameters.pop("kind", None)
+    if not isinstance(kind, str):
+        problems.add(path, f"must be a kind of grader or a mapping with one under `kind`, got {shown(data)}")
+        return None
+    try:
+        return lookup.make_grader(kind, parameters)
+    except UnknownName as error:
+        place = (*path, error.name) if error.name in parameters else path
+        problems.add(place, str(error), of_key=error.name in parameters)
+    except DesignspaceError as error:
+        problems.add_error(path, error)
+    return None
 
 
 def build_budget(data: Any, path: DataPath, problems: Problems) -> Budget | None:

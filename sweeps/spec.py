@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from designspace.axes import Budget, Mechanism
 from designspace.errors import DeclarationError
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps import checks, sources
 from sweeps.fields import (
     SCHEMA_VERSION,

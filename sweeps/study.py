@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from designspace.axes import Budget
 from designspace.errors import DeclarationError, ProtocolError
@@ -17,7 +17,7 @@ from designspace.memory.batch_rows import plan_rows
 from designspace.protocol import HeldoutKey, heldout_hash, task_record
 from designspace.protocol.splits import check_disjoint
 from designspace.tasks.problem import Problem
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms, combinations_of, with_plan
 from sweeps.fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
@@ -29,14 +29,6 @@ from sweeps.space import Space, checked_values, first_values, probes
 from sweeps.spec import Sweep, build_sweep, check_schema
 from sweeps.task_data import task_data
 from sweeps.yaml_document import DataPath, Document, parse_document, path_text, read_document
-
-
-class HeldoutName(NamedTuple):
-    """What a study says of a held-out task: enough to name it in a plan, nothing that loads it."""
-
-    name: str
-    split: str
-    problems: int | None
 
 
 @dataclass(frozen=True)
@@ -100,10 +92,6 @@ class Study:
             raise ProtocolError(f"the held-out problems must be those of the key, {key.heldout}, got {found}")
         seeds = sweep.seeds.model_copy(update={"count": self.protocol.replicates})
         return replace(sweep, tasks=tasks, seeds=seeds)
-
-    def heldout_names(self) -> tuple[HeldoutName, ...]:
-        """Return the held-out tasks by name, for plans and declarations."""
-        return tuple(HeldoutName(task.name, task.split, task.problems) for task in self.protocol.heldout)
 
     def data_records(self) -> dict[str, list[dict[str, Any]]]:
         """Return what a registration says about the data: ids and hashes of `dev` and `heldout`, no problem's text.
@@ -257,7 +245,12 @@ def _heldout_tasks(study: Study) -> tuple[TaskSpec, ...]:
 
 
 def _records(tasks: Iterable[TaskSpec]) -> list[dict[str, Any]]:
-    return [task_record(task.name, task.split, task.load(), task.template_hash) for task in tasks]
+    return [_record(task) for task in tasks]
+
+
+def _record(task: TaskSpec) -> dict[str, Any]:
+    grader = {"id": task.grader.grader_id, "kind": task.grader.kind, "version": task.grader.version}
+    return task_record(task.name, task.split, task.load(), task.template_hash, grader)
 
 
 def _problems(tasks: Iterable[TaskSpec]) -> list[Problem]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from designspace.errors import DesignspaceError
+from designspace.errors import DataMissing
 from designspace.tasks.problem import Problem
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,12 @@ class TaskData:
 
 
 def task_data(task: TaskSpec) -> TaskData:
-    """Return a task's problems if they can be had here."""
+    """Return a task's problems if they can be had here.
+
+    Raises:
+        DesignspaceError: the data is here and breaks a rule.
+    """
     try:
         return TaskData(tuple(task.load()))
-    except DesignspaceError as error:
+    except DataMissing as error:
         return TaskData(None, str(error))

@@ -12,8 +12,7 @@ from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import forget_fingerprints
 from designspace.protocol.document import FORMAT, heldout_problems
 from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
-from designspace.tasks.grading import GRADER_ID
-from designspace.tasks.task import forget_problems
+from designspace.tasks.task_spec import forget_problems
 from sweeps.identity import IDENTITY_VERSION, calibrations_needed
 from sweeps.study import Study
 from sweeps.tuning import tuning_document
@@ -69,7 +68,7 @@ def live_document(
         "budgets": [{"label": str(budget), "tokens": budget.tokens, "of": budget.of} for budget in sweep.budgets],
         "models": {model.name: model.identity() for model in sweep.models},
         "calibration": _calibrations(study),
-        "grader": {"id": GRADER_ID, "missing": _MISSING},
+        "grader": {"missing": _MISSING},
         "code": {
             "id": code_id(),
             "engine_version": ENGINE_VERSION,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from designspace.errors import DesignspaceError, RegistrationMismatch
+from designspace.errors import DeclarationError, DesignspaceError, RegistrationMismatch, missing_extra, require
 from designspace.version import __version__
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ class _Group(TyperGroup):
         except DesignspaceError as error:
             typer.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ValueError) else EXIT_ERROR)
+        except ModuleNotFoundError as error:
+            if (missing := missing_extra(error)) is None:
+                raise
+            typer.echo(f"error: {missing}", err=True)
+            ctx.exit(EXIT_USAGE)
         except KeyboardInterrupt as error:
             typer.echo("stopped; what is committed stays, and the same command goes on from there", err=True)
             ctx.exit(getattr(error, "exit_code", EXIT_INTERRUPTED))
@@ -109,6 +114,8 @@ def run(
     """Run a sweep, or what is left of it."""
     from cluster.run import run_sweep
 
+    if report:
+        require("matplotlib")
     outcome = run_sweep(
         sweep, results, executor=executor, address=address, workers=workers, limit=limit, progress=progress
     )
@@ -223,10 +230,22 @@ def export(
         Literal["parquet", "csv", "jsonl"] | None, typer.Option("--format", help="[by the suffix of --out]")
     ] = None,
     partition: Annotated[str, typer.Option(help="Columns that become folders, e.g. model,task.")] = "",
+    completions: Annotated[
+        bool,
+        typer.Option("--completions", help="Write task_id and completion of each text, as code evaluators read them."),
+    ] = False,
 ) -> None:
-    """Write all rows to one file, or to a partitioned folder of Parquet files."""
+    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere."""
+    from designspace.report import export_completions
     from designspace.store import export_results, open_results
 
+    if completions:
+        if partition or file_format not in (None, "jsonl"):
+            raise DeclarationError(
+                "--completions writes one JSON Lines file, so it takes no --partition or other --format"
+            )
+        typer.echo(export_completions(open_results(results).dataset, out))
+        return
     columns = [column.strip() for column in partition.split(",") if column.strip()]
     typer.echo(export_results(open_results(results).dataset, out, file_format=file_format, partition_by=columns))
 

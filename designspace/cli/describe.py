@@ -11,7 +11,7 @@ from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, Tok
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.model_spec import bundled_names
 from designspace.registry import REGISTRY_AXES, catalog, kinds, strategy
-from designspace.tasks.task import task_kind, task_names
+from designspace.tasks import Task, lookup
 
 SECTIONS = (*REGISTRY_AXES, "mechanisms", "models", "tasks")
 
@@ -115,9 +115,14 @@ def _entries(section: str) -> list[dict[str, Any]]:
     if section == "models":
         return [{"name": name, "summary": "ships with the package"} for name in bundled_names()]
     if section == "tasks":
-        return [{"name": n, "summary": f"splits: {', '.join(task_kind(n).splits)}"} for n in task_names()]
+        return [_task_row(lookup.task(name)) for name in lookup.task_names()]
     found = [strategy(section, kind) for kind in kinds(section)]
     return [{"name": k.kind, "summary": claim(k), "citation": k.citation} for k in found]
+
+
+def _task_row(task: Task) -> dict[str, Any]:
+    summary = f"{task.summary}; splits: {', '.join(task.splits)}; graded as {task.grader.kind}"
+    return {"name": task.name, "summary": summary}
 
 
 def _values(part: Strategy) -> dict[str, Any]:

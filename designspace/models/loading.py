@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,13 +52,29 @@ class LoadedModel:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 
-    def encode(self, prompt: str) -> tuple[int, ...]:
-        """Return the token ids of a prompt, through the chat template where the tokenizer has one."""
-        if self.tokenizer.chat_template:
-            chat = [{"role": "user", "content": prompt}]
-            ids = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
-            return tuple(ids)
-        return tuple(self.tokenizer(prompt)["input_ids"])
+    def encode(
+        self, prompt: str, *, system: str | None = None, chat: Literal["auto", "on", "off"] = "auto"
+    ) -> tuple[int, ...]:
+        """Return the token ids of a prompt, through the chat template where that is asked for, or `auto` and there is one.
+
+        Raises:
+            ModelError: a chat or a system message is asked for and there is no template, or the template refuses it.
+        """
+        has_template = bool(self.tokenizer.chat_template)
+        if not has_template and (chat == "on" or system is not None):
+            raise ModelError("the model's tokenizer has no chat template, so prompts can have neither chat nor system")
+        if chat == "off" or not has_template:
+            return tuple(self.tokenizer(prompt)["input_ids"])
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template is a program of the model's authors, and may raise anything
+            raise ModelError(f"the model's chat template refuses the messages: {error}") from error
+        return tuple(ids)
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """Return the text of generated tokens."""

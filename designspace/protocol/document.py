@@ -1,6 +1,6 @@
 """The shape of a registered document, and the rules that make it one.
 
-    format            1
+    format            2
     study             name
     parent            sha256 of the registration this one amends, or null
     amendment         reason given for it, or null
@@ -14,14 +14,15 @@
     decision          {rules: "paper", roles: {...}}, {rules: [branches]}, a list of branches, or null
     tuning            space, sampler, trials, seed, selection rule
     arms              name -> identity of the mechanism, placeholders shown
-    data              {dev: [task], heldout: [task]}, each {name, split, content, template, problems: [{id, content}]}
+    data              {dev: [task], heldout: [task]}, each {name, split, content, template, grader, problems:
+                      [{id, content}]}; grader is {id, kind, version}
     generation        settings
     replicates        generations per held-out problem
     root_seed         of all sampling
     budgets           [{label, tokens, of}]; a hypothesis names the label
     models            name -> identity
     calibration       model -> name -> sha256
-    grader            {id, ...}: also what counts as wrong
+    grader            what counts as wrong, whatever the task's grader
     code              code id, engine and identity versions, packages
     power             smallest detectable effects and what they assume
     seen              whether somebody looked at held-out problems before this registration
@@ -41,7 +42,8 @@ from designspace.protocol.decision import check_decision
 from designspace.statistics.registered_tests import REGISTERED_TESTS
 from designspace.tasks.problem import Problem, content_hash
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, FORMAT)  # 1: one grader for all tasks
 KINDS = ("superiority", "non-inferiority", "equivalence")
 KEYS = (
     "format", "study", "parent", "amendment", "source", "hypotheses", "m", "metric", "alpha", "correction",
@@ -53,7 +55,9 @@ _HYPOTHESIS_OPTIONAL = ("contrast", "primary")
 _TASK_KEYS = ("name", "split", "content", "template", "problems")
 
 
-def task_record(name: str, split: str, problems: Sequence[Problem], template: str) -> dict[str, Any]:
+def task_record(
+    name: str, split: str, problems: Sequence[Problem], template: str, grader: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what a registration says about the problems of a task split.
 
     Args:
@@ -61,12 +65,14 @@ def task_record(name: str, split: str, problems: Sequence[Problem], template: st
         split: of it.
         problems: in order.
         template: hash of the prompt template.
+        grader: its id, kind and version.
     """
     return {
         "name": name,
         "split": split,
         "content": content_hash(problems),
         "template": template,
+        "grader": dict(grader),
         "problems": [{"id": problem.problem_id, "content": content_hash([problem])} for problem in problems],
     }
 
@@ -80,6 +86,12 @@ def heldout_hash(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the ordered ids and contents of the held-out problems."""
     pairs = [[problem["id"], problem["content"]] for problem in heldout_problems(document)]
     return hashlib.sha256(canonical_json(pairs).encode()).hexdigest()
+
+
+def grader_id_of(document: Mapping[str, Any], task: Mapping[str, Any]) -> str:
+    """Return the id of the grader that is registered for a task record."""
+    grader: Mapping[str, Any] = task.get("grader") or document["grader"]
+    return str(grader["id"])
 
 
 def tuned_parameters(document: Mapping[str, Any]) -> list[str]:
@@ -111,7 +123,7 @@ def _missing_and_unknown(
 
 
 def _numbers(document: Mapping[str, Any]) -> Iterator[str]:
-    rules = {"format": (FORMAT,), "metric": ("accuracy",), "correction": ("bonferroni",), "seen": (False, True)}
+    rules = {"format": _READABLE, "metric": ("accuracy",), "correction": ("bonferroni",), "seen": (False, True)}
     for key, allowed in rules.items():
         if not any(document[key] is value or document[key] == value for value in allowed):
             yield f"{key} must be {' or '.join(map(str, allowed))}, got {document[key]!r}"
@@ -161,7 +173,7 @@ def _tasks(side: str, tasks: Any) -> Iterator[str]:
         return
     for index, task in enumerate(tasks):
         place = f"data.{side}[{index}]"
-        yield from _missing_and_unknown(place, task, _TASK_KEYS)
+        yield from _missing_and_unknown(place, task, _TASK_KEYS, ("grader",))
         found = task.get("problems") if isinstance(task, Mapping) else None
         if not (isinstance(found, list) and found and all(_is_problem(problem) for problem in found)):
             yield f"{place}.problems must be a list of {{id, content}}, at least one"

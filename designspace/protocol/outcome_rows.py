@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
+from designspace.protocol.document import grader_id_of
 from designspace.report.summary import COLUMNS as SUMMARY_COLUMNS
 from designspace.report.summary import NO_BUDGET
 from designspace.tasks.problem import Problem, content_hash
@@ -71,6 +72,7 @@ class _Registered:
 
     def __init__(self, registration: Mapping[str, Any]) -> None:
         self.splits = {task["name"]: task["split"] for task in registration["data"]["heldout"]}
+        self.graders = {task["name"]: grader_id_of(registration, task) for task in registration["data"]["heldout"]}
         self.contents = {
             task["name"]: {problem["id"]: problem["content"] for problem in task["problems"]}
             for task in registration["data"]["heldout"]
@@ -91,8 +93,6 @@ def _faults(registration: Mapping[str, Any], known: _Registered, row: Mapping[st
         yield f"replicate must be in [0, {registration['replicates']}), got {row['replicate']}"
     if row["seed"] != registration["root_seed"]:
         yield f"seed must be {registration['root_seed']}, got {row['seed']}"
-    if row["grader_id"] not in (None, registration["grader"]["id"]):
-        yield f"grader_id must be {registration['grader']['id']}, got {row['grader_id']}"
     yield from _data_faults(known, row)
 
 
@@ -102,6 +102,8 @@ def _data_faults(known: _Registered, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"task must be one of {', '.join(known.splits)}, got {task!r}"
     elif row["split"] != known.splits[task]:
         yield f"split of {task!r} must be {known.splits[task]!r}, got {row['split']!r}"
+    elif row["grader_id"] not in (None, known.graders[task]):
+        yield f"grader_id of {task!r} must be {known.graders[task]}, got {row['grader_id']}"
     elif problem not in known.contents[task]:
         yield f"problem must be one of the held-out ones, got {problem!r} of {task!r}"
     elif row["answer"] is not None:

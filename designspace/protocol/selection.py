@@ -95,19 +95,6 @@ def freeze_selection(
     return entry
 
 
-def save_selection(path: str | Path, selection: Selection) -> None:
-    """Write a selection to a file; `freeze_selection` also notes it, which is what binds.
-
-    Raises:
-        ProtocolError: the file holds another selection.
-        StoreError: the file system refused.
-    """
-    path = Path(path)
-    if path.exists() and load_selection(path).sha256 != selection.sha256:
-        raise ProtocolError(f"{path} must not be overwritten: it holds another selection, got {selection.sha256}")
-    _write(path, selection)
-
-
 def load_selection(path: str | Path, ledger: LookLedger | None = None) -> Selection:
     """Read a selection.
 

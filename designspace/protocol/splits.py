@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from designspace.tasks.math_tasks import bucket, paper_split
+from designspace.tasks.hash_split import bucket, paper_split
 from designspace.tasks.problem import Problem
 
 __all__ = ["NEAR", "bucket", "check_disjoint", "normalised", "paper_split"]

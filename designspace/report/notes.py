@@ -24,12 +24,20 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
         found += [f"{place}: {text}" for text in _group_notes(members, tolerance)]
     for arm in arms:
         found += [f"{_place(arm)}: {text}" for text in _arm_notes(arm)]
-    graders = sorted({grader for arm in arms for grader in arm.grader_ids})
-    if len(graders) > 1:
-        found.append(
-            f"grades come from {len(graders)} graders ({', '.join(graders)}): grade all shards with one of them"
-        )
+    found += _grader_notes(arms)
     return found
+
+
+def _grader_notes(arms: Sequence[ArmSummary]) -> Iterable[str]:
+    graders: dict[str, set[str]] = {}
+    for arm in arms:
+        graders.setdefault(arm.task, set()).update(arm.grader_ids)
+    for task, found in graders.items():
+        if len(found) > 1:
+            yield (
+                f"grades of {task} come from {len(found)} graders ({', '.join(sorted(found))}): "
+                "run the sweep again, which grades all of its texts alike"
+            )
 
 
 def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
@@ -61,7 +69,9 @@ def _arm_notes(arm: ArmSummary) -> Iterable[str]:
         yield f"only {arm.event_share:.0%} of the generations had an event"
     if arm.is_off_target:
         yield f"the steady mean is {arm.steady_mean_cache_tokens:.1f} tokens, the budget asks for {arm.budget_tokens}"
-    if arm.n_graded < arm.n_generations:
+    if arm.n_graded == 0:
+        yield "nothing is graded: `designspace export --completions` writes the texts for a grader elsewhere"
+    elif arm.n_graded < arm.n_generations:
         yield f"{arm.n_generations - arm.n_graded} of {arm.n_generations} generations are not graded"
     if arm.n_cells_per_replicate > 1:
         yield f"the label stands for {arm.n_cells_per_replicate} different configurations: report one study at a time"

@@ -83,6 +83,8 @@ GRADES_SCHEMA = pa.schema(
         pa.field("lenient_extracted", pa.string()),
         _required("lenient_status", _LABEL),
         _required("lenient_correct", pa.bool_()),
+        pa.field("grader", _LABEL),
+        pa.field("grader_version", pa.int32()),
     ]
 )
 

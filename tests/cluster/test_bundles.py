@@ -18,7 +18,7 @@ from designspace.axes import Generation, Request
 from designspace.axes.randomness import sample_streams, stream_key
 from designspace.engine import Engine
 from designspace.store import ResultsStore
-from designspace.tasks.grading import GRADER_ID
+from designspace.tasks.grading import MathGrader
 from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
 from sweeps.spec import load_sweep
@@ -121,7 +121,7 @@ def test_a_shard_is_committed_and_graded_before_its_bundle_ends(
     for ticket, result in worker.run(bundle):
         assert isinstance(result, ShardSummary), result
         assert worker.store.is_committed(ticket.shard.cell.cell_id, ticket.shard.shard_id)
-        assert worker.store.grades_committed(GRADER_ID, ticket.shard.cell.cell_id, ticket.shard.shard_id)
+        assert worker.store.grades_committed(MathGrader().grader_id, ticket.shard.cell.cell_id, ticket.shard.shard_id)
         n_stored.append(len(worker.store.shards()))
         assert n_generated[-1] < 18 / 2 or len(n_stored) > 1
     worker.close()

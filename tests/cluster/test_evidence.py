@@ -276,7 +276,7 @@ def test_what_was_registered_is_what_runs(
 @pytest.mark.parametrize(
     ("module", "name", "value", "place"),
     [
-        ("cluster.evidence.live", "GRADER_ID", "another", "grader.id"),
+        ("designspace.tasks.grading.MathGrader", "version", 99, "grader.version"),
         ("cluster.evidence.live", "ENGINE_VERSION", 99, "code.engine_version"),
         ("cluster.evidence.live", "code_id", lambda: "0.0+edited", "code.id"),
         ("cluster.evidence.live", "environment", lambda: {"torch": "0"}, "code.packages"),

@@ -13,7 +13,7 @@ from cluster.work import Work, find_work
 from cluster.worker import Worker
 from designspace.errors import DeclarationError, InvariantViolation, ModelError
 from designspace.store import ResultsStore
-from designspace.tasks.grading import GRADER_ID
+from designspace.tasks.grading import MathGrader
 from sweeps.fields import GenerationSpec
 from sweeps.shards import Shard, engine_key
 from sweeps.spec import load_sweep
@@ -52,7 +52,7 @@ def test_a_shard_becomes_graded_rows_in_task_order(worker: Worker, work: Work) -
     row = rows[0]
     expected = {"study": "tiny", "model": "tiny-a", "task": "gsm8k", "split": "test", "mechanism": "full", "attempt": 3}
     assert expected == {name: row[name] for name in expected}
-    assert ("none", None, GRADER_ID) == (row["budget"], row["budget_tokens"], row["grader_id"])
+    assert ("none", None, MathGrader().grader_id) == (row["budget"], row["budget_tokens"], row["grader_id"])
     assert "1 thread" in row["worker"]
     assert row["prompt"].endswith("add 2 and 3")
     assert "5" == row["answer"]
@@ -61,13 +61,13 @@ def test_a_shard_becomes_graded_rows_in_task_order(worker: Worker, work: Work) -
 def test_a_stored_shard_is_only_graded(worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """Grades that are missing do not cost another generation, and none are made twice."""
     shard = work.shards[0]
-    monkeypatch.setattr("cluster.worker.GRADER_ID", "0123456789ab")
+    monkeypatch.setattr(MathGrader, "version", 99)
     first = run_one(worker, shard)
     monkeypatch.undo()
-    assert not worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
+    assert not worker.store.grades_committed(MathGrader().grader_id, shard.cell.cell_id, shard.shard_id)
     second = run_one(worker, shard)
     assert (True, False) == (first.generated, second.generated)
-    assert worker.store.grades_committed(GRADER_ID, shard.cell.cell_id, shard.shard_id)
+    assert worker.store.grades_committed(MathGrader().grader_id, shard.cell.cell_id, shard.shard_id)
     assert (first.n_rows, first.n_new_tokens) == (second.n_rows, second.n_new_tokens)
 
 

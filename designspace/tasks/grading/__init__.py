@@ -1,17 +1,30 @@
-"""Grading of model answers: extraction, equivalence in a sandbox, and measurement on labelled cases."""
+"""Grading of model answers: extraction, equality, and measurement on labelled cases."""
 
+from designspace.tasks.grading.choice_grader import ChoiceGrader
+from designspace.tasks.grading.code_grader import CodeGrader, completion_of
+from designspace.tasks.grading.exact_grader import ExactGrader
 from designspace.tasks.grading.extraction import Extraction, extract_lenient, extract_strict
-from designspace.tasks.grading.grader import GRADER_ID, Grade, Grader, GradeStatus
+from designspace.tasks.grading.grader import Grade, Grader, GradeStatus, Reading
+from designspace.tasks.grading.integer_grader import IntegerGrader
 from designspace.tasks.grading.labelled_cases import CaseReport, CasesError, grade_cases
+from designspace.tasks.grading.math_grader import MathGrader
+from designspace.tasks.grading.regex_grader import RegexGrader
 
 __all__ = [
-    "GRADER_ID",
     "CaseReport",
     "CasesError",
+    "ChoiceGrader",
+    "CodeGrader",
+    "ExactGrader",
     "Extraction",
     "Grade",
     "GradeStatus",
     "Grader",
+    "IntegerGrader",
+    "MathGrader",
+    "Reading",
+    "RegexGrader",
+    "completion_of",
     "extract_lenient",
     "extract_strict",
     "grade_cases",

@@ -58,7 +58,7 @@ class Extraction(NamedTuple):
 
 def extract_strict(text: str) -> Extraction:
     r"""Read the last ``\boxed{...}`` after the last ``</think>``, matching braces by counting; nothing else counts."""
-    return _last_box(_after_thinking(text))
+    return _last_box(after_thinking(text))
 
 
 def extract_lenient(text: str) -> Extraction:
@@ -66,7 +66,7 @@ def extract_lenient(text: str) -> Extraction:
 
     A short text without running words is taken whole, so that a bare answer is its own reading.
     """
-    visible = _after_thinking(text)
+    visible = after_thinking(text)
     boxed = _last_box(visible)
     if boxed.status == "boxed":
         return boxed
@@ -140,7 +140,8 @@ def _breaks_off(text: str) -> bool:
     return len(dollars) % 2 == 1 and re.search(r"[\\^_{=]", text[dollars[-1] :]) is not None
 
 
-def _after_thinking(text: str) -> str:
+def after_thinking(text: str) -> str:
+    """Return what follows the last ``</think>``: the whole text where there is none."""
     return text.rpartition("</think>")[2]
 
 

@@ -1,22 +1,15 @@
-"""Grade model texts against golds: two readings of every text, one status each, nothing ever evaluated as code."""
+"""The contract of a grader: how an answer is read from a text, and when it is right."""
+
+from __future__ import annotations
 
 import hashlib
-import json
-import re
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, NamedTuple, Self
 
-from designspace.tasks.grading.equality import compare
-from designspace.tasks.grading.extraction import Extraction, boxes_only, extract_lenient, extract_strict
-from designspace.tasks.grading.normalise import normalise
-from designspace.tasks.grading.sandbox import DEADLINE_S, Sandbox
-
-GRADER_NAME = "designspace-two-readings"
-GRADER_VERSION = 1  # raise it with every change that may alter a verdict
-N_GOLD_CHARS = 200  # a longer gold without a box is a solution text, to be read like one
+from designspace.canonical import canonical_json
 
 
 class GradeStatus(StrEnum):
@@ -31,6 +24,13 @@ class GradeStatus(StrEnum):
     GOLD_ERROR = "gold_error"
 
 
+class Reading(NamedTuple):
+    """What one way of reading a text comes to: its status, and the answer as found (None: there is none)."""
+
+    status: GradeStatus
+    extracted: str | None = None
+
+
 @dataclass(frozen=True)
 class Grade:
     """Both readings of one text. ``*_extracted`` is the answer as found, None where there is none."""
@@ -42,58 +42,65 @@ class Grade:
     lenient_extracted: str | None
     lenient_correct: bool
 
-
-def _grader_id() -> str:
-    identity = {
-        "name": GRADER_NAME,
-        "version": GRADER_VERSION,
-        "math-verify": version("math-verify"),
-        "latex2sympy2-extended": version("latex2sympy2-extended"),
-        "sympy": version("sympy"),
-        "config": {"deadline_s": DEADLINE_S},
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-
-
-GRADER_ID = _grader_id()
-"""Content hash of everything that may alter a verdict: our version, the libraries' versions, the configuration."""
-
-
-class Grader:
-    r"""Grade texts. Starts its sandboxed child on first need (integers never need it); close it, or use ``with``.
-
-    >>> with Grader() as grader:
-    ...     str(grader.grade(r"It is \boxed{033}.", "33").strict_status)
-    'correct'
-    """
-
-    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
-        self.sandbox = Sandbox(deadline_s)
-
-    def grade(self, text: str, gold: str) -> Grade:
-        """Grade a text against a gold: bare, delimited, boxed, or a solution text that holds the answer."""
-        gold_answer = read_gold(gold)
-        strict, lenient = extract_strict(text), extract_lenient(text)
-        strict_status = self._status(strict, gold_answer)
-        # The same answer gets the same verdict without a second comparison (or a second timeout).
-        lenient_status = strict_status if lenient == strict else self._status(lenient, gold_answer)
+    @staticmethod
+    def of(strict: Reading, lenient: Reading) -> Grade:
+        """Return the grade that two readings make."""
         return Grade(
-            strict_status,
-            strict.answer,
-            strict_status is GradeStatus.CORRECT,
-            lenient_status,
-            lenient.answer,
-            lenient_status is GradeStatus.CORRECT,
+            strict.status,
+            strict.extracted,
+            strict.status is GradeStatus.CORRECT,
+            lenient.status,
+            lenient.extracted,
+            lenient.status is GradeStatus.CORRECT,
         )
 
-    def check_gold(self, gold: str) -> bool:
-        """Tell whether a gold can be graded at all: it holds an answer that is equal to itself."""
-        answer = read_gold(gold)
-        return answer is not None and compare(answer, answer, self.sandbox).outcome == "equal"
 
-    def close(self) -> None:
-        """End the child process, if one was started."""
-        self.sandbox.close()
+@dataclass(frozen=True)
+class Grader(ABC):
+    """How the answers of a task are extracted and compared. A frozen dataclass: its fields are its parameters.
+
+    Life cycle: `gold_error` is asked for every problem when a task's data is read, before anything runs; `grade` for every
+    text when its shard is committed; `vote` for every sample where a decoding compares several. `close` ends what grading
+    has started (a child process, say); a later call may start it anew. An instance must pickle: workers get a copy.
+
+    A grade depends on text and gold alone, never on what was graded before. Text is a model's: it must never be evaluated,
+    and nothing in it may make `grade` raise or hang.
+
+    Class attributes: `kind` names it in YAML; `version` is raised with every change that may alter a grade, so that stored
+    texts are graded anew; `grades` is False where texts are exported to be judged elsewhere; `needs_gold` says whether
+    problems must have a gold answer; `prompt` is the format of prompts (`designspace.tasks.prompts`) that makes a model state
+    its answer where this grader looks for it, for tasks that name none.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    grades: ClassVar[bool] = True
+    needs_gold: ClassVar[bool] = True
+    prompt: ClassVar[str] = "none"
+
+    @abstractmethod
+    def gold_error(self, gold: str) -> str | None:
+        """Return why a text cannot be graded against this gold answer, or None if it can."""
+
+    @abstractmethod
+    def grade(self, text: str, gold: str) -> Grade:
+        """Return the strict and the lenient reading of a text; the strict one is what accuracy counts."""
+
+    @abstractmethod
+    def vote(self, text: str) -> str | None:
+        """Return a text's answer in the one spelling by which self-consistency compares votes; None: it has none."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that may alter a grade, as JSON-able data."""
+        return {"kind": self.kind, "version": self.version, **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+    @property
+    def grader_id(self) -> str:
+        """The first 12 hex digits of the SHA-256 of `identity`: grades are stored under it."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:12]
+
+    def close(self) -> None:  # noqa: B027 - most graders start nothing
+        """End what grading has started."""
 
     def __enter__(self) -> Self:
         return self
@@ -102,44 +109,3 @@ class Grader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _status(self, extraction: Extraction, gold_answer: str | None) -> GradeStatus:
-        if gold_answer is None:
-            return GradeStatus.GOLD_ERROR
-        if extraction.status == "unfinished":
-            return GradeStatus.UNFINISHED
-        if not extraction.answer:
-            return GradeStatus.NO_ANSWER
-        outcome = compare(gold_answer, extraction.answer, self.sandbox).outcome
-        return {
-            "equal": GradeStatus.CORRECT,
-            "unequal": GradeStatus.INCORRECT,
-            "timeout": GradeStatus.GRADER_TIMEOUT,
-            "error": GradeStatus.GRADER_ERROR,
-        }[outcome]
-
-
-def read_gold(gold: str) -> str | None:
-    """Return the answer a gold holds, None when it holds none (empty, unterminated box, unbalanced braces)."""
-    boxed = extract_strict(gold)
-    if boxed.status == "unfinished":
-        return None
-    if boxed.status == "boxed":
-        # In a prediction the last box counts; a gold that is nothing but a row of boxes means all of them.
-        answer = ", ".join(boxes_only(gold)) or boxed.answer
-    else:
-        reading = extract_lenient(gold)
-        is_solution = reading.status == "marker" or len(gold.strip()) > N_GOLD_CHARS
-        answer = reading.answer if is_solution else gold.strip()
-    if not answer or not normalise(answer) or not _is_balanced(answer):
-        return None
-    return answer
-
-
-def _is_balanced(answer: str) -> bool:
-    depth = 0
-    for brace in re.findall(r"\\.|[{}]", answer):
-        depth += {"{": 1, "}": -1}.get(brace, 0)
-        if depth < 0:
-            return False
-    return depth == 0

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from designspace.errors import DesignspaceError
-from designspace.tasks.grading.grader import GRADER_ID, Grade, Grader, GradeStatus
+from designspace.tasks.grading.grader import Grade, GradeStatus
+from designspace.tasks.grading.math_grader import MathGrader
 
 _REQUIRED: dict[str, type] = {"id": str, "gold": str, "prediction": str, "expected": bool}
 _KINDS = ("expression", "completion")
@@ -87,7 +88,7 @@ def grade_cases(path: Path | str) -> CaseReport:
     """
     cases = list(read_cases(Path(path)))
     started_s = time.monotonic()
-    with Grader() as grader:
+    with MathGrader() as grader:
         graded = [(case, grader.grade(case.prediction, case.gold)) for case in cases]
     return _report(graded, time.monotonic() - started_s)
 
@@ -148,7 +149,7 @@ def _report(graded: list[tuple[Case, Grade]], wall_s: float) -> CaseReport:
         n_gold_errors=sum(GradeStatus.GOLD_ERROR in pair for pair in statuses),
         disagreements=tuple(_disagreements(graded)),
         wall_s=round(wall_s, 3),
-        grader_id=GRADER_ID,
+        grader_id=MathGrader().grader_id,
     )
 
 

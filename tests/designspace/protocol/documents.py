@@ -50,12 +50,12 @@ def document(**changes: Any) -> dict[str, Any]:
         "tuning": {"sampler": "grid", "trials": 3, "seed": 7},
         "arms": {"baseline": {"kind": "1d"}, "alpha": {"kind": "1d_div", "weight": 0.5}},
         "data": {
-            "dev": [task_record("toy", "dev", DEV, "t" * 64)],
-            "heldout": [task_record("toy", "confirm", HELDOUT, "t" * 64)],
+            "dev": [task_record("toy", "dev", DEV, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
+            "heldout": [task_record("toy", "confirm", HELDOUT, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
         },
         "generation": {"max_new_tokens": 320, "temperature": 0.6}, "replicates": 3, "root_seed": 20260514,
         "budgets": [{"label": label, "tokens": int(label), "of": "mean"} for label in budgets],
-        "models": {name: {"hub": name} for name in models}, "calibration": {}, "grader": {"id": GRADER},
+        "models": {name: {"hub": name} for name in models}, "calibration": {}, "grader": {"missing": "incorrect"},
         "code": {"id": "c" * 40}, "power": {}, "seen": False,
     }  # fmt: skip
     return copy.deepcopy({**made, **changes})

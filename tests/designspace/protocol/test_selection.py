@@ -11,7 +11,7 @@ from designspace.errors import ProtocolError
 from designspace.protocol.document import tuned_parameters
 from designspace.protocol.looks import LookLedger, open_look, resume_look
 from designspace.protocol.registration import make_registration
-from designspace.protocol.selection import Selection, freeze_selection, load_selection, save_selection, selection_of
+from designspace.protocol.selection import Selection, freeze_selection, load_selection, selection_of
 from tests.designspace.protocol.documents import ARMS, TUNED, TUNED_ARMS, document
 
 
@@ -89,12 +89,13 @@ def test_only_plain_json(registration):
         Selection(registration.sha256, {TUNED: float("nan")}, {})
 
 
-def test_save_refuses_another(tmp_path, registration):
-    """A file is written once."""
-    save_selection(tmp_path / "s.json", chosen(registration))
-    save_selection(tmp_path / "s.json", chosen(registration))
+def test_a_file_is_written_once(tmp_path, registration, ledger):
+    """Another selection is refused by the file too, whatever the ledger says."""
+    freeze_selection(tmp_path / "s.json", chosen(registration, 1.0), ledger)
+    other = LookLedger(tmp_path / "other.jsonl")
+    other.register(registration)
     with pytest.raises(ProtocolError, match="must not be overwritten"):
-        save_selection(tmp_path / "s.json", chosen(registration, 1.0))
+        freeze_selection(tmp_path / "s.json", chosen(registration), other)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"sha256": "x", "selection": {}}', "no"])

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from designspace.errors import DeclarationError
-from designspace.tasks.math_tasks import paper_split
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.hash_split import paper_split
+from designspace.tasks.task_spec import TaskSpec
 from tests.conftest import SHARED_DATA
 
 MATH500 = SHARED_DATA / "math500.jsonl"

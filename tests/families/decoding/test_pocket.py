@@ -11,7 +11,7 @@ from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.chain_arithmetic import chain_arithmetic
-from designspace.tasks.grading.votes import canonical_answer
+from designspace.tasks.grading import MathGrader
 from families.decoding.budget_forcing import BudgetForcing
 from families.decoding.chain_of_thought import ChainOfThought
 from families.decoding.rollback import Rollback
@@ -82,9 +82,9 @@ def test_a_vote(pocket: LoadedModel) -> None:
     """Three samples, their boxed answers, one generation."""
     decoding = SelfConsistency(samples=3, decoding=SAMPLING)
     made = solve(pocket, decoding, budget=900, samples=3)
-    answers = [canonical_answer(text) for _, text in made]
+    answers = [MathGrader().vote(text) for _, text in made]
     voted = combine("p", [g for g, _ in made], answers, decoding.matched)
 
     assert PROBLEM.answer in answers
     assert max(voted.cache_tokens_per_step) <= 900
-    assert canonical_answer(pocket.decode(voted.token_ids)) == max(answers, key=answers.count)
+    assert MathGrader().vote(pocket.decode(voted.token_ids)) == max(answers, key=answers.count)

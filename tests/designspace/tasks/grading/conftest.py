@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from designspace.tasks.grading import Grader
+from designspace.tasks.grading import MathGrader
 
 REPOSITORY = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="session")
-def grader() -> Iterator[Grader]:
+def grader() -> Iterator[MathGrader]:
     """A grader that all tests of the session share."""
-    with Grader() as shared_grader:
+    with MathGrader() as shared_grader:
         yield shared_grader
 
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from designspace.tasks.grading import Grader
+from designspace.tasks.grading import MathGrader
 from designspace.tasks.grading.equality import Number, compare, parse_number
 from designspace.tasks.grading.sandbox import Sandbox
 
@@ -57,13 +57,13 @@ UNEQUAL = [
 
 
 @pytest.mark.parametrize(("gold", "answer"), EQUAL)
-def test_the_same_answer_in_another_spelling_is_equal(gold: str, answer: str, grader: Grader) -> None:
+def test_the_same_answer_in_another_spelling_is_equal(gold: str, answer: str, grader: MathGrader) -> None:
     """Units, percent signs, layout, order of sets and algebraic form do not change an answer."""
     assert compare(gold, answer, grader.sandbox).outcome == "equal"
 
 
 @pytest.mark.parametrize(("gold", "answer"), UNEQUAL)
-def test_a_near_miss_is_unequal(gold: str, answer: str, grader: Grader) -> None:
+def test_a_near_miss_is_unequal(gold: str, answer: str, grader: MathGrader) -> None:
     """Answers built from the same symbols, rounded or reordered, stay apart."""
     assert compare(gold, answer, grader.sandbox).outcome == "unequal"
 

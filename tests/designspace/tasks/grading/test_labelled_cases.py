@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from designspace.tasks.grading import GRADER_ID, CasesError, grade_cases
+from designspace.tasks.grading import CasesError, MathGrader, grade_cases
 
 
 def _row(**changes: Any) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_the_report_is_one_json_object(tmp_path: Path) -> None:
     report = grade_cases(_write(tmp_path / "cases.jsonl", odd))
     loaded = json.loads(report.to_json())
 
-    assert loaded["grader_id"] == GRADER_ID
+    assert loaded["grader_id"] == MathGrader().grader_id
     assert None is loaded["agreement_strict"]
     assert len(loaded["disagreements"]) == 1
     report.to_json().encode("utf-8")

@@ -115,8 +115,8 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "print('started')\n"
-        "from designspace.tasks.grading import Grader\n"
-        "with Grader() as grader:\n"
+        "from designspace.tasks.grading import MathGrader\n"
+        "with MathGrader() as grader:\n"
         "    print(grader.grade(r'\\boxed{b+a}', 'a+b').strict_status)\n"
     )
     root = Path(__file__).parents[4]

@@ -1,4 +1,4 @@
-r"""Grader: statuses of both readings, golds in all their forms, and a stable identity."""
+r"""MathGrader: statuses of both readings, golds in all their forms, and a stable identity."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from designspace.tasks.grading import GRADER_ID, Grade, Grader, GradeStatus
+from designspace.tasks.grading import Grade, GradeStatus, MathGrader
 
 STATUSES = [
     (r"It is \boxed{033}.", "33", "correct", "correct"),
@@ -27,7 +27,7 @@ STATUSES = [
 
 @pytest.mark.parametrize(("text", "gold", "strict", "lenient"), STATUSES)
 def test_every_text_gets_one_status_per_reading(
-    text: str, gold: str, strict: str, lenient: str, grader: Grader
+    text: str, gold: str, strict: str, lenient: str, grader: MathGrader
 ) -> None:
     """No answer, a truncated box and a broken gold are statuses of their own; only ``correct`` is correct."""
     grade = grader.grade(text, gold)
@@ -46,13 +46,13 @@ GOLDS = [
 
 
 @pytest.mark.parametrize("gold", GOLDS)
-def test_a_gold_may_be_bare_delimited_boxed_or_a_solution(gold: str, grader: Grader) -> None:
+def test_a_gold_may_be_bare_delimited_boxed_or_a_solution(gold: str, grader: MathGrader) -> None:
     """All forms of a gold hold the same answer."""
     assert grader.grade(r"\boxed{0.5}", gold).strict_correct
     assert not grader.grade(r"\boxed{0.6}", gold).strict_correct
 
 
-def test_a_gold_of_several_boxes_means_all_of_them(grader: Grader) -> None:
+def test_a_gold_of_several_boxes_means_all_of_them(grader: MathGrader) -> None:
     """Only a prediction is read by its last box."""
     gold = r"\(\boxed{1}\) and \(\boxed{-2}\)."
 
@@ -62,12 +62,12 @@ def test_a_gold_of_several_boxes_means_all_of_them(grader: Grader) -> None:
 
 @pytest.mark.parametrize(("gold", "expected"), [("42", True), (r"\frac{1}{2}", True), ("odd $n$", True), ("", False),
                                                 (r"\boxed{4", False), ("{", False), (r"\text{}", False)])  # fmt: skip
-def test_a_gold_is_checked_against_itself(gold: str, expected: bool, grader: Grader) -> None:
+def test_a_gold_is_checked_against_itself(gold: str, expected: bool, grader: MathGrader) -> None:
     """A gold without a readable answer is found before any model runs."""
-    assert expected == grader.check_gold(gold)
+    assert expected == (grader.gold_error(gold) is None)
 
 
-def test_the_parts_of_a_grade_are_what_was_read(grader: Grader) -> None:
+def test_the_parts_of_a_grade_are_what_was_read(grader: MathGrader) -> None:
     """A grade carries the extracted answers as written."""
     expected = Grade(GradeStatus.NO_ANSWER, None, False, GradeStatus.CORRECT, "1,000", True)
 
@@ -76,7 +76,7 @@ def test_the_parts_of_a_grade_are_what_was_read(grader: Grader) -> None:
 
 def test_a_timeout_is_a_status_and_not_a_wrong_answer() -> None:
     """What the sandbox could not decide in time is told apart."""
-    with Grader(deadline_s=0.5) as grader:
+    with MathGrader(deadline_s=0.5) as grader:
         grade = grader.grade(r"\boxed{(x+y+z+w)^{300}}", "x^{300}")
 
         assert (grade.strict_status, grade.strict_correct) == (GradeStatus.GRADER_TIMEOUT, False)
@@ -85,12 +85,12 @@ def test_a_timeout_is_a_status_and_not_a_wrong_answer() -> None:
 
 def test_the_identity_is_the_same_in_another_process() -> None:
     """The grader id is a short content hash, free of process state."""
-    code = "from designspace.tasks.grading import GRADER_ID; print(GRADER_ID)"
+    code = "from designspace.tasks.grading import MathGrader; print(MathGrader().grader_id)"
     root = Path(__file__).parents[4]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
 
-    assert done.stdout.strip() == GRADER_ID
-    assert len(GRADER_ID) == 12
+    assert done.stdout.strip() == MathGrader().grader_id
+    assert len(MathGrader().grader_id) == 12
 
 
 def test_importing_the_grader_does_not_import_sympy() -> None:
@@ -102,7 +102,7 @@ def test_importing_the_grader_does_not_import_sympy() -> None:
     assert done.stdout.strip() == "False False"
 
 
-def test_published_solutions_match_their_answers(grader: Grader, shared_data: Path) -> None:
+def test_published_solutions_match_their_answers(grader: MathGrader, shared_data: Path) -> None:
     """The boxed answer at the end of every tenth MATH-500 solution is the answer of the row."""
     import json
 
