@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
+import psutil
 import torch
 
-_MEMORY_INFO = Path("/proc/meminfo")
 _GIB = 2**30
 _MIB = 2**20
 
@@ -17,11 +14,7 @@ def free_bytes(device: str | torch.device = "cpu") -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    lines = _MEMORY_INFO.read_text().splitlines() if _MEMORY_INFO.is_file() else []
-    for line in lines:
-        if line.startswith("MemAvailable:"):  # what pages of files would give back is free too
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)  # what the system's caches would give back is free too
 
 
 def bytes_text(n_bytes: int) -> str:
