@@ -1,6 +1,6 @@
 """`python -m designspace` is the `designspace` command."""
 
-from designspace.cli.app import main
+from designspace.cli import main
 
 if __name__ == "__main__":
     main()

@@ -20,7 +20,6 @@ EXTRA_OF = {
     "ruamel": "sweep",
     "scipy": "sweep",
     "statsmodels": "study",
-    "sympy": "sweep",
     "typer": "sweep",
 }
 

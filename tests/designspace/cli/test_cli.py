@@ -67,7 +67,7 @@ def test_version() -> None:
 def test_help_imports_nothing_heavy() -> None:
     """`--help` answers at once: neither torch nor Ray, pandas, pyarrow or YAML is imported for it."""
     code = (
-        "import sys, designspace.cli as c\n"
+        "import sys\nfrom designspace.cli import app as c\n"
         "try: c.app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'pandas', 'pyarrow', 'transformers', 'ruamel', 'sympy', 'numpy', 'matplotlib'}\n"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or 0)\n"
