@@ -43,16 +43,3 @@ def mcnemar_p_value(only_arm: int, only_baseline: int) -> float:
 
     discordant = only_arm + only_baseline
     return float(binomtest(only_arm, discordant, 0.5).pvalue) if discordant else 1.0
-
-
-def mcnemar_mid_p(only_arm: int, only_baseline: int) -> float:
-    """Return the mid-p value: less conservative, no guarantee; for a secondary line only.
-
-    The exact p value less the chance of the observed count, 1 less it where the counts are equal.
-    """
-    from scipy.stats import binom
-
-    chance = float(binom.pmf(only_arm, only_arm + only_baseline, 0.5))
-    if only_arm == only_baseline:
-        return 1 - chance
-    return mcnemar_p_value(only_arm, only_baseline) - chance

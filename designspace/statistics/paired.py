@@ -13,8 +13,6 @@ from designspace.errors import DesignspaceError
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_NEAR = 1e-9  # how far a mean may lie from a multiple of 1 / n_replicates and still count as one
-
 
 class UnpairedScores(DesignspaceError, ValueError):
     """Two arms cannot be compared problem by problem: they lack problems or generations of each other."""
@@ -125,15 +123,6 @@ def pair(arm: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[flo
         baseline=np.array([np.mean(np.asarray(baseline[name], dtype=np.float64)) for name in names]),
         n_replicates=counts.pop() if counts else 1,
     )
-
-
-def on_lattice(values: FloatArray, n_replicates: int) -> IntArray | None:
-    """Return values * n_replicates as integers, or None where they are not all multiples of 1 / n_replicates."""
-    scaled = values * n_replicates
-    steps = np.rint(scaled)
-    if not np.all(np.abs(scaled - steps) < _NEAR * n_replicates):
-        return None
-    return steps.astype(np.int64)
 
 
 def check_problems(problem_ids: Sequence[str]) -> None:

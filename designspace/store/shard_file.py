@@ -6,7 +6,6 @@ its ids, so that a file under a wrong name is noticed. Page checksums catch dama
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,20 +85,6 @@ def read_shard(path: Path, contents: Contents, schema: pa.Schema) -> pa.Table:
             return conform(file.read(columns=stored), schema)
         except (pa.ArrowException, OSError, StoreError) as error:
             raise Damaged(_one_line(error)) from error
-
-
-def identity_of(path: Path) -> dict[str, Any]:
-    """Return the identity document that a samples file carries.
-
-    Raises:
-        Damaged: the file does not open or carries none.
-    """
-    with _opened(path) as file:
-        text = _facts(file).get("identity", "null")
-    document = json.loads(text)
-    if not isinstance(document, dict):
-        raise Damaged("it carries no identity document")
-    return document
 
 
 def same_rows(left: pa.Table, right: pa.Table, columns: Sequence[str]) -> bool:

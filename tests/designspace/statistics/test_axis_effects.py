@@ -12,7 +12,6 @@ from designspace.errors import DeclarationError, UnknownName
 from designspace.statistics import FactorialScores, PairedScores, interactions, main_effects, paired_test
 from designspace.statistics.factorial import contrast
 from designspace.statistics.lattice import sign_flip_lattice
-from designspace.statistics.paired import on_lattice
 
 AXES = ("scoring", "cadence", "routing")
 LEVELS = (("full", "snapkv", "h2o"), ("never", "every-k"), ("uniform", "pyramid"))
@@ -107,7 +106,9 @@ def test_errors_of_the_family_stay_within_alpha():
             steps = []
             for axes, levels in questions:
                 differences, n_backgrounds = contrast(scores, axes, levels, [BASELINE[axis] for axis in axes])
-                steps.append(on_lattice(differences, 3 * n_backgrounds))
+                multiples = differences * 3 * n_backgrounds  # of the smallest step that means can differ by
+                steps.append(np.rint(multiples).astype(int))
+                assert steps[-1] == pytest.approx(multiples, abs=1e-6)
             wrong[len(axes)] += sign_flip_lattice(np.stack(steps)).min() <= 0.05 / len(questions)
     assert max(beta.ppf(0.025, count, 400 - count + 1) for count in wrong.values()) <= 0.05
     assert min(wrong.values()) > 0

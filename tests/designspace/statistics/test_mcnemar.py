@@ -9,7 +9,7 @@ import pytest
 
 from designspace.errors import DeclarationError
 from designspace.statistics import mcnemar_exact
-from designspace.statistics.mcnemar import mcnemar_mid_p, mcnemar_p_value
+from designspace.statistics.mcnemar import mcnemar_p_value
 from tests.designspace.statistics.test_permutation import scores_of
 
 
@@ -19,11 +19,6 @@ def test_the_p_value_is_that_of_fair_coins(arm, baseline):
     n, smaller = arm + baseline, min(arm, baseline)
     tail = Fraction(sum(comb(n, k) for k in range(smaller + 1)), 2**n)
     assert mcnemar_p_value(arm, baseline) == pytest.approx(float(min(1, 2 * tail)))
-
-
-def test_mid_p_takes_half_of_the_observed_count_off_each_tail():
-    """0.152 beside an exact 0.193 for 29 against 19."""
-    assert mcnemar_mid_p(29, 19) == pytest.approx(0.152, abs=5e-4)
 
 
 def test_concordant_problems_matter_to_the_interval_only():

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from designspace.errors import DesignspaceError
 from designspace.statistics import PairedScores, UnpairedScores, pair
-from designspace.statistics.paired import on_lattice
 
 OUTCOMES = {"b": [True, False, True], "a": [False, False, False], "c": [True, True, True]}
 BASELINE = {"c": [True, False, True], "a": [False, True, False], "b": [False, False, True]}
@@ -100,16 +97,3 @@ def test_several_generations_have_no_discordant_count():
 def test_partial_credit_is_not_binary():
     """One generation with a score between 0 and 1 is paired, but no matter for McNemar."""
     assert not PairedScores(("a",), np.array([0.5]), np.array([0.0])).binary
-
-
-@given(st.lists(st.integers(-8, 8), min_size=1, max_size=20), st.integers(1, 64))
-def test_lattice_recovers_counts(steps, n_replicates):
-    """Multiples of 1 / n come back as integers."""
-    found = on_lattice(np.array(steps) / n_replicates, n_replicates)
-    assert found is not None
-    assert found.tolist() == steps
-
-
-def test_other_numbers_are_not_on_the_lattice():
-    """0.4 is no multiple of a third."""
-    assert on_lattice(np.array([1 / 3, 0.4]), 3) is None
