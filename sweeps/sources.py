@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,25 +78,38 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
 
 
 def declared_geometry(model: ModelSpec) -> Geometry | None:
-    """Return a local model's shape as its config.json states it, None where that does not say or is not here.
+    """Return a local model's shape as its configuration states it, None where that does not say or is not here.
 
     The rotary frequencies are zeros of the right number: only loading the model gives them.
     """
     if model.folder is None:
         return None
     try:
-        config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
-        n_heads = int(config["num_attention_heads"])
-        head_dim = int(config.get("head_dim") or config["hidden_size"] // n_heads)
-        rotary = config.get("rope_parameters") or config
+        changed_ns = (model.folder / "config.json").stat().st_mtime_ns
+    except OSError:
+        return None
+    return _geometry_in(model.folder, changed_ns)
+
+
+@cache
+def _geometry_in(folder: Path, changed_ns: int) -> Geometry | None:
+    """Read a folder's configuration as transformers reads it; every cell of a plan asks for it."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        n_heads = int(config.num_attention_heads)
+        head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // n_heads)
+        rotary = getattr(config, "rope_parameters", None) or {}
         return Geometry(
-            n_layers=int(config["num_hidden_layers"]),
+            n_layers=int(config.num_hidden_layers),
             n_query_heads=n_heads,
-            n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
+            n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads),
             head_dim=head_dim,
             inv_freq=torch.zeros(int(head_dim * float(rotary.get("partial_rotary_factor") or 1.0)) // 2),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, StrictDataclassError):
         return None
 
 

@@ -24,6 +24,7 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
     Raises:
         ModelError: they are not there, or not those of a model that the slot cache supports.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
@@ -33,8 +34,9 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
         tokenizer = loading.load_tokenizer(source, where)
         return _bare(config, getattr(torch, spec.dtype), tokenizer, spec)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, StrictDataclassError) as error:
+        first, *more = str(error).splitlines()
+        reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
         raise ModelError(f"cannot read the shape of model {spec.name!r} from {source}: {reason}") from error
 
 

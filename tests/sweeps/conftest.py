@@ -11,7 +11,9 @@ import pytest
 
 from sweeps.spec import Sweep, load_sweep
 
-CONFIG = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 128}
+CONFIG = {
+    "model_type": "llama", "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 128,
+}  # fmt: skip
 
 
 def write_model(folder: Path, *, weights: bytes = b"weights", calibrated: bool = True) -> Path:
