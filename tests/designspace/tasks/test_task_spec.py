@@ -58,7 +58,7 @@ def test_gsm8k_from_a_file() -> None:
             ['{"unique_id": "a", "problem": "p", "answer": "1"}', "[1]"],
             r"data.jsonl:2:1: each line must be a JSON object, got list",
         ),
-        (['{"problem": "p", "answer": "1"}'], r"row 1 lacks unique_id \(has answer, problem\)"),
+        (['{"unique_id": "a", "answer": "1"}'], r"data.jsonl:1: needs problem or question or prompt"),
     ],
 )
 def test_malformed_files_name_the_line(tmp_path: Path, lines: list[str], message: str) -> None:
