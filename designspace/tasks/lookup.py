@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
 
@@ -71,10 +71,11 @@ def make_grader(kind: str, parameters: dict[str, Any]) -> Grader:
     for name in parameters:
         if name not in known:
             raise UnknownName(f"parameter of grader {kind!r}", name, known)
-    try:
-        return made(**parameters)
-    except TypeError as error:
-        raise DeclarationError(f"grader {kind!r}: {str(error).partition('() ')[2] or error}") from error
+    needed = [f.name for f in fields(made) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if name not in parameters]
+    if missing:
+        raise DeclarationError(f"grader {kind!r} needs {', '.join(missing)}")
+    return made(**parameters)
 
 
 def forget() -> None:

@@ -40,7 +40,7 @@ def bundled_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _bundled_models(bundled_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("designspace.models.model_spec.BUNDLED_ROOT", bundled_root)
     # No test may wait for a hub that is not there.
-    monkeypatch.setattr("designspace.tasks.math_tasks._hub_rows", _no_hub)
+    monkeypatch.setattr("designspace.tasks.hub._from_hub", _no_hub)
 
 
 def _no_hub(*_: object) -> Any:

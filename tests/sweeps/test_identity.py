@@ -16,7 +16,7 @@ from designspace.axes import Budget
 from designspace.canonical import canonical_json
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.scoring.selectors.diversity import Diversity

@@ -12,12 +12,12 @@ from designspace.errors import DeclarationError, ProtocolError
 from designspace.protocol import HeldoutKey, LookLedger, heldout_hash, make_registration, open_look
 from designspace.protocol.looks import LookedArm
 from designspace.statistics.registered_tests import REGISTERED_TESTS
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import expand
 from sweeps.protocol_fields import PairedTest
 from sweeps.space import grid
 from sweeps.spec import load_sweep, parse_sweep
-from sweeps.study import HeldoutName, Study, load_study, parse_study
+from sweeps.study import Study, load_study, parse_study
 from sweeps.tuning import tuning_document
 from tests.designspace.protocol.documents import document
 from tests.sweeps.studies import HELDOUT, study_of, study_text, tuned, weight
@@ -148,11 +148,6 @@ def test_a_key_opens_its_own_problems_only(tmp_path: Path) -> None:
     more = study_of(protocol_changes={"heldout": [{**HELDOUT, "problems": 6}]})
     with pytest.raises(ProtocolError, match="must be those of the key"):
         more.heldout_sweep({WEIGHT: 0.5}, key)
-
-
-def test_heldout_tasks_are_named_without_a_key() -> None:
-    """For plans: a name is no problem."""
-    assert study_of().heldout_names() == (HeldoutName("chain-arithmetic", "confirm", 5),)
 
 
 def test_records_hold_hashes_and_no_text() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from designspace.errors import DeclarationError
 from designspace.tasks.grading.grader import Grade, Grader, GradeStatus, Reading
 from designspace.tasks.grading.stated_answer import Stated, last_line, plain_words, stated_answer
 
@@ -24,6 +25,15 @@ class ExactGrader(Grader):
     prompt: ClassVar[str] = "answer-colon"
 
     case: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the parameter.
+
+        Raises:
+            DeclarationError: neither true nor false.
+        """
+        if not isinstance(self.case, bool):
+            raise DeclarationError(f"case must be true or false, got {self.case!r}")
 
     def gold_error(self, gold: str) -> str | None:
         """Return why a gold says nothing."""

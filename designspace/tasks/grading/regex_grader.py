@@ -38,6 +38,8 @@ class RegexGrader(Grader):
         Raises:
             DeclarationError: it is no regular expression.
         """
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise DeclarationError(f"pattern must be a regular expression, got {self.pattern!r}")
         try:
             regex.compile(self.pattern)
         except regex.error as error:
