@@ -12,8 +12,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes.artefact import Artefact
@@ -22,10 +23,10 @@ from designspace.axes.control import Controller, StepSeen, TextCodec
 from designspace.axes.generation import Generation
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
+from designspace.axes.parameters import check_parameters
 from designspace.axes.schedule import Schedule
 from designspace.axes.slot_store import SlotStore, StoreSpec
 from designspace.axes.view import View
-from designspace.errors import DeclarationError
 
 
 class Composition(Protocol):
@@ -58,12 +59,24 @@ class Strategy(ABC):
 
     Class attributes: `axis` and `kind` name it in YAML, `version` is raised when its output changes for the same
     parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`.
+
+    Parameters are checked against the annotations of their fields when an instance is made: types, the choices of a
+    `Literal`, and bounds such as `window: Annotated[int, Ge(1)] = 64` (`designspace.axes.parameters`). A `__post_init__`
+    of one's own calls `super().__post_init__()` first, then checks how parameters relate to each other.
     """
 
     axis: ClassVar[str]
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     citation: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        """Check every parameter against its annotation.
+
+        Raises:
+            DeclarationError: with one message for each parameter that breaks a rule.
+        """
+        check_parameters(self)
 
     def needs(self) -> Needs:
         """Return what must be observed for this strategy."""
@@ -115,14 +128,8 @@ class Scoring(Strategy):
     keeps_everything: ClassVar[bool] = False
 
     selector: Selector
-    sinks: int = field(default=0, kw_only=True)
-    recent: int = field(default=0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the parameters shared by all scorings."""
-        for name in ("sinks", "recent"):
-            if getattr(self, name) < 0:
-                raise DeclarationError(f"{name} must be at least 0, got {name}={getattr(self, name)}")
+    sinks: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
+    recent: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
 
     @property
     def one_ranking(self) -> bool:

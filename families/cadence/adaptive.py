@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt, MinLen
 from torch import Tensor
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Needs, RowSchedule, Schedule, StepSeen, Tracker
 from designspace.errors import DeclarationError, InfeasibleBudget
-from families.cadence.interval import after_event_size, check_interval, resolve_interval
+from families.cadence.interval import after_event_size, resolve_interval
 
 Trigger = Literal["entropy", "attention-shift", "newline"]
 _THRESHOLDS: dict[Trigger, float] = {"entropy": 0.5, "attention-shift": 0.2, "newline": 0.5}
@@ -192,45 +193,28 @@ class Adaptive(Cadence):
     kind: ClassVar[str] = "adaptive"
 
     trigger: Trigger = "entropy"
-    threshold: float | Literal["auto"] = "auto"
-    k_min: int | Literal["auto"] = "auto"
-    k_max: int | Literal["auto"] = "auto"
-    longest: int = 128
-    c_min: int | Literal["auto"] = "auto"
-    eta: float = 0.05
-    smoothing: float = 0.9
-    window: int = 16
-    boundary: str = "\n"
+    threshold: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
+    k_min: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    k_max: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    longest: Annotated[int, Ge(1)] = 128
+    c_min: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    eta: Annotated[float, Gt(0)] = 0.05
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.9
+    window: Annotated[int, Ge(1)] = 16
+    boundary: Annotated[str, MinLen(1)] = "\n"
     prefill: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        if self.trigger not in _THRESHOLDS:
-            raise DeclarationError(f"trigger must be one of {', '.join(_THRESHOLDS)}, got trigger={self.trigger!r}")
-        check_interval("k_min", self.k_min, self.longest)
-        check_interval("k_max", self.k_max, self.longest)
+        """Check the order of the intervals, and the threshold against the trigger."""
+        super().__post_init__()
         if self.k_min != "auto" and self.k_max != "auto" and self.k_min > self.k_max:
             raise DeclarationError(f"k_min must be at most k_max, got k_min={self.k_min}, k_max={self.k_max}")
-        if self.c_min != "auto" and self.c_min < 1:
-            raise DeclarationError(f"c_min must be at least 1 or 'auto', got c_min={self.c_min}")
-        if self.eta <= 0:
-            raise DeclarationError(f"eta must be above 0, got eta={self.eta}")
-        if not 0 <= self.smoothing < 1:
-            raise DeclarationError(f"smoothing must be at least 0 and below 1, got smoothing={self.smoothing}")
-        if self.window < 1:
-            raise DeclarationError(f"window must be at least 1, got window={self.window}")
-        if not self.boundary:
-            raise DeclarationError("boundary must be a text of at least one character, got boundary=''")
-        self._check_threshold()
-
-    def _check_threshold(self) -> None:
         if self.threshold == "auto":
             return
         if self.trigger == "newline":
             raise DeclarationError(f"trigger 'newline' has no threshold, got threshold={self.threshold}")
-        if self.threshold <= 0 or (self.trigger == "attention-shift" and self.threshold >= 1):
-            what = "above 0" if self.trigger == "entropy" else "above 0 and below 1"
-            raise DeclarationError(f"threshold of {self.trigger!r} must be {what}, got threshold={self.threshold}")
+        if self.trigger == "attention-shift" and self.threshold >= 1:
+            raise DeclarationError(f"threshold of 'attention-shift' must be below 1, got threshold={self.threshold}")
 
     def needs(self) -> Needs:
         """Return the distribution of attention, where the trigger goes by it."""

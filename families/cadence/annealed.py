@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from designspace.axes import Budget, Cadence, Schedule
-from designspace.errors import DeclarationError, InfeasibleBudget
-from families.cadence.interval import after_event_size, check_horizon, check_interval, resolve_interval
+from designspace.errors import InfeasibleBudget
+from families.cadence.interval import after_event_size, check_horizon, resolve_interval
 from families.cadence.rounds import nearest_half, round_schedule, whole_sizes
 
 _LEEWAY = 1e-3  # relative, so that a floor printed with four digits is accepted when it is typed in again
@@ -41,21 +43,17 @@ class Annealed(Cadence):
 
     kind: ClassVar[str] = "annealed"
 
-    k: int | Literal["auto"] = "auto"
-    horizon: int = 256
-    gamma: float | Literal["auto"] = "auto"
-    floor: float = 0.5
-    longest: int = 128
+    k: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    horizon: Annotated[int, Ge(2)] = 256
+    gamma: Annotated[float, Gt(0), Lt(1)] | Literal["auto"] = "auto"
+    floor: Annotated[float, Gt(0), Le(1)] = 0.5
+    longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        check_interval("k", self.k, self.longest)
+        """Check that the horizon holds two intervals."""
+        super().__post_init__()
         check_horizon(self.horizon, self.k)
-        if self.gamma != "auto" and not 0 < self.gamma < 1:
-            raise DeclarationError(f"gamma must be above 0 and below 1 or 'auto', got gamma={self.gamma}")
-        if not 0 < self.floor <= 1:
-            raise DeclarationError(f"floor must be above 0 and at most 1, got floor={self.floor}")
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule.

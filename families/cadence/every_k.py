@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule, split_half
-from families.cadence.interval import after_event_size, check_interval, resolve_interval
+from families.cadence.interval import after_event_size, resolve_interval
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,9 @@ class EveryK(Cadence):
     kind: ClassVar[str] = "every-k"
     citation: ClassVar[str | None] = "cai2025rkv"
 
-    k: int | Literal["auto"] = "auto"
-    longest: int = 128
+    k: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the interval."""
-        check_interval("k", self.k, self.longest)
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule; half-integer sizes alternate between events so that the mean is exact."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log2
 from operator import mul
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
 from designspace.errors import DeclarationError, InfeasibleBudget
@@ -75,19 +77,14 @@ class Geometric(Cadence):
 
     kind: ClassVar[str] = "geometric"
 
-    kappa: int = 4
-    rho: float = 2.0
-    intervals: int = 4
+    kappa: Annotated[int, Ge(1)] = 4
+    rho: Annotated[float, Ge(1)] = 2.0
+    intervals: Annotated[int, Ge(1)] = 4
     prefill: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        if self.kappa < 1:
-            raise DeclarationError(f"kappa must be at least 1, got kappa={self.kappa}")
-        if not 1 <= self.rho < float("inf"):
-            raise DeclarationError(f"rho must be at least 1, got rho={self.rho}")
-        if self.intervals < 1:
-            raise DeclarationError(f"intervals must be at least 1, got intervals={self.intervals}")
+        """Check that the gaps do not grow beyond any text."""
+        super().__post_init__()
         if log2(self.kappa) + self.intervals * log2(self.rho) > _LARGEST_GAP_BITS:
             raise DeclarationError(
                 f"kappa * rho**intervals must be at most 2**{_LARGEST_GAP_BITS} decode steps, "

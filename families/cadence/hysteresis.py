@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule, split_half
-from families.cadence.interval import after_event_size, check_interval, resolve_interval
+from families.cadence.interval import after_event_size, resolve_interval
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,9 @@ class Hysteresis(Cadence):
     kind: ClassVar[str] = "hysteresis"
     citation: ClassVar[str | None] = "triattention2026"
 
-    slack: int | Literal["auto"] = "auto"
-    longest: int = 128
+    slack: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the slack."""
-        check_interval("slack", self.slack, self.longest)
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule; half-integer sizes alternate between events so that the mean is exact."""

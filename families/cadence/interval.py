@@ -8,28 +8,15 @@ from designspace.axes import Budget
 from designspace.errors import DeclarationError, InfeasibleBudget
 
 
-def check_interval(name: str, value: int | Literal["auto"], longest: int) -> None:
-    """Check an interval parameter.
-
-    Raises:
-        DeclarationError: below 1.
-    """
-    if value != "auto" and value < 1:
-        raise DeclarationError(f"{name} must be at least 1 or 'auto', got {name}={value}")
-    if longest < 1:
-        raise DeclarationError(f"longest must be at least 1, got longest={longest}")
-
-
 def check_horizon(horizon: int, interval: int | Literal["auto"]) -> None:
-    """Check the number of decode steps over which sizes change: two intervals at least.
+    """Check that the decode steps over which sizes change are at least two intervals.
 
     Raises:
-        DeclarationError: shorter.
+        DeclarationError: the horizon is shorter.
     """
-    shortest = 2 if interval == "auto" else 2 * interval
-    if horizon < shortest:
+    if interval != "auto" and horizon < 2 * interval:
         raise DeclarationError(
-            f"horizon must be at least {shortest} decode steps (two intervals), got horizon={horizon}, k={interval}"
+            f"horizon must be at least {2 * interval} decode steps (two intervals), got horizon={horizon}, k={interval}"
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
-from designspace.errors import DeclarationError, InfeasibleBudget
+from designspace.errors import InfeasibleBudget
 from families.cadence.interval import after_event_size
 
 
@@ -41,12 +43,7 @@ class PrefillOnly(Cadence):
     citation: ClassVar[str | None] = "li2024snapkv"
     bounded: ClassVar[bool] = False
 
-    horizon: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the horizon."""
-        if self.horizon is not None and self.horizon < 1:
-            raise DeclarationError(f"horizon must be at least 1 decode step or None, got horizon={self.horizon}")
+    horizon: Annotated[int, Ge(1)] | None = None
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Lt
 
 from designspace.axes import Budget, Cadence, Schedule
-from designspace.errors import DeclarationError, InfeasibleBudget
-from families.cadence.interval import after_event_size, check_horizon, check_interval, resolve_interval
+from designspace.errors import InfeasibleBudget
+from families.cadence.interval import after_event_size, check_horizon, resolve_interval
 from families.cadence.rounds import follow, nearest_half, round_schedule, whole_sizes
 
 _HALVINGS = 48  # of the interval in which the smaller size lies: beyond the resolution of any whole number of tokens
@@ -42,23 +44,17 @@ class StepSchedule(Cadence):
     citation: ClassVar[str | None] = "sun2026minimal"
 
     direction: Literal["step-up", "step-down"] = "step-down"
-    ratio: float = 1.5
-    k: int | Literal["auto"] = "auto"
-    switch: float = 0.5
-    horizon: int = 256
-    longest: int = 128
+    ratio: Annotated[float, Gt(1)] = 1.5
+    k: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    switch: Annotated[float, Gt(0), Lt(1)] = 0.5
+    horizon: Annotated[int, Ge(2)] = 256
+    longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        check_interval("k", self.k, self.longest)
+        """Check that the horizon holds two intervals."""
+        super().__post_init__()
         check_horizon(self.horizon, self.k)
-        if self.direction not in ("step-up", "step-down"):
-            raise DeclarationError(f"direction must be 'step-up' or 'step-down', got direction={self.direction!r}")
-        if not 1 < self.ratio < float("inf"):
-            raise DeclarationError(f"ratio must be above 1, got ratio={self.ratio}")
-        if not 0 < self.switch < 1:
-            raise DeclarationError(f"switch must be above 0 and below 1, got switch={self.switch}")
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule.

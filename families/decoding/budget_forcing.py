@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, MinLen
 
 from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
@@ -30,28 +32,21 @@ class BudgetForcing(Wrapping):
     kind: ClassVar[str] = "budget-forcing"
     citation: ClassVar[str | None] = "muennighoff2025s1"
 
-    waits: int = 1
-    min_thinking: int | None = None
-    max_thinking: int | None = 32000
-    tag: str = "</think>"
-    wait: str = "Wait"
+    waits: Annotated[int, Ge(0)] = 1
+    min_thinking: Annotated[int, Ge(0)] | None = None
+    max_thinking: Annotated[int, Ge(0)] | None = 32000
+    tag: Annotated[str, MinLen(1)] = "</think>"
+    wait: Annotated[str, MinLen(1)] = "Wait"
     answer_cue: str = "\n\nFinal Answer:"
 
     def __post_init__(self) -> None:
-        """Check lengths and texts."""
+        """Check the order of the lengths."""
         super().__post_init__()
-        for name in ("waits", "min_thinking", "max_thinking"):
-            number = getattr(self, name)
-            if number is not None and number < 0:
-                raise DeclarationError(f"{name} must be at least 0, got {name}={number}")
         if self.min_thinking is not None and self.max_thinking is not None and self.min_thinking > self.max_thinking:
             raise DeclarationError(
                 f"min_thinking must be at most max_thinking, got min_thinking={self.min_thinking}, "
                 f"max_thinking={self.max_thinking}"
             )
-        for name in ("tag", "wait"):
-            if not getattr(self, name):
-                raise DeclarationError(f"{name} must not be empty, got {name}=''")
 
     def controller(self, text: TextCodec) -> Controller | None:
         """Return a watch over the thinking, or None where nothing is forced."""

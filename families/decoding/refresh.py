@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from designspace.axes import Action, Controller, TextCodec
-from designspace.errors import DeclarationError
 from families.decoding.wrapped_decoding import Wrapping
 
 
@@ -25,13 +26,7 @@ class Refresh(Wrapping):
     kind: ClassVar[str] = "refresh"
     citation: ClassVar[str | None] = "xu2025refreshkv"
 
-    every: int = 128
-
-    def __post_init__(self) -> None:
-        """Check the interval."""
-        super().__post_init__()
-        if self.every < 1:
-            raise DeclarationError(f"every must be at least 1, got every={self.every}")
+    every: Annotated[int, Ge(1)] = 128
 
     def controller(self, text: TextCodec) -> Controller:
         """Return a count of the tokens."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le, MinLen
 
 from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
@@ -30,29 +32,20 @@ class Rollback(Wrapping):
 
     kind: ClassVar[str] = "rollback"
 
-    threshold: float = 0.3
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.3
     confidence: Literal["min", "mean"] = "min"
-    boundary: str = "\n"
-    retries: int = 4
-    per_checkpoint: int = 1
-    heat: float = 1.5
+    boundary: Annotated[str, MinLen(1)] = "\n"
+    retries: Annotated[int, Ge(0)] = 4
+    per_checkpoint: Annotated[int, Ge(0)] = 1
+    heat: Annotated[float, Ge(1)] = 1.5
 
     def __post_init__(self) -> None:
-        """Check the parameters.
+        """Check that a second attempt can differ from the first.
 
         Raises:
-            DeclarationError: out of range, or a greedy chooser, which would write the same line again.
+            DeclarationError: the chooser is greedy, so it would write the same line again.
         """
         super().__post_init__()
-        if not 0 <= self.threshold <= 1:
-            raise DeclarationError(f"threshold must be within [0, 1], got threshold={self.threshold}")
-        for name in ("retries", "per_checkpoint"):
-            if getattr(self, name) < 0:
-                raise DeclarationError(f"{name} must be at least 0, got {name}={getattr(self, name)}")
-        if self.heat < 1:
-            raise DeclarationError(f"heat must be at least 1, got heat={self.heat}")
-        if not self.boundary:
-            raise DeclarationError("boundary must not be empty, got boundary=''")
         if self._acts and is_greedy(self.decoding):
             raise DeclarationError(
                 "decoding inside 'rollback' must draw random numbers, or every retry is the same, got decoding='greedy'"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from designspace.axes import Decoding
-from designspace.errors import DeclarationError
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,8 @@ class Sampling(Decoding):
     kind: ClassVar[str] = "sampling"
     citation: ClassVar[str | None] = "holtzman2020topp"
 
-    temperature: float = 0.6
-    top_p: float = 0.95
-
-    def __post_init__(self) -> None:
-        """Check the parameters."""
-        if self.temperature <= 0:
-            raise DeclarationError(
-                f"temperature must be above 0 (use greedy for 0), got temperature={self.temperature}"
-            )
-        if not 0 < self.top_p <= 1:
-            raise DeclarationError(f"top_p must be within (0, 1], got top_p={self.top_p}")
+    temperature: Annotated[float, Gt(0)] = 0.6
+    top_p: Annotated[float, Gt(0), Le(1)] = 0.95
 
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Return one token per row of [B,V]."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from designspace.axes import Budget, Generation
 from designspace.axes.voting import Matched, combine
@@ -28,18 +30,16 @@ class SelfConsistency(Wrapping):
     kind: ClassVar[str] = "self-consistency"
     citation: ClassVar[str | None] = "wang2023selfconsistency"
 
-    samples: int = 8
+    samples: Annotated[int, Ge(1)] = 8
     matched: Matched = "peak"
 
     def __post_init__(self) -> None:
-        """Check the number of samples.
+        """Check that samples can differ.
 
         Raises:
-            DeclarationError: below 1, or a greedy chooser, of which all samples would be the same.
+            DeclarationError: the chooser is greedy, so all samples would be the same.
         """
         super().__post_init__()
-        if self.samples < 1:
-            raise DeclarationError(f"samples must be at least 1, got samples={self.samples}")
         if self.samples > 1 and is_greedy(self.decoding):
             raise DeclarationError(
                 "decoding inside 'self-consistency' must draw random numbers, or all samples are the same, "

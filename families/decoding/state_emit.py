@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, MinLen
 
 from designspace.axes import Action, Controller, TextCodec
 from designspace.errors import DeclarationError
@@ -31,18 +33,9 @@ class StateEmit(Wrapping):
         '\n\nAfter every few steps write a line that begins with "State:" and names, in as few words as possible, '
         "the values that are still needed."
     )
-    marker: str = "State:"
-    end: str = "\n"
-    most: int = 32
-
-    def __post_init__(self) -> None:
-        """Check texts and the cap."""
-        super().__post_init__()
-        if self.most < 0:
-            raise DeclarationError(f"most must be at least 0, got most={self.most}")
-        for name in ("marker", "end"):
-            if not getattr(self, name):
-                raise DeclarationError(f"{name} must not be empty, got {name}=''")
+    marker: Annotated[str, MinLen(1)] = "State:"
+    end: Annotated[str, MinLen(1)] = "\n"
+    most: Annotated[int, Ge(0)] = 32
 
     def format_prompt(self, prompt: str) -> str:
         """Return the prompt with the instruction."""

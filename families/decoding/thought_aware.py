@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, MinLen
 
 from designspace.axes import Action, Controller, TextCodec
-from designspace.errors import DeclarationError
 from families.decoding.wrapped_decoding import Wrapping
 
 
@@ -28,16 +29,8 @@ class ThoughtAware(Wrapping):
     citation: ClassVar[str | None] = "cai2025rkv"
 
     mode: Literal["compress-think-only", "drop-thought", "off"] = "compress-think-only"
-    last: int = 64
-    tag: str = "</think>"
-
-    def __post_init__(self) -> None:
-        """Check tag and count."""
-        super().__post_init__()
-        if self.last < 0:
-            raise DeclarationError(f"last must be at least 0, got last={self.last}")
-        if not self.tag:
-            raise DeclarationError("tag must not be empty, got tag=''")
+    last: Annotated[int, Ge(0)] = 64
+    tag: Annotated[str, MinLen(1)] = "</think>"
 
     @property
     def grows(self) -> bool:

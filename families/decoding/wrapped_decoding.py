@@ -28,6 +28,7 @@ class Wrapping(Decoding):
         Raises:
             DeclarationError: it steers, or makes several samples.
         """
+        super().__post_init__()
         inner = self.decoding
         if inner is not None and (inner.samples != 1 or type(inner).controller is not Decoding.controller):
             raise DeclarationError(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, View
 from designspace.axes.ranking import rank_descending, scaled
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,9 @@ class AdaKV(HeadRouting):
     kind: ClassVar[str] = "ada-kv"
     citation: ClassVar[str | None] = "feng2024adakv"
 
-    floor: float = 0.2
+    floor: Annotated[float, Ge(0), Le(1)] = 0.2
     safeguard: Literal["floor", "blend"] = "floor"
     normalise: Literal["auto", "none", "min-max", "mass"] = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the safeguard."""
-        if not 0 <= self.floor <= 1:
-            raise DeclarationError(f"floor must be within [0, 1], got floor={self.floor}")
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv]; each layer's total is exact."""

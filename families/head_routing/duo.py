@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, Needs, View
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 ARTEFACT = "duo-gate"
 
@@ -36,17 +36,9 @@ class Duo(HeadRouting):
     kind: ClassVar[str] = "duo"
     citation: ClassVar[str | None] = "xiao2024duoattention"
 
-    retrieval: float = 0.5
-    stream: float = 0.25
-    sinks: int = 4
-
-    def __post_init__(self) -> None:
-        """Check the shares."""
-        for name in ("retrieval", "stream"):
-            if not 0 < getattr(self, name) <= 1:
-                raise DeclarationError(f"{name} must be within (0, 1], got {name}={getattr(self, name)}")
-        if self.sinks < 0:
-            raise DeclarationError(f"sinks must be at least 0, got sinks={self.sinks}")
+    retrieval: Annotated[float, Gt(0), Le(1)] = 0.5
+    stream: Annotated[float, Gt(0), Le(1)] = 0.25
+    sinks: Annotated[int, Ge(0)] = 4
 
     def needs(self) -> Needs:
         """Return the calibration of the gates."""

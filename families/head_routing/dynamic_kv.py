@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, View
 from designspace.axes.ranking import highest, scaled
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,8 @@ class DynamicKV(HeadRouting):
     kind: ClassVar[str] = "dynamic-kv"
     citation: ClassVar[str | None] = "zhou2024dynamickv"
 
-    ratio_max: float = 10.0
+    ratio_max: Annotated[float, Ge(1)] = 10.0
     normalise: Literal["auto", "none", "min-max"] = "auto"
-
-    def __post_init__(self) -> None:
-        """Check cap and normalisation."""
-        if not (self.ratio_max >= 1 and math.isfinite(self.ratio_max)):
-            raise DeclarationError(f"ratio_max must be finite and at least 1, got ratio_max={self.ratio_max}")
-        if self.normalise not in ("auto", "none", "min-max"):
-            raise DeclarationError(f"normalise must be 'auto', 'none' or 'min-max', got normalise={self.normalise!r}")
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv]; within a layer they differ by at most one."""

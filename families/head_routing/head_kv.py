@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, Needs, View
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 ARTEFACT = "head-importance"
 
@@ -41,15 +41,8 @@ class HeadKV(HeadRouting):
     kind: ClassVar[str] = "headkv"
     citation: ClassVar[str | None] = "fu2024headkv"
 
-    beta: float = 1.01
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check pool and temperature."""
-        if not (self.beta >= 1 and math.isfinite(self.beta)):
-            raise DeclarationError(f"beta must be finite and at least 1, got beta={self.beta}")
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise DeclarationError(f"temperature must be finite and at least 0, got temperature={self.temperature}")
+    beta: Annotated[float, Ge(1)] = 1.01
+    temperature: Annotated[float, Ge(0)] = 1.0
 
     def needs(self) -> Needs:
         """Return the calibration of the heads' importance."""

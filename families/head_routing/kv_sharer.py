@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Artefact, Geometry, HeadRouting, Needs, View
@@ -29,12 +30,7 @@ class KVSharer(HeadRouting):
     citation: ClassVar[str | None] = "yang2024kvsharer"
     works_without_events: ClassVar[bool] = True
 
-    n_shared: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the number of layers."""
-        if self.n_shared < 1:
-            raise DeclarationError(f"n_shared must be at least 1, got n_shared={self.n_shared}")
+    n_shared: Annotated[int, Ge(1)] = 1
 
     def needs(self) -> Needs:
         """Return the calibration of the replacements."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, View
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 
 def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float("inf")) -> Tensor:
@@ -39,12 +39,7 @@ class Pyramid(HeadRouting):
     kind: ClassVar[str] = "pyramid"
     citation: ClassVar[str | None] = "cai2024pyramidkv"
 
-    beta: float = 20.0
-
-    def __post_init__(self) -> None:
-        """Check the steepness."""
-        if self.beta < 1:
-            raise DeclarationError(f"beta must be at least 1, got beta={self.beta}")
+    beta: Annotated[float, Ge(1)] = 20.0
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv]; the same for all heads of a layer up to rounding."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, Needs, View
 from designspace.axes.shares import largest_remainder
-from designspace.errors import DeclarationError
 
 _TIE = 1e-12  # groupings whose squared deviations differ by less, relative to that of one group, differ by rounding
 
@@ -32,12 +32,7 @@ class Squeeze(HeadRouting):
     kind: ClassVar[str] = "squeeze"
     citation: ClassVar[str | None] = "wang2024squeeze"
 
-    p: float = 0.35
-
-    def __post_init__(self) -> None:
-        """Check the part."""
-        if not 0 < self.p <= 1:
-            raise DeclarationError(f"p must be within (0, 1], got p={self.p}")
+    p: Annotated[float, Gt(0), Le(1)] = 0.35
 
     def needs(self) -> Needs:
         """Return the layers' cosines over the prompt."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import Geometry, HeadRouting, Needs, View
-from designspace.errors import DeclarationError
 
 ARTEFACT = "route"
 _BITS = 24  # positions below 2^24, whose reversals float32 holds exactly
@@ -33,12 +33,7 @@ class StaticRoute(HeadRouting):
     kind: ClassVar[str] = "static-route"
     citation: ClassVar[str | None] = "sun2026minimal"
 
-    uniform_share: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the share."""
-        if self.uniform_share is not None and not 0 <= self.uniform_share <= 1:
-            raise DeclarationError(f"uniform_share must be within [0, 1], got uniform_share={self.uniform_share}")
+    uniform_share: Annotated[float, Ge(0), Le(1)] | None = None
 
     def needs(self) -> Needs:
         """Return the calibration of the heads' rules."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -13,7 +14,6 @@ from designspace.axes import MergeResult, Needs, View
 from designspace.axes.randomness import hash_uniform
 from designspace.axes.ranking import packing_order
 from designspace.axes.slot_store import take_slots
-from designspace.errors import DeclarationError
 from families.representation.merging import Merging, sums_at
 
 
@@ -35,12 +35,7 @@ class CaM(Merging):
     kind: ClassVar[str] = "cam"
     citation: ClassVar[str | None] = "zhang2024cam"
 
-    spread: int = 32
-
-    def __post_init__(self) -> None:
-        """Check the spread."""
-        if self.spread < 1:
-            raise DeclarationError(f"spread must be at least 1, got spread={self.spread}")
+    spread: Annotated[int, Ge(1)] = 32
 
     def needs(self) -> Needs:
         """Return the running attention mass."""

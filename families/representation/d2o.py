@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from designspace.axes import MergeResult, View
-from designspace.errors import DeclarationError
 from families.representation.merging import Merging, Nearest, nearest_kept, sums_at
 
 _ROUNDING = 1e-6
@@ -36,12 +36,7 @@ class D2O(Merging):
     citation: ClassVar[str | None] = "wan2025d2o"
     memory_size: ClassVar[int] = 2  # the threshold, and whether there is one yet
 
-    decay: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the decay."""
-        if not 0 <= self.decay < 1:
-            raise DeclarationError(f"decay must be within [0, 1), got decay={self.decay}")
+    decay: Annotated[float, Ge(0), Lt(1)] = 0.5
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with keys and values merged, and the thresholds for the next event."""

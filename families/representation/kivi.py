@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Representation, SlotState, SlotStore, StoreSpec
@@ -31,15 +32,14 @@ class Kivi(Representation):
     citation: ClassVar[str | None] = "liu2024kivi"
 
     bits: Literal[1, 2, 4, 8] = 2
-    group: int = 32
-    residual: int = 128
+    group: Annotated[int, Ge(1)] = 32
+    residual: Annotated[int, Ge(1)] = 128
     value_bits: Literal[1, 2, 4, 8] | None = None
 
     def __post_init__(self) -> None:
-        """Check group and residual."""
-        if self.group < 1:
-            raise DeclarationError(f"group must be at least 1, got group={self.group}")
-        if self.residual < self.group or self.residual % self.group:
+        """Check that the exact window holds whole groups."""
+        super().__post_init__()
+        if self.residual % self.group:
             raise DeclarationError(
                 f"residual must be a multiple of group, got residual={self.residual}, group={self.group}"
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
@@ -52,19 +53,14 @@ class KVQuant(Representation):
 
     bits: Literal[2, 3, 4] = 3
     outliers: float = 0.01
-    exact: int = 1
-    most_outliers: int | None = None
+    exact: Annotated[int, Ge(0)] = 1
+    most_outliers: Annotated[int, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        if self.bits not in BITS:
-            raise DeclarationError(f"bits must be one of {BITS}, got bits={self.bits}")
+        """Check that the fraction of outliers is one that the calibration knows."""
+        super().__post_init__()
         if self.outliers not in FRACTIONS:
-            raise DeclarationError(f"outliers must be one of {FRACTIONS}, got outliers={self.outliers}")
-        if self.exact < 0:
-            raise DeclarationError(f"exact must be at least 0, got exact={self.exact}")
-        if self.most_outliers is not None and self.most_outliers < 0:
-            raise DeclarationError(f"most_outliers must be at least 0, got most_outliers={self.most_outliers}")
+            raise DeclarationError(f"outliers must be {FRACTIONS[0]} or {FRACTIONS[1]}, got outliers={self.outliers}")
 
     def needs(self) -> Needs:
         """Return the calibration of ranges and codebooks."""

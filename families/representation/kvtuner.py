@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
@@ -43,15 +44,12 @@ class KVTuner(Representation):
     pairs: tuple[Pair, ...] = ()
     mean_bits: float | None = None
     choices: tuple[Pair, ...] = ((8, 8), (8, 4), (4, 4), (4, 2), (2, 2))
-    group: int = 32
-    residual: int = 32
+    group: Annotated[int, Ge(1)] = 32
+    residual: Annotated[int, Ge(1)] = 32
 
     def __post_init__(self) -> None:
-        """Check pairs, choices and mean."""
-        for name in ("pairs", "choices"):
-            for pair in getattr(self, name):
-                if len(pair) != 2 or not set(pair) <= set(WIDTHS):
-                    raise DeclarationError(f"{name} must be pairs (key bits, value bits) of 2, 4 or 8, got {pair}")
+        """Check that pairs are given or can be chosen, and that the exact window holds whole groups."""
+        super().__post_init__()
         if self.pairs and self.mean_bits is not None:
             raise DeclarationError(
                 f"give pairs or mean_bits, not both, got pairs={self.pairs}, mean_bits={self.mean_bits}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import Composition, Geometry, Representation, SlotState, SlotStore, StoreSpec
-from designspace.errors import DeclarationError
 from families.representation.token_slots import get, position_at, put
 
 _SAME = 1e-3  # an angle, in half turns, that is rounding: the two were merged before
@@ -46,19 +46,10 @@ class MiniCache(Representation):
     citation: ClassVar[str | None] = "liu2024minicache"
     bytes_depend_on_data: ClassVar[bool] = True
 
-    start: int | None = None
-    interpolation: float = 0.6
-    threshold: float = 0.5
-    retained: float | None = 0.05
-
-    def __post_init__(self) -> None:
-        """Check the parameters."""
-        if self.start is not None and self.start < 0:
-            raise DeclarationError(f"start must be at least 0, got start={self.start}")
-        for name in ("interpolation", "threshold", "retained"):
-            x = getattr(self, name)
-            if x is not None and not 0 <= x <= 1:
-                raise DeclarationError(f"{name} must be within [0, 1], got {name}={x}")
+    start: Annotated[int, Ge(0)] | None = None
+    interpolation: Annotated[float, Ge(0), Le(1)] = 0.6
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.5
+    retained: Annotated[float, Ge(0), Le(1)] | None = 0.05
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models without a pair."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import MergeResult, View
-from designspace.errors import DeclarationError
 from families.representation.merging import Merging, Nearest, averaged, counts_at, nearest_kept
 
 
@@ -30,16 +30,7 @@ class NearestMerge(Merging):
 
     weighting: Literal["cosine", "norm"] = "cosine"
     merge: Literal["values", "both"] = "values"
-    threshold: float = -1.0
-
-    def __post_init__(self) -> None:
-        """Check weighting, what is merged, and the threshold."""
-        if self.weighting not in ("cosine", "norm"):
-            raise DeclarationError(f"weighting must be 'cosine' or 'norm', got weighting={self.weighting!r}")
-        if self.merge not in ("values", "both"):
-            raise DeclarationError(f"merge must be 'values' or 'both', got merge={self.merge!r}")
-        if not -1 <= self.threshold <= 1:
-            raise DeclarationError(f"threshold must be within [-1, 1], got threshold={self.threshold}")
+    threshold: Annotated[float, Ge(-1), Le(1)] = -1.0
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with values (and keys) averaged; masses, where they are carried, go along."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Observed, Representation, SlotState, SlotStore, StoreSpec, Tracker
@@ -61,24 +62,19 @@ class QAQ(Representation):
     citation: ClassVar[str | None] = "dong2024qaq"
     bytes_depend_on_data: ClassVar[bool] = True
 
-    epsilon: float = 0.01
-    window: int = 5
-    min_bits: int = 1
-    max_bits: int = 8
-    outliers: float = 0.01
+    epsilon: Annotated[float, Gt(0)] = 0.01
+    window: Annotated[int, Ge(2)] = 5
+    min_bits: Annotated[int, Ge(1), Le(8)] = 1
+    max_bits: Annotated[int, Ge(1), Le(8)] = 8
+    outliers: Annotated[float, Ge(0), Lt(1)] = 0.01
 
     def __post_init__(self) -> None:
-        """Check the parameters."""
-        if not self.epsilon > 0:
-            raise DeclarationError(f"epsilon must be above 0, got epsilon={self.epsilon}")
-        if self.window < 2:
-            raise DeclarationError(f"window must be at least 2, got window={self.window}")
-        if not 1 <= self.min_bits <= self.max_bits <= 8:
+        """Check the order of the widths."""
+        super().__post_init__()
+        if self.min_bits > self.max_bits:
             raise DeclarationError(
-                f"1 <= min_bits <= max_bits <= 8 must hold, got min_bits={self.min_bits}, max_bits={self.max_bits}"
+                f"min_bits must be at most max_bits, got min_bits={self.min_bits}, max_bits={self.max_bits}"
             )
-        if not 0 <= self.outliers < 1:
-            raise DeclarationError(f"outliers must be within [0, 1), got outliers={self.outliers}")
 
     @property
     def tracker(self) -> RecentMaximum:

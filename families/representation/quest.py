@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import pad
 
 from designspace.axes import Representation, SlotState, SlotStore, StoreSpec
 from designspace.axes.ranking import rank_descending
-from designspace.errors import DeclarationError
 from families.representation.full import FullStore
 
 
@@ -37,16 +37,10 @@ class Quest(Representation):
     kind: ClassVar[str] = "quest"
     citation: ClassVar[str | None] = "tang2024quest"
 
-    page: int = 16
-    attended: int = 1024
-    dense_layers: int = 2
-    least_pages: int = 3
-
-    def __post_init__(self) -> None:
-        """Check page and sizes."""
-        for name, least in (("page", 1), ("attended", 1), ("dense_layers", 0), ("least_pages", 1)):
-            if getattr(self, name) < least:
-                raise DeclarationError(f"{name} must be at least {least}, got {name}={getattr(self, name)}")
+    page: Annotated[int, Ge(1)] = 16
+    attended: Annotated[int, Ge(1)] = 1024
+    dense_layers: Annotated[int, Ge(0)] = 2
+    least_pages: Annotated[int, Ge(1)] = 3
 
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store with page bounds."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Gt, Le, Lt
 from torch import Tensor
 
 from designspace.axes import Geometry, MergeResult, View
 from designspace.axes.ranking import highest, scaled
 from designspace.axes.rotary import as_bands, refuse_partial_rotary
-from designspace.errors import DeclarationError
 from families.representation.merging import Merging, averaged, counts_at
 
 _FINE = 2**24  # scores are summed as integers, so that the sum does not depend on the order
@@ -47,20 +47,9 @@ class SpanMean(Merging):
     carries_mass: ClassVar[bool] = True
 
     mode: Literal["static", "dynamic"] = "static"
-    synthetic: float = 0.5
-    mass_share: float = 0.5
+    synthetic: Annotated[float, Gt(0), Le(1)] = 0.5
+    mass_share: Annotated[float, Gt(0), Lt(1)] = 0.5
     keys: Literal["rotated", "unrotated"] = "rotated"
-
-    def __post_init__(self) -> None:
-        """Check modes and parts."""
-        if self.mode not in ("static", "dynamic"):
-            raise DeclarationError(f"mode must be 'static' or 'dynamic', got mode={self.mode!r}")
-        if not 0 < self.synthetic <= 1:
-            raise DeclarationError(f"synthetic must be above 0 and at most 1, got synthetic={self.synthetic}")
-        if not 0 < self.mass_share < 1:
-            raise DeclarationError(f"mass_share must be between 0 and 1, got mass_share={self.mass_share}")
-        if self.keys not in ("rotated", "unrotated"):
-            raise DeclarationError(f"keys must be 'rotated' or 'unrotated', got keys={self.keys!r}")
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse to un-rotate keys of which only a part is rotated."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
-from designspace.errors import DeclarationError, InvariantViolation
+from designspace.errors import InvariantViolation
 from families.representation.token_slots import put
 
 V_PCA = "v-pca"
@@ -31,12 +32,7 @@ class Subspace(Representation):
     kind: ClassVar[str] = "subspace"
     citation: ClassVar[str | None] = "sun2026minimal"
 
-    rank: int = 32
-
-    def __post_init__(self) -> None:
-        """Check the rank."""
-        if self.rank < 1:
-            raise DeclarationError(f"rank must be at least 1, got rank={self.rank}")
+    rank: Annotated[int, Ge(1)] = 32
 
     def needs(self) -> Needs:
         """Return the calibration of the components."""

@@ -48,12 +48,6 @@ class CAOTE(ValueWeighted):
     def __post_init__(self) -> None:
         """Check that the base observes attention per query head where that is asked for."""
         super().__post_init__()
-        if self.probabilities not in ("score", "attention"):
-            raise DeclarationError(
-                f"probabilities must be 'score' or 'attention', got probabilities={self.probabilities!r}"
-            )
-        if self.centre not in ("output", "mean"):
-            raise DeclarationError(f"centre must be 'output' or 'mean', got centre={self.centre!r}")
         if self.probabilities == "attention" and not isinstance(self.scoring, (TOVA, SnapKV)):
             raise DeclarationError(
                 "probabilities='attention' must have a base that observes attention of single queries (tova or snapkv), "

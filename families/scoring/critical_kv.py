@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import Needs, Scoring, View
 from designspace.axes.ranking import rank_descending
-from designspace.errors import DeclarationError
 from families.scoring.snapkv import SnapKV
 from families.scoring.wrapped_scoring import ValueWeighted
 
@@ -40,19 +40,9 @@ class CriticalKV(ValueWeighted):
     citation: ClassVar[str | None] = "feng2025criticalkv"
 
     scoring: Scoring = field(default=SnapKV(), kw_only=True)
-    alpha: float = 0.5
-    epsilon: float = 1e-4
+    alpha: Annotated[float, Ge(0), Le(1)] = 0.5
+    epsilon: Annotated[float, Ge(0)] = 1e-4
     share_of: Literal["target", "free"] = "target"
-
-    def __post_init__(self) -> None:
-        """Check the share and the floor."""
-        super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise DeclarationError(f"alpha must be within [0, 1], got alpha={self.alpha}")
-        if self.epsilon < 0:
-            raise DeclarationError(f"epsilon must be at least 0, got epsilon={self.epsilon}")
-        if self.share_of not in ("target", "free"):
-            raise DeclarationError(f"share_of must be 'target' or 'free', got share_of={self.share_of!r}")
 
     def needs(self) -> Needs:
         """Return what the base needs, and the output projection."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Scoring, Selector, View
 from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
 from designspace.axes.view import masked_softmax
-from designspace.errors import DeclarationError
 from families.scoring.selectors.top_k import TopK
 
 
@@ -34,20 +34,13 @@ class ExpectedAttention(Scoring):
     comparable: ClassVar[bool] = True
 
     selector: Selector = field(default=TopK())
-    window: int = 64
-    n_future: int = 512
+    window: Annotated[int, Ge(1)] = 64
+    n_future: Annotated[int, Ge(1)] = 512
     covariance: bool = True
     value_norm: bool = True
     epsilon: float = 0.0
     sinks: int = field(default=4, kw_only=True)
     recent: int = field(default=8, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        super().__post_init__()
-        for name in ("window", "n_future"):
-            if getattr(self, name) < 1:
-                raise DeclarationError(f"{name} must be at least 1, got {name}={getattr(self, name)}")
 
     def needs(self) -> Needs:
         """Return the queries of the window."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Scoring, Selector, View
-from designspace.errors import DeclarationError
 from families.scoring.selectors.top_k import TopK
 
 
@@ -29,14 +29,8 @@ class LagKV(Scoring):
     citation: ClassVar[str | None] = "liang2025lagkv"
 
     selector: Selector = field(default=TopK())
-    lag: int = 16
+    lag: Annotated[int, Ge(2)] = 16
     sinks: int = field(default=4, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the block length."""
-        super().__post_init__()
-        if self.lag < 2:
-            raise DeclarationError(f"lag must be at least 2, got lag={self.lag}")
 
     def score(self, view: View) -> Tensor:
         """Return ranks in [0, 1), 1 for what cannot be compared yet, [L,E,H_kv,C]."""

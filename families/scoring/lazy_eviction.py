@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, Tracker, View
@@ -65,17 +66,13 @@ class LazyEviction(Scoring):
     citation: ClassVar[str | None] = "zhang2025lazyeviction"
 
     selector: Selector = field(default=TopK())
-    threshold: float = 5e-4
+    threshold: Annotated[float, Ge(0), Lt(1)] = 5e-4
     h2_mode: Literal["decreasing", "literal", "off"] = "decreasing"
     recent: int = field(default=16, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check threshold, mode and window."""
+        """Check that the second term has a window to divide by."""
         super().__post_init__()
-        if not 0 <= self.threshold < 1:
-            raise DeclarationError(f"threshold must be at least 0 and below 1, got threshold={self.threshold}")
-        if self.h2_mode not in ("decreasing", "literal", "off"):
-            raise DeclarationError(f"h2_mode must be 'decreasing', 'literal' or 'off', got h2_mode={self.h2_mode!r}")
         if self.h2_mode == "decreasing" and self.recent < 1:
             raise DeclarationError(f"recent must be at least 1 where H2 divides by it, got recent={self.recent}")
 

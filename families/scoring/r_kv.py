@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, View
 from designspace.axes.view import masked_softmax
-from designspace.errors import DeclarationError
 from families.scoring.selectors.top_k import TopK
-from families.scoring.snapkv import check_pool, pool_slots
+from families.scoring.snapkv import check_kernel, pool_slots
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,15 @@ class RKV(Scoring):
     citation: ClassVar[str | None] = "cai2025rkv"
 
     selector: Selector = field(default=TopK())
-    lam: float = 0.1
+    lam: Annotated[float, Ge(0), Le(1)] = 0.1
     threshold: float = 0.5
-    kernel: int = 7
-    recent: int = field(default=8, kw_only=True)
+    kernel: Annotated[int, Ge(1)] = 7
+    recent: Annotated[int, Ge(1)] = field(default=8, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check window, kernel and the mix."""
+        """Check the kernel."""
         super().__post_init__()
-        check_pool(self.kernel, self.recent)
-        if not 0 <= self.lam <= 1:
-            raise DeclarationError(f"lam must be within [0, 1], got lam={self.lam}")
+        check_kernel(self.kernel)
 
     def needs(self) -> Needs:
         """Return the window's queries."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, Tracker, View
-from designspace.errors import DeclarationError
 from families.scoring.selectors.top_k import TopK
 
 
@@ -65,14 +65,8 @@ class Scissorhands(Scoring):
     comparable: ClassVar[bool] = True
 
     selector: Selector = field(default=TopK())
-    history: int = 400
+    history: Annotated[int, Ge(1)] = 400
     recent: int = field(default=10, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the history."""
-        super().__post_init__()
-        if self.history < 1:
-            raise DeclarationError(f"history must be at least 1, got history={self.history}")
 
     def needs(self) -> Needs:
         """Return the ring of bits."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,16 +34,14 @@ def pool_slots(scores: Tensor, mask: Tensor, kernel: int, pool: Pool) -> Tensor:
     return pooled.view_as(scores).masked_fill(~mask, 0.0)
 
 
-def check_pool(kernel: int, recent: int) -> None:
-    """Check kernel and observation window.
+def check_kernel(kernel: int) -> None:
+    """Check that a pooling kernel has a middle.
 
     Raises:
-        DeclarationError: an even kernel (it would shift scores by half a slot), or no window.
+        DeclarationError: the kernel is even, so it would shift scores by half a slot.
     """
-    if kernel < 1 or kernel % 2 == 0:
-        raise DeclarationError(f"kernel must be odd and at least 1, got kernel={kernel}")
-    if recent < 1:
-        raise DeclarationError(f"recent is the observation window and must be at least 1, got recent={recent}")
+    if kernel % 2 == 0:
+        raise DeclarationError(f"kernel must be odd, got kernel={kernel}")
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,14 @@ class SnapKV(Scoring):
     comparable: ClassVar[bool] = True
 
     selector: Selector = field(default=TopK())
-    kernel: int = 7
+    kernel: Annotated[int, Ge(1)] = 7
     pool: Pool = "max"
-    recent: int = field(default=8, kw_only=True)
+    recent: Annotated[int, Ge(1)] = field(default=8, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check window and kernel."""
+        """Check the kernel."""
         super().__post_init__()
-        check_pool(self.kernel, self.recent)
+        check_kernel(self.kernel)
 
     def needs(self) -> Needs:
         """Return the window's queries."""

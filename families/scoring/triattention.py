@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Scoring, Selector, View
@@ -48,24 +49,20 @@ class TriAttention(Scoring):
 
     selector: Selector = field(default=TopK())
     scope: Literal["global", "kv-head", "layer-head"] = "global"
-    offset_max: int = 65536
+    offset_max: Annotated[int, Ge(1)] = 65536
     aggregate: Literal["mean", "max"] = "mean"
     normalise: bool = True
     trig: bool = True
     norm: bool = True
     concentration: bool = True
     group: Literal["max", "mean"] = "max"
-    noise: float = 1e-6
+    noise: Annotated[float, Ge(0)] = 1e-6
 
     def __post_init__(self) -> None:
-        """Check the switches."""
+        """Check that a term is left."""
         super().__post_init__()
-        if self.offset_max < 1:
-            raise DeclarationError(f"offset_max must be at least 1, got offset_max={self.offset_max}")
         if not (self.trig or self.norm):
             raise DeclarationError("at least one of trig and norm must be on, got trig=False, norm=False")
-        if self.noise < 0:
-            raise DeclarationError(f"noise must be at least 0, got noise={self.noise}")
 
     def needs(self) -> Needs:
         """Return the calibration of the query centres."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Scoring, View
-from designspace.errors import DeclarationError
 from families.scoring.selectors.greedy_loop import unit_features
 from families.scoring.triattention import TriAttention
 from families.scoring.wrapped_scoring import Wrapper
@@ -37,16 +37,8 @@ class VariantB(Wrapper):
     citation: ClassVar[str | None] = "sun2026minimal"
 
     scoring: Scoring = field(default=TriAttention(), kw_only=True)
-    lam: float = 0.5
+    lam: Annotated[float, Ge(0)] = 0.5
     over: Literal["prompt", "all"] = "prompt"
-
-    def __post_init__(self) -> None:
-        """Check weight and source of the direction."""
-        super().__post_init__()
-        if self.lam < 0:
-            raise DeclarationError(f"lam must be at least 0, got lam={self.lam}")
-        if self.over not in ("prompt", "all"):
-            raise DeclarationError(f"over must be 'prompt' or 'all', got over={self.over!r}")
 
     def score(self, view: View) -> Tensor:
         """Return the base's score with the bonus, [L,E,H_kv,C]."""

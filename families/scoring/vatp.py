@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from designspace.axes import Scoring, View
-from designspace.errors import DeclarationError
 from families.scoring.h2o import H2O
 from families.scoring.wrapped_scoring import ValueWeighted
 
@@ -34,12 +33,6 @@ class VATP(ValueWeighted):
     scoring: Scoring = field(default=H2O(), kw_only=True)
     norm: Literal["l1", "l2"] = "l1"
     sinks: int = field(default=20, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the norm."""
-        super().__post_init__()
-        if self.norm not in ("l1", "l2"):
-            raise DeclarationError(f"norm must be 'l1' or 'l2', got norm={self.norm!r}")
 
     def score(self, view: View) -> Tensor:
         """Return the weighted scores, [L,E,H_kv,C]."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import View
-from designspace.errors import DeclarationError
 from designspace.kernels.greedy_penalised import greedy_penalised
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective, Scope, Space
 from families.scoring.selectors.top_k import TopK
@@ -81,19 +81,12 @@ class Diversity(GreedySelector):
     kind: ClassVar[str] = "diversity"
     citation: ClassVar[str | None] = "sun2026minimal"
 
-    weight: float = 0.5
+    weight: Annotated[float, Ge(0)] = 0.5
     floor: bool = True
     reducer: Literal["max", "sum", "mean"] = "max"
     space: Space = "values"
     scope: Scope = "global"
     seed_with_protected: bool = False
-
-    def __post_init__(self) -> None:
-        """Check weight and reducer."""
-        if self.weight < 0:
-            raise DeclarationError(f"weight must be at least 0, got weight={self.weight}")
-        if self.reducer not in ("max", "sum", "mean"):
-            raise DeclarationError(f"reducer must be 'max', 'sum' or 'mean', got reducer={self.reducer!r}")
 
     def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
         """Return the kept mask [L,E,H_kv,C]; weight 0 takes the path of `top-k`, bit for bit."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes.ranking import scaled
-from designspace.errors import DeclarationError
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
 _SPENT = 1e-6  # below this residual a kernel has nothing left to tell apart
@@ -67,13 +67,8 @@ class DPP(GreedySelector):
     kind: ClassVar[str] = "dpp"
     citation: ClassVar[str | None] = "kulesza2012dpp"
 
-    theta: float = 1.0
-    eta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the kernel's parameters."""
-        if self.theta < 0 or self.eta < 0:
-            raise DeclarationError(f"theta and eta must be at least 0, got theta={self.theta}, eta={self.eta}")
+    theta: Annotated[float, Ge(0)] = 1.0
+    eta: Annotated[float, Ge(0)] = 0.1
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the objective, conditioned on the seeds."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes.ranking import scaled
-from designspace.errors import DeclarationError
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
 
@@ -45,12 +45,7 @@ class FacilityLocation(GreedySelector):
     kind: ClassVar[str] = "facility-location"
     citation: ClassVar[str | None] = "nemhauser1978"
 
-    mix: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the mix."""
-        if not 0 <= self.mix <= 1:
-            raise DeclarationError(f"mix must be within [0, 1], got mix={self.mix}")
+    mix: Annotated[float, Ge(0), Le(1)] = 0.5
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the coverage objective; the demand is spread over the held tokens."""

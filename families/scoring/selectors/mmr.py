@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes.ranking import scaled
-from designspace.errors import DeclarationError
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
@@ -27,12 +27,7 @@ class MMR(GreedySelector):
     kind: ClassVar[str] = "mmr"
     citation: ClassVar[str | None] = "carbonell1998mmr"
 
-    lam: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the mix."""
-        if not 0 <= self.lam <= 1:
-            raise DeclarationError(f"lam must be within [0, 1], got lam={self.lam}")
+    lam: Annotated[float, Ge(0), Le(1)] = 0.5
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the mix of relevance and similarity."""

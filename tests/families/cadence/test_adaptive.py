@@ -288,17 +288,20 @@ def test_c_min_is_kept() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"trigger": "boredom"}, "trigger must be one of entropy, attention-shift, newline"),
+        ({"trigger": "boredom"}, "trigger must be 'entropy', 'attention-shift' or 'newline', got trigger='boredom'"),
         ({"k_min": 9, "k_max": 8}, "k_min must be at most k_max, got k_min=9, k_max=8"),
-        ({"k_min": 0}, "k_min must be at least 1"),
+        ({"k_min": 0}, "k_min must be at least 1 or 'auto', got k_min=0"),
         ({"eta": 0.0}, "eta must be above 0"),
-        ({"smoothing": 1.0}, "smoothing must be"),
-        ({"c_min": 0}, "c_min must be at least 1"),
+        ({"smoothing": 1.0}, r"smoothing must lie in \[0, 1\), got smoothing=1.0"),
+        ({"c_min": 0}, "c_min must be at least 1 or 'auto', got c_min=0"),
         ({"window": 0}, "window must be at least 1"),
-        ({"boundary": ""}, "boundary must be"),
+        ({"boundary": ""}, "boundary must not be empty, got boundary=''"),
         ({"trigger": "newline", "threshold": 0.5}, "trigger 'newline' has no threshold"),
-        ({"trigger": "attention-shift", "threshold": 1.0}, "must be above 0 and below 1"),
-        ({"threshold": 0.0}, "threshold of 'entropy' must be above 0"),
+        (
+            {"trigger": "attention-shift", "threshold": 1.0},
+            "threshold of 'attention-shift' must be below 1, got threshold=1.0",
+        ),
+        ({"threshold": 0.0}, "threshold must be above 0 or 'auto', got threshold=0.0"),
     ],
 )
 def test_declaration(parameters: dict[str, object], message: str) -> None:

@@ -475,21 +475,21 @@ def test_geometric_names_what_is_feasible() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Annealed(gamma=1.0), "gamma must be above 0 and below 1 or 'auto', got gamma=1.0"),
-        (lambda: Annealed(floor=0.0), "floor must be above 0 and at most 1, got floor=0.0"),
+        (lambda: Annealed(gamma=1.0), r"gamma must lie in \(0, 1\) or be 'auto', got gamma=1.0"),
+        (lambda: Annealed(floor=0.0), r"floor must lie in \(0, 1\], got floor=0.0"),
         (lambda: Annealed(k=0), "k must be at least 1 or 'auto', got k=0"),
         (lambda: Annealed(k=16, horizon=31), "horizon must be at least 32 decode steps .*got horizon=31, k=16"),
-        (lambda: Annealed(horizon=1), "horizon must be at least 2 decode steps"),
+        (lambda: Annealed(horizon=1), "horizon must be at least 2, got horizon=1"),
         (lambda: StepSchedule("up"), "direction must be 'step-up' or 'step-down', got direction='up'"),  # type: ignore[arg-type]
         (lambda: StepSchedule(ratio=1.0), "ratio must be above 1, got ratio=1.0"),
-        (lambda: StepSchedule(switch=1.0), "switch must be above 0 and below 1, got switch=1.0"),
+        (lambda: StepSchedule(switch=1.0), r"switch must lie in \(0, 1\), got switch=1.0"),
         (lambda: StepSchedule(k=16, horizon=31), "horizon must be at least 32"),
         (lambda: Geometric(kappa=0), "kappa must be at least 1, got kappa=0"),
         (lambda: Geometric(rho=0.9), "rho must be at least 1, got rho=0.9"),
-        (lambda: Geometric(rho=float("nan")), "rho must be at least 1"),
+        (lambda: Geometric(rho=float("nan")), "rho must be a finite number, got rho=nan"),
         (lambda: Geometric(intervals=0), "intervals must be at least 1, got intervals=0"),
         (lambda: Geometric(intervals=2000), "must be at most 2"),
-        (lambda: PrefillOnly(horizon=0), "horizon must be at least 1 decode step or None, got horizon=0"),
+        (lambda: PrefillOnly(horizon=0), "horizon must be at least 1 or None, got horizon=0"),
     ],
 )
 def test_bad_parameters(make: Callable[[], Cadence], message: str) -> None:

@@ -106,7 +106,7 @@ def test_sinks_outlast_everything_where_slots_are_few() -> None:
 @pytest.mark.parametrize("wrong", [{"retrieval": 0.0}, {"retrieval": 1.5}, {"stream": 0.0}, {"sinks": -1}], ids=str)
 def test_parameters_are_checked(wrong: dict[str, float]) -> None:
     """The message names the parameter."""
-    with pytest.raises(DeclarationError, match=next(iter(wrong))):
+    with pytest.raises(DeclarationError, match=f"{next(iter(wrong))} must .*got {next(iter(wrong))}="):
         Duo(**wrong)  # type: ignore[arg-type]
 
 

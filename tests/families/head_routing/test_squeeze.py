@@ -122,5 +122,5 @@ def test_the_largest_share_is_reached() -> None:
 @pytest.mark.parametrize("p", [0.0, 1.1])
 def test_p_is_checked(p: float) -> None:
     """Outside (0, 1]."""
-    with pytest.raises(DeclarationError, match="p must be"):
+    with pytest.raises(DeclarationError, match=r"p must lie in \(0, 1\], got p="):
         Squeeze(p=p)

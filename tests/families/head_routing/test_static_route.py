@@ -128,7 +128,7 @@ def test_shares_are_uniform(target: int) -> None:
 
 def test_the_share_is_checked() -> None:
     """Outside [0, 1]."""
-    with pytest.raises(DeclarationError, match="uniform_share"):
+    with pytest.raises(DeclarationError, match=r"uniform_share must lie in \[0, 1\] or be None, got uniform_share=1.1"):
         StaticRoute(uniform_share=1.1)
 
 

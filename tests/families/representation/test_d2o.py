@@ -190,5 +190,5 @@ def test_the_contract_of_representations() -> None:
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_wrong_parameters_are_refused(decay: float) -> None:
     """With the rule and what came."""
-    with pytest.raises(DeclarationError, match=rf"decay must be within \[0, 1\), got decay={decay}"):
+    with pytest.raises(DeclarationError, match=rf"decay must lie in \[0, 1\), got decay={decay}"):
         D2O(decay=decay)

@@ -177,7 +177,7 @@ def test_refusals() -> None:
         KVTuner(pairs=((8, 8),), mean_bits=4.0)
     with pytest.raises(DeclarationError, match=r"mean_bits must be at least the smallest mean of choices, 2\.0"):
         KVTuner(mean_bits=1.5)
-    with pytest.raises(DeclarationError, match="pairs must be pairs"):
+    with pytest.raises(DeclarationError, match=r"pairs\[0\]\[0\] must be 2, 4 or 8, got pairs\[0\]\[0\]=3"):
         KVTuner(pairs=((3, 4),))  # type: ignore[arg-type]
     with pytest.raises(DeclarationError, match="residual must be a multiple of group"):
         KVTuner(group=32, residual=48)

@@ -278,7 +278,7 @@ def test_the_contract_of_representations(form: NearestMerge) -> None:
     [
         ({"weighting": "mean"}, "weighting must be 'cosine' or 'norm', got weighting='mean'"),
         ({"merge": "keys"}, "merge must be 'values' or 'both', got merge='keys'"),
-        ({"threshold": 1.5}, "threshold must be within"),
+        ({"threshold": 1.5}, r"threshold must lie in \[-1, 1\], got threshold=1.5"),
     ],
 )
 def test_wrong_parameters_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -264,9 +264,9 @@ def test_refusals() -> None:
     for extra, said in (
         ({"epsilon": 0.0}, "epsilon must be above 0"),
         ({"window": 1}, "window must be at least 2"),
-        ({"min_bits": 5, "max_bits": 4}, "min_bits <= max_bits"),
-        ({"max_bits": 9}, "min_bits <= max_bits <= 8"),
-        ({"outliers": 1.0}, "outliers must be within"),
+        ({"min_bits": 5, "max_bits": 4}, "min_bits must be at most max_bits, got min_bits=5, max_bits=4"),
+        ({"max_bits": 9}, r"max_bits must lie in \[1, 8\], got max_bits=9"),
+        ({"outliers": 1.0}, r"outliers must lie in \[0, 1\), got outliers=1.0"),
     ):
         with pytest.raises(DeclarationError, match=said):
             QAQ(**extra)  # type: ignore[arg-type]

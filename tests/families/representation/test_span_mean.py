@@ -241,7 +241,7 @@ def test_a_mean_of_means_is_the_mean() -> None:
         mass=three.mass[..., order], inv_freq=torch.tensor([1.0, 0.3]),
     )  # fmt: skip
     one = torch.full((1, 1, 1), 1)
-    twice = form.merge(again, zeros[..., :3], one, TopK().select(again, zeros[..., :3], one))
+    twice = form.merge_evicted(again, zeros[..., :3], one, TopK().select(again, zeros[..., :3], one))
     once = form.merge_evicted(view, zeros, one, TopK().select(view, zeros, one))
 
     assert int(twice.mass[..., 2]) == int(once.mass[..., 6]) == 7
@@ -419,9 +419,9 @@ def test_the_contract_of_representations(form: SpanMean) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"synthetic": 0.0}, "synthetic must be above 0 and at most 1, got synthetic=0.0"),
+        ({"synthetic": 0.0}, r"synthetic must lie in \(0, 1\], got synthetic=0.0"),
         ({"synthetic": 1.1}, "got synthetic=1.1"),
-        ({"mass_share": 1.0}, "mass_share must be between 0 and 1, got mass_share=1.0"),
+        ({"mass_share": 1.0}, r"mass_share must lie in \(0, 1\), got mass_share=1.0"),
         ({"mode": "both"}, "mode must be 'static' or 'dynamic', got mode='both'"),
         ({"keys": "pre"}, "keys must be 'rotated' or 'unrotated', got keys='pre'"),
     ],

@@ -131,8 +131,8 @@ def test_bytes() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"threshold": 1.0}, "threshold must be at least 0 and below 1, got threshold=1.0"),
-        ({"h2_mode": "paper"}, "h2_mode must be"),
+        ({"threshold": 1.0}, r"threshold must lie in \[0, 1\), got threshold=1.0"),
+        ({"h2_mode": "paper"}, "h2_mode must be 'decreasing', 'literal' or 'off', got h2_mode='paper'"),
         ({"recent": 0}, "recent must be at least 1"),
     ],
 )

@@ -547,14 +547,14 @@ def test_wrappers_run_through_an_event(kind: type[Scoring]) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: VATP(norm="l3"), "norm must be"),  # type: ignore[arg-type]
-        (lambda: CAOTE(centre="origin"), "centre must be"),  # type: ignore[arg-type]
-        (lambda: CAOTE(probabilities="last"), "probabilities must be"),  # type: ignore[arg-type]
-        (lambda: CriticalKV(alpha=1.5), r"alpha must be within \[0, 1\], got alpha=1.5"),
+        (lambda: VATP(norm="l3"), "norm must be 'l1' or 'l2', got norm='l3'"),  # type: ignore[arg-type]
+        (lambda: CAOTE(centre="origin"), "centre must be 'output' or 'mean', got centre='origin'"),  # type: ignore[arg-type]
+        (lambda: CAOTE(probabilities="last"), "probabilities must be 'score' or 'attention', got"),  # type: ignore[arg-type]
+        (lambda: CriticalKV(alpha=1.5), r"alpha must lie in \[0, 1\], got alpha=1.5"),
         (lambda: CriticalKV(epsilon=-1.0), "epsilon must be at least 0, got epsilon=-1.0"),
-        (lambda: CriticalKV(share_of="all"), "share_of must be"),  # type: ignore[arg-type]
+        (lambda: CriticalKV(share_of="all"), "share_of must be 'target' or 'free', got share_of='all'"),  # type: ignore[arg-type]
         (lambda: VariantB(lam=-0.5), "lam must be at least 0, got lam=-0.5"),
-        (lambda: VariantB(over="text"), "over must be"),  # type: ignore[arg-type]
+        (lambda: VariantB(over="text"), "over must be 'prompt' or 'all', got over='text'"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_parameters_are_refused(make: Any, message: str) -> None:
