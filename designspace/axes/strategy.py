@@ -24,6 +24,7 @@ from designspace.axes.generation import Generation
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
 from designspace.axes.parameters import check_parameters
+from designspace.axes.renamed import STRATEGY_METHODS, refuse_former_names
 from designspace.axes.schedule import Schedule
 from designspace.axes.slot_store import SlotStore, StoreSpec
 from designspace.axes.view import View
@@ -69,6 +70,11 @@ class Strategy(ABC):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     citation: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse a subclass that overrides a method of the contract by its former name."""
+        super().__init_subclass__(**keywords)
+        refuse_former_names(cls, STRATEGY_METHODS)
 
     def __post_init__(self) -> None:
         """Check every parameter against its annotation.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from designspace.axes.renamed import TRACKER_METHODS, refuse_former_names
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,11 @@ class Tracker(ABC):
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse a subclass that overrides a method of the contract by its former name."""
+        super().__init_subclass__(**keywords)
+        refuse_former_names(cls, TRACKER_METHODS)
 
     @property
     @abstractmethod
