@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from designspace.axes import Geometry
+from designspace.engine.prefill import bucket, prompts_per_pass
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
 from designspace.memory.batch_rows import check_fits
+from designspace.memory.footprint import ArmMemory
 from designspace.models.calibration import load_artefact
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.grading import Grader
@@ -21,6 +23,7 @@ from sweeps.sources import declared_geometry
 from sweeps.task_data import TaskData
 
 _MAX_GOLDS_NAMED = 3
+_BY_FAR = 32
 
 
 class PreflightError(DeclarationError):
@@ -63,8 +66,9 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
 def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], available: int) -> Iterator[str]:
     """Yield why cells do not fit into the bytes that one worker has for weights, cache and workspace.
 
-    To be asked after `check_models`: what a cell lacks is said there. The free memory of this machine is the right number
-    where this machine runs the cells; other workers check for themselves, with `designspace.memory.batch_rows.check_fits`.
+    Arms that fit by far are not tried out. To be asked after `check_models`: what a cell lacks is said there. The free
+    memory of this machine is the right number where this machine runs the cells; other workers check for themselves, with
+    `designspace.memory.batch_rows.check_fits`.
     """
     for rows in sorted({cell.generation.rows for cell in cells}):
         declared = (
@@ -73,9 +77,23 @@ def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], ava
             if cell.generation.rows == rows
         )
         try:
-            check_fits(arms(declared, data), rows, available)
+            if unsure := [one for one in arms(declared, data) if not fits_by_far(one.memory, rows, available)]:
+                check_fits(unsure, rows, available)
         except DesignspaceError as error:
             yield str(error)
+
+
+def fits_by_far(memory: ArmMemory, rows: int, available: int) -> bool:
+    """Return whether so little is needed that no step has to be tried out to know that it fits.
+
+    Trying takes seconds for every arm. What is known without: weights, cache, logits, and attention among all tokens of as
+    many texts as are encoded together. Over the catalogue's systems, on prompts of 36 to 3,000 tokens with 1 to 256 rows,
+    the whole was at most 22 times that (thought-aware, long prompts), for all but that one at most 8 times.
+    """
+    geometry, width = memory.geometry, bucket(memory.max_prompt_tokens + memory.max_new_tokens)
+    logits = 4 * rows * int(memory.skeleton.model.config.vocab_size)
+    attention = 4 * geometry.n_query_heads * prompts_per_pass(width) * width**2
+    return _BY_FAR * (memory.weights + memory.cache(rows) + logits + attention) <= available
 
 
 def geometry_of(model: ModelSpec) -> Geometry:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cluster.preflight import check_memory
+import pytest
+
+from cluster.preflight import check_memory, fits_by_far
 from cluster.run import run_sweep
 from cluster.study_record import with_rows_of
 from cluster.work import find_work
+from designspace.axes import Budget
+from designspace.memory.footprint import ArmMemory
+from designspace.memory.probe_cache import ProbeCache
+from designspace.models.model_spec import ModelSpec
+from designspace.models.skeleton import load_skeleton
+from designspace.registry import mechanism
 from designspace.store import ResultsStore
+from families.decoding.sampling import Sampling
 from sweeps.expand import expand
 from sweeps.fields import AutoGeneration
 from sweeps.spec import Sweep, load_sweep
@@ -46,6 +56,49 @@ def test_what_does_not_fit_is_named_with_what_would(tmp_path: Path) -> None:
     assert problem.endswith("rows fit")
     (problem,) = checked(sweep, 2**10)
     assert problem.endswith("not even one row fits")
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of rows that stand-ins were made for, one entry for each."""
+    made: list[int] = []
+
+    def counted(*arguments: Any, rows: int, **rest: Any) -> ProbeCache:
+        made.append(rows)
+        return ProbeCache(*arguments, rows=rows, **rest)
+
+    for name in ("step", "event", "load"):
+        setattr(counted, name, getattr(ProbeCache, name))
+    monkeypatch.setattr("designspace.memory.footprint.ProbeCache", counted)
+    return made
+
+
+def test_what_fits_by_far_is_not_tried_out(tmp_path: Path, probes: list[int]) -> None:
+    """A whole run of a small design without a stand-in; with less memory the same design is tried, and fits."""
+    file = tiny.write_replicated(tmp_path, mechanisms="[full, streaming-llm]", replicates=1)
+    assert run_sweep(file, tmp_path / "r", executor="inline", progress="none").complete
+    assert probes == []
+    assert checked(load_sweep(file), 4 * 2**20) == []
+    assert probes != []
+
+
+@pytest.mark.parametrize("name", ["full", "cam", "expected-attention", "r-kv", "scissorhands", "thought-aware"])
+@pytest.mark.parametrize(("n_prompt", "n_new", "rows"), [(36, 16, 1), (250, 64, 16), (1000, 64, 16)])
+def test_what_fits_by_far_fits(name: str, n_prompt: int, n_new: int, rows: int) -> None:
+    """The systems that take most beside their cache: where trying is left out, it would have found room."""
+    pocket = load_skeleton(ModelSpec.bundled("pocket-llama"))
+    system = mechanism(name)
+    decoding = Sampling() if system.decoding is None else system.decoding.with_default_chooser(Sampling())
+    memory = ArmMemory(
+        pocket,
+        system.override(name, decoding=decoding),
+        Budget(48) if system.budget_applies else None,
+        max_new_tokens=n_new,
+        max_prompt_tokens=n_prompt,
+    )
+    needed = memory.at(rows).total
+    assert not fits_by_far(memory, rows, needed - 1)
+    assert fits_by_far(memory, rows, 64 * needed)
 
 
 def test_a_study_document_has_the_number_and_where_it_is_from(tmp_path: Path) -> None:
