@@ -1,0 +1,37 @@
+"""Commands that tell what can be named in a sweep: list, show."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from designspace.cli.options import (
+    AsJson,
+    print_json,
+)
+
+
+def list_(
+    section: Annotated[
+        str | None, typer.Argument(metavar="[AXIS]", help="An axis, mechanisms, models or tasks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List axes with their kinds, mechanisms, models and tasks."""
+    from designspace.cli.describe import listing, listing_text
+
+    listed = listing(section)
+    print_json(listed) if as_json else typer.echo(listing_text(listed))
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A mechanism, or axis.kind.")],
+    budget: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; may be given several times [64].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a mechanism or strategy: composition, parameters, citation, budget arithmetic."""
+    from designspace.cli.describe import describe, description_text
+
+    described = describe(name, budget or [64])
+    print_json(described) if as_json else typer.echo(description_text(described))

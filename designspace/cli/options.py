@@ -1,0 +1,91 @@
+"""Arguments and options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from cluster.run import RunSettings
+    from designspace.models.model_spec import ModelSpec
+    from designspace.store import ResultsStore
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).")]
+ResultsFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")]
+ResultsOption = Annotated[
+    Path | None, typer.Option("--results", envvar="DESIGNSPACE_RESULTS", help="Results folder [results/<study>].")
+]
+RegistrationFile = Annotated[
+    Path, typer.Argument(metavar="REGISTRATION", help="Registration file: <results>/protocol/….registration.json.")
+]
+ExecutorOption = Annotated[Literal["ray", "inline"], typer.Option("--executor", envvar="DESIGNSPACE_EXECUTOR")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", envvar="DESIGNSPACE_ADDRESS", help="Ray cluster [RAY_ADDRESS, else a local Ray]."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, envvar="DESIGNSPACE_WORKERS", help="Ray actors [one per GPU, or per core]."),
+]
+ProgressOption = Annotated[
+    Literal["auto", "plain", "none"],
+    typer.Option("--progress", envvar="DESIGNSPACE_PROGRESS", help="Where: stderr."),
+]
+UnderpoweredOption = Annotated[
+    str | None,
+    typer.Option("--underpowered", metavar="REASON", help="Register although the power is too small; recorded."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def run_settings(executor: Any, address: str | None, workers: int | None, progress: Any) -> RunSettings:
+    """Return the settings of a run without a limit."""
+    from cluster.run import RunSettings
+
+    return RunSettings(executor, address, workers, None, progress)
+
+
+def store_of(study: str, results: Path | None) -> ResultsStore | None:
+    """Return the store of a study where it has one already."""
+    from cluster.run import default_results, existing_store
+
+    return existing_store(results or default_results(study))
+
+
+def model_spec(name: str, sweep: Path | None) -> ModelSpec:
+    """Return a model of a sweep file, of a folder, or a bundled one.
+
+    Raises:
+        UnknownName: none of them has that name.
+    """
+    from designspace.errors import UnknownName
+    from designspace.models.model_spec import ModelSpec, bundled_names
+
+    if sweep is not None:
+        from sweeps.spec import load_sweep
+
+        declared = {model.name: model for model in load_sweep(sweep).models}
+        if name not in declared:
+            raise UnknownName(f"model of {sweep}", name, declared)
+        return declared[name]
+    if name not in bundled_names() and Path(name).is_dir():
+        return ModelSpec(Path(name).resolve().name, path=name)
+    return ModelSpec.bundled(name)
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as indented JSON."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def power_text(power: dict[str, Any], m: int) -> str:
+    """Return what a design finds, in words; m: the size of the family of hypotheses."""
+    effect = power["minimum_detectable_effect"]
+    detects = "no effect" if effect is None else f"an effect of {100 * effect:.1f} points"
+    return (
+        f"a family of {m}, {power['n_problems']} held-out problems x {power['n_replicates']}: finds {detects} with a power "
+        f"of {power['target_power']:.0%}"
+    )
