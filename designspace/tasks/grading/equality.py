@@ -9,6 +9,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from designspace.tasks.grading.intervals_in_words import union_of
 from designspace.tasks.grading.normalise import comparison_key, normalise
 from designspace.tasks.grading.sandbox import Sandbox, Verdict
 from designspace.tasks.grading.screening import refuse
@@ -64,10 +65,35 @@ def compare(gold: str, answer: str, sandbox: Sandbox) -> Verdict:
         decided = _by_text(g, a)
     if decided is not None:
         return Verdict("equal" if decided else "unequal")
-    reason = refuse(a) or refuse(g)
+    verdict = _by_mathematics(g, a, sandbox)
+    for whole in (_as_equations(gold, answer), _as_intervals(gold, answer)):
+        if verdict.outcome == "unequal" and whole is not None:
+            verdict = _by_mathematics(*whole, sandbox)
+    return verdict
+
+
+def _by_mathematics(gold: str, answer: str, sandbox: Sandbox) -> Verdict:
+    reason = refuse(answer) or refuse(gold)
     if reason is not None:
         return Verdict("unequal", f"refused: {reason}")
-    return sandbox.compare(g, a, _decimals_shown(a))
+    return sandbox.compare(gold, answer, _decimals_shown(answer))
+
+
+def _as_equations(gold: str, answer: str) -> tuple[str, str] | None:
+    """Return both sides with their names (`y = 2x + 1` is a line), None unless each is one equation in some variable."""
+    both = normalise(gold), normalise(answer)
+    is_equation = all(
+        len(_sides(side)) == 2 and re.search(r"(?<![\\A-Za-z])[a-zA-Z](?![A-Za-z])", side) for side in both
+    )
+    return both if is_equation else None
+
+
+def _as_intervals(gold: str, answer: str) -> tuple[str, str] | None:
+    """Return both sides with `x < 1 or x > 2` as a union of intervals, None where neither says anything of that kind."""
+    unions = union_of(gold), union_of(answer)
+    if unions == (None, None):
+        return None
+    return unions[0] or normalise(gold), unions[1] or normalise(answer)
 
 
 def parse_number(normalised: str) -> Number | None:

@@ -56,9 +56,12 @@ class Extraction(NamedTuple):
     answer: str | None
 
 
+_UNFINISHED = Extraction("unfinished", None)
+
+
 def extract_strict(text: str) -> Extraction:
     r"""Read the last ``\boxed{...}`` after the last ``</think>``, matching braces by counting; nothing else counts."""
-    return _last_box(after_thinking(text))
+    return _UNFINISHED if _is_thinking(text) else _last_box(after_thinking(text))
 
 
 def extract_lenient(text: str) -> Extraction:
@@ -66,6 +69,8 @@ def extract_lenient(text: str) -> Extraction:
 
     A short text without running words is taken whole, so that a bare answer is its own reading.
     """
+    if _is_thinking(text):
+        return _UNFINISHED
     visible = after_thinking(text)
     boxed = _last_box(visible)
     if boxed.status == "boxed":
@@ -138,6 +143,11 @@ def _breaks_off(text: str) -> bool:
     dollars = [match.end() for match in re.finditer(r"(?<!\\)\$", text.replace("$$", "  "))]
     # An odd dollar sign may be a price; it opened a formula only if something that is no price follows.
     return len(dollars) % 2 == 1 and re.search(r"[\\^_{=]", text[dollars[-1] :]) is not None
+
+
+def _is_thinking(text: str) -> bool:
+    """Tell whether a text ends inside its thoughts: it was cut off before it answered."""
+    return text.rfind("<think>") > text.rfind("</think>")
 
 
 def after_thinking(text: str) -> str:

@@ -41,6 +41,7 @@ class MathGrader(Grader):
     """
 
     kind: ClassVar[str] = "math"
+    version: ClassVar[int] = 2
     prompt: ClassVar[str] = "boxed-suffix"
 
     deadline_s: float = DEADLINE_S

@@ -86,6 +86,7 @@ def _vulgar_fraction(character: str) -> str:
 
 
 def _strip_layout(s: str) -> str:
+    s = re.sub(rf"\A\s*{_TEXT_NAMES}\s*\{{[^{{}}]*(?:\bis|\bare|=|:)\s*\}}", "", s)  # a sentence around the answer
     s = re.sub(r"(?<=[0-9])\s*(?:\{,\}|,?\\!|\\,|,\\ )\s*,?(?=[0-9]{3}(?![0-9]))", "", s.replace(r"{,}\!", "{,}"))
     s = s.replace("{,}", ",").replace("**", "^") if not s.startswith("**") else s.strip("*")
     s = _SPACING.sub(" ", _DELIMITERS.sub(" ", s))
@@ -154,6 +155,7 @@ def _canonical_commands(s: str) -> str:
     s = re.sub(r"\\sqrt\s*([0-9]+|[a-zA-Z])", r"\\sqrt{\1}", s)  # nobody means \sqrt{1}3 by \sqrt13
     s = re.sub(r"<=|\\leqslant(?![A-Za-z])|\\le(?![A-Za-z])", r"\\leq ", s)
     s = re.sub(r">=|\\geqslant(?![A-Za-z])|\\ge(?![A-Za-z])", r"\\geq ", s)
+    s = re.sub(r"\\log\s*_\s*(?:\{\s*e\s*\}|e(?![A-Za-z]))", r"\\ln ", s)
     s = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset", s)
     s = re.sub(r"!=|\\ne(?![A-Za-z])", r"\\neq ", s)
     s = re.sub(r"\\lt(?![A-Za-z])", "<", re.sub(r"\\gt(?![A-Za-z])", ">", s))
