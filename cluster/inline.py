@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from cluster.attempt import BundleInProgress, WorkerFactory, attempt
-from cluster.cores import usable_cores
+from cluster.attempt import BundleInProgress, ShardWorker, WorkerFactory, attempt
+from cluster.cores import default_threads, sensible_threads
 from cluster.interrupt import interruptible
 from cluster.shard_queue import OnEvent, ShardQueue
+from designspace.models.model_spec import ModelSpec
 
 
 class InlineExecutor:
-    """Runs bundles of shards one after another. No recovery from a crash of the process: run the same command again."""
+    """Runs bundles of shards one after another. No recovery from a crash of the process: run the same command again.
+
+    Args:
+        threads: what torch gets; None = what suits each model, see `cluster.cores.sensible_threads`.
+    """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or _default_threads()
+        self.threads = threads
+        self._most_threads = default_threads()  # a worker changes the number for the whole process, until it is closed
+
+    def threads_for(self, model: ModelSpec) -> int:
+        """Return the number of threads that a model runs with, which is stored with every row."""
+        return self.threads or sensible_threads(model, self._most_threads)
 
     def run(self, queue: ShardQueue, make_worker: WorkerFactory, on_event: OnEvent) -> None:
         """Empty the queue.
@@ -24,25 +34,24 @@ class InlineExecutor:
             Interrupted: Ctrl-C or SIGTERM.
         """
         with interruptible(at_once=True):
-            worker = make_worker(self.threads, default_device())
-            held = None
+            worker: ShardWorker | None = None
+            held, threads = None, 0
             try:
                 while bundle := queue.take(held):
                     held = bundle[0].shard.cell.model
+                    if worker is None or threads != self.threads_for(held):
+                        if worker is not None:
+                            worker.close()
+                        threads = self.threads_for(held)
+                        worker = make_worker(threads, default_device())
                     underway = BundleInProgress(bundle, worker.name, queue, on_event)
                     with closing(attempt(worker, bundle)) as outcomes:
                         for outcome in outcomes:
                             underway.note(outcome)
                     underway.end()
             finally:
-                worker.close()
-
-
-def _default_threads() -> int:
-    # torch knows OMP_NUM_THREADS and what the caller has set, but not the limit of a container.
-    import torch
-
-    return min(torch.get_num_threads(), usable_cores())
+                if worker is not None:
+                    worker.close()
 
 
 def default_device() -> str:
