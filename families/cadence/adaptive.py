@@ -1,4 +1,4 @@
-"""Cut when the text says so, and hold the mean budget by adjusting the size that is cut to."""
+"""Compression at a moment that the text suggests; the mean budget is held by adjusting the after-event size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ _THRESHOLDS: dict[Trigger, float] = {"entropy": 0.5, "attention-shift": 0.2, "ne
 
 @dataclass(frozen=True)
 class AdaptiveSchedule(Schedule):
-    """Due between `k_min` and `max_growth` steps after the last event, at the first step whose signal asks for it.
+    """Compress between `k_min` and `max_growth` steps after the last event, at the first step whose signal asks for it.
 
     Attributes:
-        k_min: fewest steps between events; `max_growth` is the most. start: the first after-event size.
-        set_point: the mean attended size that the controller holds by moving the after-event size within [low, high]; None:
+        k_min: fewest steps between events; `max_growth` is the most.
+        start: the first after-event size in tokens.
+        set_point: mean attended size that the controller holds by moving the after-event size within [low, high]; None:
             no controller, every event cuts to `start`.
-        eta: how far the size moves at one event, per token that the running mean is off.
-        asks_below: does a signal ask by lying below `threshold`, or above? smoothing: weight of the past in its average.
+        eta: change of the after-event size at one event, per token that the running mean is off.
+        threshold: value of the averaged signal beyond which a compression is asked for.
+        asks_below: whether a signal below `threshold` asks, rather than one above it.
+        smoothing: weight of the past in the average of the signal.
+        prefill: whether the first event may come right after the prompt.
     """
 
     k_min: int
@@ -41,16 +45,16 @@ class AdaptiveSchedule(Schedule):
 
     @property
     def middle(self) -> int:
-        """Steps between events where nothing is known of the signal, as in a simulation without a text."""
+        """Steps between events if nothing is known of the signal, as in a simulation without a text."""
         return (self.k_min + self.max_growth) // 2
 
     @property
     def steady_peak(self) -> int:
-        """The largest attended size between events: known, even where the mean depends on the text."""
+        """The largest attended size between events: it is known even where the mean depends on the text."""
         return self.high + self.max_growth
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
-        """Return whether a row has no room left. Its pacer, which alone sees the signal, cuts earlier."""
+        """Return whether a row has no room left. Its row schedule, which alone sees the signal, cuts earlier."""
         due: IntOrTensor = size >= self.high + self.max_growth
         return due
 
@@ -63,17 +67,17 @@ class AdaptiveSchedule(Schedule):
         settled = self.high + self.max_growth
         return min(settled if self.prefill else max(settled, n_prompt + 1), n_prompt + n_steps)
 
-    def row_schedule(self) -> AdaptivePacer:
-        """Return a fresh account of one row."""
-        return AdaptivePacer(self)
+    def row_schedule(self) -> AdaptiveRowSchedule:
+        """Return a fresh schedule of one row."""
+        return AdaptiveRowSchedule(self)
 
 
-class AdaptivePacer(RowSchedule):
-    """One row: steps since its last event, its signal's average, and the controller's state.
+class AdaptiveRowSchedule(RowSchedule):
+    """The schedule of one row: steps since its last event, the average of its signal, and the state of the controller.
 
-    A row that holds no more than the size it would be cut to has nothing to lose, so it is not due, whatever its signal
-    says. Until its first event, what it holds above that size stands for the steps since the last one, so that the first
-    interval has the length of any other. The running mean counts the steps after the first event.
+    A row that does not hold more tokens than the target has nothing to evict, so it is not due, whatever its signal.
+    Before its first event, the tokens above the target stand for the steps since the last event, so that the first
+    interval is as long as any other. The running mean counts the steps after the first event.
     """
 
     def __init__(self, schedule: AdaptiveSchedule) -> None:
@@ -85,7 +89,7 @@ class AdaptivePacer(RowSchedule):
         self.average: float | None = None
 
     def due(self, step: int, size: int, signal: float | None) -> bool:
-        """Return whether the row is cut now; to be asked once at every step."""
+        """Return whether the row is compressed now; this must be asked once at every step."""
         if step == 0:
             return self.plan.prefill and size > self.target()
         self._note(size, signal)
@@ -111,7 +115,7 @@ class AdaptivePacer(RowSchedule):
         return plan.k_min if asks else plan.max_growth
 
     def target(self) -> int:
-        """Return the size to cut to now: the nearest integer, halves upwards."""
+        """Return the size to compress to now: the nearest integer, halves upwards."""
         return floor(self._corrected() + 0.5)
 
     def _corrected(self) -> float:
@@ -121,29 +125,30 @@ class AdaptivePacer(RowSchedule):
         return min(max(self.size - self.plan.eta * error, self.plan.low), self.plan.high)
 
     def cut(self) -> None:
-        """Note that the row has been cut."""
+        """Record that the row has been compressed."""
         self.size, self.since = self._corrected(), 0
         self.n_events += 1
 
 
 @dataclass(frozen=True)
 class AttentionShift(Tracker):
-    """What attention of late was spread over (channel 0), and what it was after the last cut (channel 1).
+    """Remember the recent distribution of attention (channel 0) and the distribution after the last event (channel 1).
 
-    Channel 0 is a running mean, over the first `window` queries of a text the plain one and then with weight 1/window for
-    the newest, of the group mean. A cut rescales it to a sum of 1 over what is kept and makes it the reference; later
-    tokens have 0 there. A text that has not been cut has no reference: zeros.
+    Channel 0 is a running mean of the attention, averaged over the query heads that share a KV head: the plain mean
+    over the first `window` queries of a text, then one with weight 1/window for the newest query. A compression event
+    scales it to a sum of 1 over the kept tokens and copies it to channel 1, the reference; later tokens have 0 there.
+    The reference of a text that has not been compressed is zero.
     """
 
     window: int
 
     @property
     def channels(self) -> int:
-        """Distribution now, and at the last cut."""
+        """Two numbers per slot: the distribution now, and at the last event."""
         return 2
 
     def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
-        """Take in one query."""
+        """Update the running mean by the attention of one query."""
         mean = weights.unflatten(1, (positions.shape[1], -1)).mean(dim=2)  # [B,H_kv,C]
         share = 1.0 / (now + 1).clamp(1, self.window)[:, None, None]
         recent, reference = state.unbind(dim=-1)
@@ -159,35 +164,41 @@ class AttentionShift(Tracker):
 
 @dataclass(frozen=True)
 class Adaptive(Cadence):
-    """Cut at a step that the text suggests, between k_min and k_max steps after the last cut.
+    """Compress at a moment that the text suggests, k_min to k_max decode steps after the last compression.
 
-    "entropy": where the next token's entropy in nats, averaged exponentially, lies below `threshold`: the model is sure.
-    "attention-shift": where attention has moved away from where it was after the last cut by more than `threshold`: half the
-    L1 distance, mean over layers and KV heads; all that newer tokens receive counts as moved. Until a row has been cut
-    while decoding there is no reference, so that interval takes k_max steps.
-    "newline": where the token just fed has `boundary` in it; one that comes too soon is passed over. Without such a token
-    in the vocabulary every interval takes k_max steps.
+    The moments that each trigger waits for:
 
-    Intervals K of random length have the mean attended size c + 1/2 + E[K^2] / (2 E[K]), which depends on the text. For a
-    mean budget b a controller therefore moves c: at each event by -eta * (M - b), M the row's mean attended size since its
-    first event, within [c_min, b - 1]. It starts from c = b - (k+1)/2, rounded down, k the middle of k_min and k_max; plans
-    that know no text go by intervals of k. A short text may end before the mean is met: intervals that are all k_min or all
-    k_max start (k_max - k_min) / 4 tokens off. Nominal: c = b at all times. Peak: c = b - k_max. Neither has a controller,
-    so neither has a known mean.
+    "entropy": the entropy of the next token in nats, averaged exponentially, is below `threshold`: the model is sure.
+
+    "attention-shift": attention has moved by more than `threshold` since the last event. The shift is half of the L1
+    distance between the distributions, averaged over layers and KV heads; attention on newer tokens counts as moved.
+    Until a row has been compressed while decoding there is no reference, so that interval takes k_max steps.
+
+    "newline": the token just fed contains `boundary`. A boundary that comes too early is ignored. If no token of the
+    vocabulary contains it, every interval takes k_max steps.
+
+    Intervals K of random length have the mean attended size c + 1/2 + E[K^2] / (2 E[K]), which depends on the text. So
+    for a mean budget b a controller moves the after-event size c within [c_min, b - 1]: at each event by -eta * (M -
+    b), where M is the mean attended size of the row since its first event. It starts from c = b - (k+1)/2, rounded
+    down, with k the middle of k_min and k_max; plans that know no text use intervals of k. A short text may end before
+    the mean is reached: intervals that are all k_min or all k_max start (k_max - k_min) / 4 tokens off. For a nominal
+    budget, c = b at all times; for a peak budget, c = b - k_max. Neither has a controller, so neither has a known mean.
 
     Attributes:
-        trigger: "entropy", "attention-shift" or "newline".
-        threshold: as above, or "auto": 0.5 nats, a shift of 0.2; none for "newline".
-        k_min, k_max: bounds of the interval in decode steps. "auto": k_max as the interval of `every-k`, k_min a quarter of
-            k_max.
-        longest: the upper bound for "auto".
-        c_min: the smallest after-event size under a mean budget, or "auto": b - k_max, at least 1. What scoring protects
-            must fit into it.
-        eta: gain of the controller; 0.2 finds the mean sooner where intervals are all short or all long.
-        smoothing: weight of the past in the average entropy.
-        window: queries that the distribution of attention is averaged over.
-        boundary: text that ends a step of reasoning.
-        prefill: also cut right after the prompt, when it is above the after-event size.
+        trigger: "entropy" (the default), "attention-shift" or "newline".
+        threshold: entropy in nats, or shift in (0, 1), or "auto" (the default): 0.5 nats, a shift of 0.2. The trigger
+            "newline" has none.
+        k_min, k_max: fewest and most decode steps between events. "auto" (the default): k_max is chosen as k of
+            `every-k`, and k_min is a quarter of k_max.
+        longest: upper bound for an automatic k_max in decode steps; 128 by default.
+        c_min: smallest after-event size in tokens under a mean budget, or "auto" (the default): b - k_max, at least 1.
+            The tokens that the scoring protects must fit into it.
+        eta: gain of the controller, above 0; 0.05 by default. 0.2 reaches the mean sooner if intervals are all short or
+            all long.
+        smoothing: weight of the past in the average entropy, in [0, 1); 0.9 by default.
+        window: number of queries that the distribution of attention is averaged over; 16 by default.
+        boundary: text that ends a step of reasoning; a line end by default.
+        prefill: compress right after the prompt too, if it has more tokens than the after-event size; on by default.
     """
 
     kind: ClassVar[str] = "adaptive"
@@ -217,14 +228,15 @@ class Adaptive(Cadence):
             raise DeclarationError(f"threshold of 'attention-shift' must be below 1, got threshold={self.threshold}")
 
     def needs(self) -> Needs:
-        """Return the distribution of attention, where the trigger goes by it."""
+        """Return the need for the distribution of attention, if the trigger uses it."""
         return Needs(trackers=(self._tracker,)) if self.trigger == "attention-shift" else Needs()
 
     def schedule(self, budget: Budget) -> AdaptiveSchedule:
         """Return the schedule.
 
         Raises:
-            InfeasibleBudget: k_max leaves no room in the budget, k_min lies above k_max, or c_min too high for the mean.
+            InfeasibleBudget: k_max leaves no room in the budget, k_min is above k_max, or c_min is too high for the
+                mean.
         """
         k_max = resolve_interval(self.k_max, self.longest, budget)
         lowest = after_event_size(self.kind, "k_max", k_max, budget)
@@ -251,7 +263,7 @@ class Adaptive(Cadence):
         )
 
     def _smallest(self, budget: Budget, k_max: int, lowest: float) -> int:
-        """Return c_min, which must allow for intervals of k_max steps throughout: `lowest` is the size they need."""
+        """Return c_min. It must allow intervals that are all k_max; `lowest` is the size that they need."""
         if self.c_min == "auto":
             return max(1, budget.tokens - k_max)
         if self.c_min > lowest:
@@ -264,7 +276,7 @@ class Adaptive(Cadence):
         )
 
     def signal(self, seen: StepSeen) -> Tensor:
-        """Return the trigger's number for each row, [B] float32."""
+        """Return the signal of the trigger, one number per row, [B] float32."""
         if self.trigger == "entropy":
             return torch.special.entr(torch.softmax(seen.logits.float(), dim=-1)).sum(dim=-1)
         if self.trigger == "newline":

@@ -1,4 +1,4 @@
-"""Cut every k decode steps to a size that falls from generous to strict: exploration first, thrift later."""
+"""Compression to sizes that fall over a horizon: much cache for exploration first, little cache later."""
 
 from __future__ import annotations
 
@@ -18,27 +18,31 @@ _LEFT_AT_THE_END = 0.1  # of c_hi - c_lo, for gamma "auto"
 
 @dataclass(frozen=True)
 class Annealed(Cadence):
-    """Every k steps, cut to c_lo + (c_hi - c_lo) * gamma^j at round j; after the horizon, the constant size of `every-k`.
+    """Compress every k decode steps to sizes that fall from large to small over a horizon, then to one size.
 
-    Rounds are events, counted from the row's first one. Over J = horizon // k rounds the mean attended size is
-    c_lo + (c_hi - c_lo) * (1 - gamma^J) / (J * (1 - gamma)) + (k+1)/2: for a mean budget, c_hi is the size that makes it
-    the budget. A nominal budget is c_hi, the largest after-event size; a peak budget is c_hi + k. Sizes are rounded by
-    largest remainder, so that the mean over the horizon is off by at most half a token in one round, 1/(2J).
+    Round j of the horizon cuts to c_lo + (c_hi - c_lo) * gamma^j tokens. Rounds are compression events, counted from
+    the first one of the row. After the horizon the size is constant, as in `every-k`.
 
-    After the horizon the size is constant at the horizon's mean (to the nearest half where that is not fixed by a mean
-    budget). A row grows by one token per step only: where the constant size is more than k above the last round, the
-    row first grows there uncut, then stays as far above it as it was below (at most at c_hi) until the mean is right
-    again. Halves alternate as in `every-k`.
+    There are J = horizon // k rounds, with the mean attended size c_lo + (c_hi - c_lo) * (1 - gamma^J) / (J * (1 -
+    gamma)) + (k+1)/2. For a mean budget, c_hi is the size that makes this mean equal to the budget. A nominal budget is
+    c_hi, the largest after-event size; a peak budget is c_hi + k. Sizes are rounded by largest remainder, so the mean
+    over the horizon is off by at most half a token in one round, that is 1/(2J).
+
+    After the horizon the size is the mean of the horizon (rounded to the nearest half unless a mean budget fixes it;
+    halves alternate as in `every-k`). A row grows by one token per step only. So if the constant size is more than k
+    above the last round, the row first grows without events. Then it stays as far above the constant size as it was
+    below it (at most at c_hi) until the mean is right again.
 
     Attributes:
-        k: interval in decode steps, or "auto": as in `every-k`, but at most half the horizon.
-        horizon: decode steps over which the size falls; whole intervals of it are used.
-        gamma: what is left of c_hi - c_lo from one round to the next, in (0, 1), or "auto": a tenth is left in the last
-            round, however many there are. A gamma that is small for the number of rounds makes c_hi large, and no row
-            is cut before it has grown above c_hi.
-        floor: c_lo as a fraction of the budget, in (0, 1].
-        longest: the upper bound for "auto".
-        prefill: also cut right after the prompt, when it is above the first size.
+        k: interval in decode steps, or "auto" (the default): chosen as in `every-k`, but at most half of the horizon.
+        horizon: number of decode steps over which the size falls, at least two intervals; 256 by default. Whole
+            intervals of it are used.
+        gamma: factor of c_hi - c_lo from one round to the next, in (0, 1), or "auto" (the default): a tenth is left in
+            the last round, however many rounds there are. A gamma that is small for the number of rounds makes c_hi
+            large, and no row is compressed before it has grown above c_hi.
+        floor: c_lo as a fraction of the budget, in (0, 1]; 0.5 by default.
+        longest: upper bound for "auto" in decode steps, the published interval; 128 by default.
+        prefill: compress right after the prompt too, if it has more tokens than the first size; on by default.
     """
 
     kind: ClassVar[str] = "annealed"
@@ -83,7 +87,7 @@ class Annealed(Cadence):
         )
 
     def _lowest(self, budget: Budget, bound: float) -> float:
-        """Return c_lo, between one token and `bound`, the mean or the largest size."""
+        """Return c_lo in tokens, between one token and `bound`, the mean or the largest size."""
         lowest = self.floor * budget.tokens
         if lowest * (1 + _LEEWAY) < 1:
             hint = f"c_lo is below one token; the smallest feasible floor is {1 / budget.tokens:.4g}"

@@ -1,4 +1,4 @@
-"""Cut every k decode steps: block-wise, lagged eviction."""
+"""Compression every k decode steps: block-wise, lagged eviction."""
 
 from __future__ import annotations
 
@@ -13,30 +13,35 @@ from families.cadence.interval import after_event_size, resolve_interval
 
 @dataclass(frozen=True)
 class EveryKSchedule(Schedule):
-    """Due when the row's own step count is a multiple of `interval` and there is something to cut."""
+    """Compress when the row's own step count is a multiple of `interval` and there is something to evict."""
 
     interval: int
     prefill: bool
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
-        """Return whether the row's phase has come. The count starts anew with each sample."""
+        """Return whether the row is compressed at this step. The count starts again with each sample."""
         due: IntOrTensor = (step % self.interval == 0) & (size > self.target(n_events))
         return due if self.prefill else due & (step > 0)
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
-        """Return the largest attended size; an uncut prompt may lie above the steady peak until the first event."""
+        """Return the largest attended size; an uncut prompt may exceed the steady peak until the first event."""
         settled = self.high if self.prefill else max(self.high, n_prompt)
         return min(settled + self.max_growth, n_prompt + n_steps)
 
 
 @dataclass(frozen=True)
 class EveryK(Cadence):
-    """Every k steps, cut to c: mean attended size c + (k+1)/2, peak c + k.
+    """Compress every k decode steps to a fixed number of tokens [cai2025rkv].
+
+    An event leaves c tokens per layer and KV head. The mean attended size is c + (k+1)/2 tokens and the peak c + k; c
+    follows from the budget. If the mean asks for half a token, c alternates between two sizes one apart, so that the
+    mean is exact.
 
     Attributes:
-        k: interval in decode steps, or "auto": the largest power of two that is at most half the budget and `longest`.
-        longest: the published interval of the method, an upper bound for "auto".
-        prefill: also cut right after the prompt, when it is above the after-event size.
+        k: interval in decode steps, or "auto" (the default): the largest power of two that is at most half of the
+            budget and at most `longest`; under a nominal budget, `longest`.
+        longest: upper bound for "auto" in decode steps, the published interval; 128 by default.
+        prefill: compress right after the prompt too, if it has more than c tokens; on by default.
     """
 
     kind: ClassVar[str] = "every-k"

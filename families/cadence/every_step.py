@@ -1,4 +1,4 @@
-"""Cut after every decode step: the cache stays at its budget, one token leaves per step."""
+"""Compression after every decode step: the cache stays at its budget, and one token leaves per step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from families.cadence.every_k import EveryKSchedule
 
 @dataclass(frozen=True)
 class EveryStep(Cadence):
-    """Every step, cut to c: attended size c + 1 at every steady step.
+    """Compress after every decode step, so that one token leaves for each new one.
+
+    An event leaves c tokens per layer and KV head. In the steady state every step attends to c + 1 tokens. For a budget
+    of b tokens c is b - 1 (mean or peak) or b (nominal).
 
     Attributes:
-        prefill: also cut right after the prompt; False waits for the first decode step.
+        prefill: compress right after the prompt too (the default); if off, the first compression comes after the first
+            decode step.
     """
 
     kind: ClassVar[str] = "every-step"

@@ -1,4 +1,4 @@
-"""Cut at gaps that grow geometrically: often at first, rarely later, then the cycle starts anew."""
+"""Compression at intervals that grow geometrically: often at first, rarely later, then the cycle starts again."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LARGEST_GAP_BITS = 30
 
 @dataclass(frozen=True)
 class GeometricSchedule(Schedule):
-    """Due when the row has grown by the gap of its round above the size of its round.
+    """Compress when the row has grown by the gap of its round above the size of its round.
 
-    gaps: decode steps between events, one cycle. sizes: after-event sizes, one or more cycles; both start anew when
-    they are through. The first event of a row comes as soon as it is above the first size. After a gap of one step an
-    event may find the row at its size already, and cuts nothing.
+    gaps: decode steps between events, for one cycle. sizes: after-event sizes, for one or more cycles. Both start again
+    when they are used up. The first event of a row comes as soon as it holds more tokens than the first size. After a
+    gap of one step an event may find the row at its size already; it then evicts nothing.
     """
 
     gaps: tuple[int, ...]
@@ -33,7 +33,7 @@ class GeometricSchedule(Schedule):
 
     @property
     def period(self) -> int:
-        """Decode steps after which sizes and gaps repeat."""
+        """Number of decode steps after which sizes and gaps repeat."""
         return sum(self.gaps) * (len(self.sizes) // len(self.gaps))
 
     def target(self, n_events: IntOrTensor) -> IntOrTensor:
@@ -55,24 +55,27 @@ class GeometricSchedule(Schedule):
 
 @dataclass(frozen=True)
 class Geometric(Cadence):
-    """Cut to c at gaps kappa * rho^j, j = 0 … intervals-1, over and over.
+    """Compress at gaps that grow geometrically within a cycle, and repeat the cycle.
 
-    One cycle takes T = kappa * (rho^J - 1) / (rho - 1) steps and has the mean attended size
-    c + 1/2 + kappa * (rho^J + 1) / (2 * (rho + 1)). Gaps that are not whole are rounded cumulatively (the event comes at
-    the nearest step to where it should) and the same sum is taken over the whole gaps. Mean: c is what makes whole
-    cycles have the budget as their mean; where it is not whole, sizes one apart are dealt to the events of up to 64
-    cycles such that the mean over them is exact, or within 1/128 token where no such dealing exists. Nominal: c is the
-    budget. Peak: c plus the largest gap is the budget.
+    The gaps are kappa * rho^j decode steps, j = 0 … intervals-1, and the after-event size is c tokens. One cycle takes
+    T = kappa * (rho^J - 1) / (rho - 1) steps, J = `intervals`, and has the mean attended size c + 1/2 + kappa * (rho^J
+    + 1) / (2 * (rho + 1)). Gaps that are not whole are rounded cumulatively: each event comes at the step nearest to
+    its exact time, and the same sum is taken over the whole gaps.
 
-    The saw-tooth is as high as the largest gap, so the mean over a part of a cycle may be far from the budget.
-    Events are triggered by size, which in a cycle is the same as counting steps, so that a row goes through whole
+    For a mean budget, c is the size for which whole cycles have the budget as their mean. If c is not whole, sizes one
+    apart are given to the events of up to 64 cycles, so that the mean over these cycles is exact, or within 1/128 token
+    if no exact choice exists. A nominal budget is c. A peak budget is c plus the largest gap.
+
+    The cache grows by the largest gap within a cycle, so the mean over a part of a cycle may be far from the budget.
+    Events are triggered by size. Within a cycle that is the same as counting steps, and it takes a row through whole
     cycles whatever its prompt; the published forms leave this open.
 
     Attributes:
-        kappa: the first gap in decode steps.
-        rho: the ratio of a gap to the one before it, at least 1.
-        intervals: gaps in a cycle.
-        prefill: the first event may come right after the prompt; False waits for the first decode step.
+        kappa: first gap in decode steps; 4 by default.
+        rho: ratio of a gap to the one before it, at least 1; 2 by default.
+        intervals: number of gaps in a cycle; 4 by default.
+        prefill: the first event may come right after the prompt (the default); if off, it comes after the first decode
+            step at the earliest.
     """
 
     kind: ClassVar[str] = "geometric"
@@ -123,7 +126,7 @@ class Geometric(Cadence):
         )
 
     def _size(self, budget: Budget) -> tuple[int, int]:
-        """Return the whole part of c, and what is left in tokens times steps of one cycle."""
+        """Return c rounded down, and the rest in tokens times steps of one cycle."""
         gaps = self.gaps()
         if budget.of == "mean":
             return divmod(budget.tokens * sum(gaps) - sum(map(_growth, gaps)), sum(gaps))
@@ -146,14 +149,15 @@ class Geometric(Cadence):
 
 
 def _growth(gap: int) -> int:
-    """Return the sum of 1 … gap: what a row attends to above its after-event size until the next event."""
+    """Return the sum of 1 … gap: the tokens above the after-event size that a row attends to until the next event."""
     return gap * (gap + 1) // 2
 
 
 def _dealt(gaps: tuple[int, ...], excess: int) -> list[int]:
-    """Return for each event of some cycles 0 or 1 more token, such that `excess` tokens times steps come out per cycle.
+    """Return 0 or 1 more token for each event of some cycles.
 
-    The fewest cycles for which that is possible; failing that, the nearest over the most cycles.
+    Together they are `excess` tokens times steps per cycle, over the fewest cycles for which that is possible. If it is
+    possible for none, the nearest sum over the most cycles is taken.
     """
     reachable = [1]  # bit s of entry i: the first i events can come to s tokens times steps
     for n_cycles in range(1, _MOST_CYCLES + 1):

@@ -1,4 +1,4 @@
-"""Cut when the cache has grown by a slack above its after-event size."""
+"""Compression when the cache has grown by a fixed number of tokens above its size after the last compression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from families.cadence.interval import after_event_size, resolve_interval
 
 @dataclass(frozen=True)
 class HysteresisSchedule(Schedule):
-    """Due when the attended size has reached the last after-event size plus the slack."""
+    """Compress when the attended size has reached the size after the last event plus the slack."""
 
     prefill: bool
 
@@ -33,14 +33,17 @@ class HysteresisSchedule(Schedule):
 
 @dataclass(frozen=True)
 class Hysteresis(Cadence):
-    """When m = c + slack, cut to c: mean attended size c + (slack+1)/2.
+    """Compress when the cache has grown by `slack` tokens since the last compression [triattention2026].
 
-    TriAttention's "slack" trigger and R-KV's staging buffer.
+    An event leaves c tokens per layer and KV head. The mean attended size is c + (slack+1)/2 tokens and the peak c +
+    slack; c follows from the budget. This is the "slack" trigger of TriAttention and the staging buffer of R-KV. Unlike
+    `every-k` it counts tokens in the cache, not decode steps.
 
     Attributes:
-        slack: growth between events in tokens, or "auto" as for `every-k`.
-        longest: the published slack of the method, an upper bound for "auto".
-        prefill: the first event may come right after the prompt; False waits for the first decode step.
+        slack: growth between events in tokens, or "auto" (the default): chosen as k of `every-k`.
+        longest: upper bound for "auto" in tokens, the published slack; 128 by default.
+        prefill: the first event may come right after the prompt (the default); if off, it comes after the first decode
+            step at the earliest.
     """
 
     kind: ClassVar[str] = "hysteresis"

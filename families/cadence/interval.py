@@ -1,4 +1,4 @@
-"""The rule by which a block cadence picks its interval, and the after-event size that a budget leaves it."""
+"""How a block cadence chooses its interval, and which after-event size a budget leaves it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def check_horizon(horizon: int, interval: int | Literal["auto"]) -> None:
 
 
 def resolve_interval(value: int | Literal["auto"], longest: int, budget: Budget) -> int:
-    """Return the interval: as given, or for `auto` the largest power of two within half the budget and `longest`.
+    """Return the interval as given, or for "auto" the largest power of two within half of the budget and `longest`.
 
-    A nominal budget leaves the interval free, so `auto` is then the published one.
+    A nominal budget leaves the interval free, so "auto" is then `longest`, the published interval.
     """
     if value != "auto":
         return value

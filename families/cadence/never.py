@@ -1,4 +1,4 @@
-"""Never compress: the cache grows with the text."""
+"""No compression: the cache grows with the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from designspace.axes import Budget, Cadence, IntOrTensor, Schedule
 
 
 class NeverSchedule(Schedule):
-    """No row is ever due."""
+    """A schedule under which no row is ever compressed."""
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
         """Return False for every row."""
@@ -24,12 +24,15 @@ class NeverSchedule(Schedule):
 
 @dataclass(frozen=True)
 class Never(Cadence):
-    """No event at all; the budget does not apply."""
+    """Never compress: the cache grows with the text, and the budget does not apply.
+
+    Scoring `full` goes with this cadence, and so do representations that keep every token. There are no parameters.
+    """
 
     kind: ClassVar[str] = "never"
     compresses: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
 
     def schedule(self, budget: Budget) -> Schedule:
-        """Return the schedule without events, whatever the budget."""
+        """Return the schedule without compression events, whatever the budget."""
         return NeverSchedule(low=1, high=1, max_growth=0, steady_mean=None)

@@ -1,4 +1,4 @@
-"""Cut the prompt once; generated tokens are never evicted."""
+"""Compression of the prompt only; generated tokens are never evicted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from families.cadence.interval import after_event_size
 
 
 class PrefillOnlySchedule(Schedule):
-    """Due right after a prompt that is above the after-event size."""
+    """Compress right after a prompt that has more tokens than the after-event size."""
 
     def due(self, step: IntOrTensor, size: IntOrTensor, n_events: IntOrTensor) -> IntOrTensor:
-        """Return whether this is the prompt and it is too long."""
+        """Return whether this is the end of the prompt and the prompt is too long."""
         return (step == 0) & (size > self.high)
 
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
@@ -26,17 +26,20 @@ class PrefillOnlySchedule(Schedule):
 
 @dataclass(frozen=True)
 class PrefillOnly(Cadence):
-    """Cut the prompt to c, then let the cache grow: SnapKV's native form.
+    """Compress the prompt once and keep every generated token [li2024snapkv].
 
-    A nominal budget is c. Mean and peak depend on the length T of the text: they are c + (T+1)/2 and c + T, so they are
-    accepted for a known length only, given as `horizon`. There is one event, so a half token cannot alternate: c is
-    rounded down, and the mean is at most half a token below the budget. Texts of another length have another mean.
+    This is SnapKV's native form. The event leaves c tokens of the prompt per layer and KV head. A nominal budget is c.
+    Mean and peak depend on the length T of the generated text: they are c + (T+1)/2 and c + T. So they are accepted
+    only for a known length, which is given as `horizon`. There is one event, so c cannot alternate between two sizes:
+    it is rounded down, and the mean is at most half a token below the budget. Texts of another length have another
+    mean.
 
-    The cache grows with the text whatever the horizon, so there is no steady mean and no steady peak, and reports
-    compare what was measured. A horizon taken from finished texts is information that a running system does not have.
+    Whatever the horizon, the cache grows with the text. So there is no steady mean and no steady peak, and reports
+    compare measured sizes. A horizon that was taken from finished texts is information that a running system does not
+    have.
 
     Attributes:
-        horizon: decode steps for which a mean or a peak holds; None where the length is not known.
+        horizon: number of decode steps for which a mean or a peak holds; None (the default) if the length is not known.
     """
 
     kind: ClassVar[str] = "prefill-only"

@@ -1,7 +1,8 @@
-"""After-event sizes that change from round to round: how they are rounded, followed, and brought back to one size.
+"""After-event sizes that change from round to round: rounding them, following them, and the way back to one size.
 
-A round is an event. The row starts the k steps after it at its after-event size, its start; a start s costs s + (k+1)/2
-attended tokens on average, cut or not. A size may fall by any amount, but a row grows by one token per step only.
+A round is a compression event. The size of a row after it is the start of the next k steps. A start of s tokens costs s
++ (k+1)/2 attended tokens on average, whether the row was compressed or not. A size may fall by any amount, but a row
+grows by one token per step only.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from families.cadence.every_k import EveryKSchedule
 
 @dataclass(frozen=True)
 class RoundSchedule(EveryKSchedule):
-    """Due as `every-k` is; each event has a size of its own: `rounds` in order, then the two `after_compaction` ones in turn.
+    """Compress at the times of `every-k`, each time to a size of its own.
 
-    Rounds are counted from the row's first event, so a short prompt delays them all. While the size of the next round
-    lies above what the row has grown to, the row is not cut and the round waits. `max_growth` is the interval: no row ever
-    grows by more above `high`, however long it waits.
+    The sizes are `rounds` in order, then the two `settled` ones in turn. Rounds are counted from the first event of the
+    row, so a short prompt delays all of them. While the size of the next round is larger than the row, the row is not
+    compressed and the round waits. `max_growth` is the interval: no row ever grows by more above `high`, however long
+    it waits.
     """
 
     rounds: tuple[int, ...]
@@ -40,7 +42,7 @@ class RoundSchedule(EveryKSchedule):
 
 
 def pick(table: tuple[int, ...], index: IntOrTensor) -> IntOrTensor:
-    """Return entries of a table of integers: one for an int, a tensor like `index` for a tensor."""
+    """Return entries of a table of integers: one for an int, a tensor of the same shape for a tensor."""
     if isinstance(index, Tensor):
         return torch.tensor(table, dtype=index.dtype, device=index.device)[index.long()]
     return table[index]
@@ -57,7 +59,7 @@ def round_schedule(
 ) -> RoundSchedule:
     """Return the schedule that goes through `rounds`, then returns to `size` (in halves) and stays there.
 
-    starts: what `follow` says of the rounds. steady_mean: None takes the mean over the rounds.
+    starts: the starts that `follow` returns for the rounds. steady_mean: None takes the mean over the rounds.
     """
     back = _way_back(starts[-1] + interval, size, interval, max(rounds))
     settled = split_half(size)
@@ -75,9 +77,9 @@ def round_schedule(
 
 
 def whole_sizes(sizes: Sequence[float], total: float) -> list[int]:
-    """Round sizes that never rise so that they add up to `total`, itself rounded half up, and still never rise.
+    """Round sizes that never rise so that they add up to `total` (rounded half up) and still never rise.
 
-    The largest fractions are rounded up; of equal ones, the earlier.
+    Sizes with the largest fractions are rounded up; of equal fractions, the earlier one.
     """
     floors = [int(size // 1) for size in sizes]
     by_fraction = sorted(range(len(sizes)), key=lambda i: floors[i] - sizes[i])
@@ -87,9 +89,9 @@ def whole_sizes(sizes: Sequence[float], total: float) -> list[int]:
 
 
 def follow(rounds: Sequence[int], interval: int, n_intervals: int) -> tuple[list[int], int]:
-    """Return the starts of `n_intervals` intervals from the first event on, and the number of events that they took.
+    """Return the starts of `n_intervals` intervals from the first event on, and the number of events in them.
 
-    `rounds` must hold a size for each interval; where the row has to grow first, the last ones are not reached.
+    `rounds` must hold a size for each interval. If the row has to grow first, the last sizes are not reached.
     """
     starts, used = [rounds[0]], 1
     while len(starts) < n_intervals:
@@ -106,11 +108,11 @@ def nearest_half(size: float) -> float:
 
 
 def _way_back(grown: int, size: float, interval: int, highest: int) -> list[int]:
-    """Return the rounds that lead a row that has `grown` up to `size` and repay what was missing on the way.
+    """Return the rounds that lead a row of `grown` tokens up to `size` and make up for the tokens missing on the way.
 
-    A row that has to grow for more than an interval holds less than `size` meanwhile. It then goes on to a size above,
-    by as much as it was below but not above `highest`, and stays there until the mean is what it would have been, to
-    within one token in one interval.
+    A row that has to grow for more than an interval holds less than `size` in the meantime. It then goes on to a size
+    above, by as much as it was below but not above `highest`. It stays there until the mean is the same as without the
+    detour, to within one token in one interval.
     """
     overshoot = int(min(highest, 2 * size - grown))
     for top in range(overshoot, int(size), -1):

@@ -1,4 +1,4 @@
-"""Cut every k decode steps, to one size in the early rounds and to another in the late ones, at a matched mean."""
+"""Compression to one size in the early rounds and to another in the late rounds, at a matched mean."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ _HALVINGS = 48  # of the interval in which the smaller size lies: beyond the res
 
 @dataclass(frozen=True)
 class StepSchedule(Cadence):
-    """Every k steps, cut to one of two sizes: small then large (step-up), or large then small (step-down).
+    """Compress every k decode steps to one size in early rounds and to another in late rounds [sun2026minimal].
 
-    Round-indexed budgets [sun2026minimal]. Rounds are events, counted from the row's first one; of J = horizon // k
-    intervals the first `switch` part has the first size. A step-up takes time: the row is not cut while it grows, one
-    token per step, to the larger size; this may take half of the intervals after the step. For a mean budget both sizes
-    are found by bisection such that the J intervals, growth included, have the budget as their mean attended size, to
-    within 1/J token; to that end some rounds get a token or two more than others. A nominal budget is the larger
-    after-event size, a peak budget the larger size plus k.
+    The larger size comes first ("step-down") or last ("step-up"). Rounds are compression events, counted from the first
+    one of the row. Of the J = horizon // k intervals, the first `switch` part has the first size.
 
-    After the horizon the size is constant at the horizon's mean, as in `every-k`; a row that has to grow to it repays
-    what it was short of, as in `annealed`. The published text does not say how large the steps are or when they come:
+    A step up takes time: the row is not compressed while it grows, by one token per step, to the larger size; this may
+    take up to half of the intervals after the step. For a mean budget, both sizes are found by bisection, so that the J
+    intervals, growth included, have the budget as their mean attended size, to within 1/J token. For that, some rounds
+    get a token or two more than others. A nominal budget is the larger after-event size; a peak budget is the larger
+    size plus k.
+
+    After the horizon the size is constant at the mean of the horizon, as in `every-k`. A row that has to grow to it
+    makes up for the missing tokens, as in `annealed`. The paper does not say how large the steps are or when they come:
     `ratio`, `switch` and `horizon` are ours.
 
     Attributes:
-        direction: "step-up" or "step-down".
-        ratio: larger size over smaller size, above 1.
-        k: interval in decode steps, or "auto": as in `every-k`, but at most half the horizon.
-        switch: the part of the horizon that comes before the step, in (0, 1); at least one interval lies on each side.
-        horizon: decode steps over which the mean is matched; whole intervals of it are used.
-        longest: the upper bound for "auto".
-        prefill: also cut right after the prompt, when it is above the first size.
+        direction: "step-down" (the default) or "step-up".
+        ratio: larger size divided by smaller size, above 1; 1.5 by default.
+        k: interval in decode steps, or "auto" (the default): chosen as in `every-k`, but at most half of the horizon.
+        switch: part of the horizon before the step, in (0, 1); 0.5 by default. At least one interval lies on each side.
+        horizon: number of decode steps over which the mean is matched, at least two intervals; 256 by default. Whole
+            intervals of it are used.
+        longest: upper bound for "auto" in decode steps, the published interval; 128 by default.
+        prefill: compress right after the prompt too, if it has more tokens than the first size; on by default.
     """
 
     kind: ClassVar[str] = "schedule"
@@ -102,7 +105,7 @@ class StepSchedule(Cadence):
         return whole_sizes([before] * n_before, before * n_before) + whole_sizes([after] * n_after, after * n_after)
 
     def _reason(self, rounds: list[int], k: int) -> str | None:
-        """Return why these rounds cannot be, or None."""
+        """Return why these rounds are impossible, or None if they are possible."""
         if min(rounds) < 1:
             return "the smaller size is below one token"
         n, n_first = len(rounds), self._n_first(len(rounds))
@@ -113,7 +116,7 @@ class StepSchedule(Cadence):
         return None
 
     def _refusal(self, reason: str, size: float, k: int, budget: Budget) -> InfeasibleBudget:
-        """Return the refusal, with the largest ratio in hundredths that is feasible."""
+        """Return the error, with the largest feasible ratio in hundredths."""
         feasible, infeasible = 100, int(self.ratio * 100) + 1
         while infeasible - feasible > 1:
             middle = (feasible + infeasible) // 2
@@ -130,9 +133,9 @@ class StepSchedule(Cadence):
 
 
 def _topped_up(rounds: list[int], n_first: int, k: int, wanted: float) -> list[int]:
-    """Deal single tokens to the rounds until the starts add up to `wanted` as nearly as they can.
+    """Add single tokens to the rounds until the starts add up to `wanted` as nearly as possible.
 
-    The last round before the step gets none: it would lift the whole of the growth that follows it. On either side of the
+    The last round before the step gets none: it would raise all of the growth that follows it. On either side of the
     step sizes never rise, so that every round there is an event.
     """
     starts, used = follow(rounds, k, len(rounds))

@@ -1,4 +1,4 @@
-"""Which heads look far back, from their mean query and key alone."""
+"""The artefact "duo-gate": how far back each head looks, judged by its mean query and key alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_POSITIONS = 500  # as in kvpress
 class MeanPass(Pass):
     """Plain causal attention that sums each head's pre-RoPE queries and keys over all tokens.
 
-    Components beyond the rotated ones, where a model rotates only part of the head dimension, are kept beside the bands.
+    If a model rotates only a part of the head dimension, the other components are kept beside the rotary bands.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -36,7 +36,7 @@ class MeanPass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in one layer of a text [1,H_q,T,D] at positions 0 … T-1 and attend."""
+        """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums, and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
         for (bands, rest), x in ((self.queries, query), (self.keys, key)):
             rotated = unrotate(as_bands(x[0, ..., : self.n_rotated].float()), positions, self.geometry)
@@ -58,19 +58,19 @@ class MeanPass(Pass):
 
 
 def gate_of(logits: Tensor, group: int) -> Tensor:
-    """Return the mean cumulated softmax of logits [L,H_q,n], averaged over groups of query heads, [L,H_kv].
+    """Return the mean cumulated softmax of logits [L,H_q,n], averaged over each group of query heads, [L,H_kv].
 
-    Near 1: all mass on the earliest positions; 1/n: all on the newest; (n + 1) / 2n: attention is even.
+    Near 1: all mass is on the earliest positions. 1/n: all mass is on the newest one. (n + 1) / 2n: attention is even.
     """
     early = torch.softmax(logits, dim=-1).cumsum(dim=-1).mean(dim=-1)
     return early.unflatten(1, (-1, group)).mean(dim=-1)
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "gate" [L,H_kv] float32 within (0, 1): how early the mass lies that a typical query gives typical keys.
+    """Return "gate" [L,H_kv] float32 in (0, 1): how early the attention of a typical query lies.
 
-    The mean pre-RoPE query and key of each head over all tokens of the texts (texts weigh by their length) are placed at 500
-    positions, as in kvpress's on-the-fly gate. The published gate is trained [xiao2024duoattention].
+    The mean pre-RoPE query and key of each head over all tokens of the texts (longer texts weigh more) are placed at
+    500 positions, as in kvpress's on-the-fly gate. The published gate is trained [xiao2024duoattention].
     """
     seen = MeanPass(loaded.geometry)
     for ids in corpus.texts:

@@ -1,4 +1,4 @@
-"""How much each head reads from afar: the importance that HeadKV shares out slots by."""
+"""The artefact "head-importance": how much attention each head gives to distant tokens, for `headkv`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FarMassPass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in one layer of a text [1,H_q,T,D] at positions 0 … T-1 and attend."""
+        """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums, and attend."""
         column = torch.arange(query.shape[2], device=query.device)
         for rows, weights in attention_rows(query, key, scaling, window, first=SINKS + RECENT):
             far = (column >= SINKS) & (column <= rows[:, None] - RECENT)
@@ -55,15 +55,15 @@ class FarMassPass(Pass):
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "importance" [L,H_q] float32, sums to 1: each query head's share of all heads' attention from afar.
+    """Return "importance" [L,H_q] float32 with a sum of 1: each query head's share of all attention to distant tokens.
 
-    A head's number is the attention mass, summed over the queries of all texts run with the full cache, that it puts on
-    tokens at least RECENT back and not among the first SINKS. The published scores [fu2024headkv, wu2024retrievalhead] count
-    how often a head's attention lands on the answer of a probing question; they need questions with known evidence, this
-    needs any text.
+    The number of a head is the attention mass that it puts on tokens at least RECENT back and not among the first
+    SINKS, summed over the queries of all texts with the full cache. The published scores [fu2024headkv,
+    wu2024retrievalhead] count how often the attention of a head falls on the answer of a probing question. They need
+    questions with known evidence; this needs any text.
 
     Raises:
-        CalibrationError: no text is long enough for anything to be far.
+        CalibrationError: no text is long enough to have distant tokens.
     """
     seen = FarMassPass(loaded.geometry)
     for ids in corpus.texts:

@@ -1,4 +1,4 @@
-"""Which layers can do with an earlier layer's keys and values."""
+"""The artefact "kv-sharer": which layers can use the keys and values of an earlier layer instead of their own."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ N_PIECES, PIECE = 30, 128  # short pieces of text, as published: every candidate
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return the accepted replacements in order, "pairs" [n,2] int64 (later, earlier), and "cosine" [n] float32 of each.
+    """Return the accepted replacements in order, "pairs" [n,2] int64 (later, earlier), and their "cosine" [n].
 
-    Pairs of layers are tried by the Euclidean distance of their mean keys and values, the most different first; a pair is
-    accepted if, on top of those before it, the model's last hidden states keep a mean cosine above "threshold" [1] with the
-    original ones. Each layer is replaced at most once, and the first n accepted are the greedy answer for n. The mean is over
-    tokens of post-RoPE keys and of values, heads apart; the cosine is per token, mean over all tokens of at most 30 pieces of
-    128 tokens. Ties go to the lower layers.
+    Pairs of layers are tried by the Euclidean distance of their mean keys and values, the most different first. A pair
+    is accepted if, on top of those before it, the last hidden states of the model keep a mean cosine above "threshold"
+    [1] with the original ones. Each layer is replaced at most once, and the first n accepted pairs are the greedy
+    answer for n. The mean is over tokens of post-RoPE keys and of values, separately for each head. The cosine is per
+    token, averaged over all tokens of at most 30 pieces of 128 tokens. Ties go to the lower layers.
 
     Raises:
         CalibrationError: the model was trained with layers that share caches.

@@ -30,7 +30,7 @@ class StatesPass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], and attend."""
+        """Store the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], and attend."""
         positions = torch.arange(key.shape[2], device=key.device)
         bands = unrotate(as_bands(key[0].float()), positions, self.geometry)
         self.keys[layer].append(torch.cat([bands.real, bands.imag], dim=-1).to(key.dtype).cpu())
@@ -92,9 +92,10 @@ def quantile(ordered: Tensor, q: float) -> Tensor:
 
 
 def k_means(ordered: Tensor, n_centroids: int) -> Tensor:
-    """Return the centroids [k] float32, ascending, of sorted numbers [n]: Lloyd's rounds from evenly spaced quantiles.
+    """Return the centroids [k] float32, ascending, of sorted numbers [n].
 
-    Sums are differences of a running one, so that a round costs k searches. A centroid that nothing is nearest to stays.
+    Lloyd's algorithm starts from evenly spaced quantiles. Sums are differences of a running sum, so a round costs k
+    searches. A centroid to which no number is nearest stays.
     """
     ordered = ordered.double()
     running = torch.nn.functional.pad(ordered.cumsum(0), (1, 0))

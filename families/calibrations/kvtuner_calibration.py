@@ -1,4 +1,4 @@
-"""The artefact "kv-tuner": how much each layer's attention output suffers from each pair of code widths."""
+"""The artefact "kv-tuner": the error of each layer's attention output for each pair of code widths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUP = 32
 
 
 class SensitivityPass(Pass):
-    """Plain causal attention that is done over with quantised keys and values, once for each pair."""
+    """Plain causal attention that is computed again with quantised keys and values, once for each pair."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.group = math.gcd(_GROUP, geometry.head_dim)
@@ -31,7 +31,7 @@ class SensitivityPass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D], and attend."""
+        """Add the errors of one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D], and attend."""
         q, k, v = query.float(), key.float(), value.float()
         exact = causal_attention(q, k, v, scaling, window)
         keys = {bits: coded_keys(k, bits, self.group) for bits in WIDTHS}
@@ -58,8 +58,9 @@ def coded_values(values: Tensor, bits: int, group: int) -> Tensor:
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return "error" [L,9] float32, |o' - o| / |o| over all heads and tokens of the texts, and "pairs" [9,2] int64.
 
-    o is a layer's attention output before the output projection, o' the same with coded keys and values, all else exact: an
-    error does not travel on to later layers. Groups of 32 (or what of it divides the head dimension), no exact window.
+    o is the attention output of a layer before the output projection, and o' the same with encoded keys and values. All
+    else is exact: an error does not reach later layers. Groups have 32 elements (or the largest common divisor of 32
+    and the head dimension); there is no exact window.
     """
     seen = SensitivityPass(loaded.geometry)
     for ids in corpus.texts:

@@ -1,4 +1,4 @@
-"""Measure query statistics of a model's own reasoning, for the scoring `q-stats`."""
+"""The artefact "q-stats-reasoning": query statistics of the model's own reasoning, for the scoring `q-stats`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
 
 
 def traces(loaded: LoadedModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    """Yield each prompt with what the model writes after it, whole cache, the likeliest token at each step."""
+    """Yield each prompt with the text that the model writes after it, greedily and with the full cache."""
     engine = Engine(
         loaded,
         Mechanism("full cache", Full(), Uniform(), Never(), FullPrecision(), Greedy()),

@@ -1,4 +1,4 @@
-"""Which of two rules captures more of the attention to come, head by head."""
+"""The artefact "route": which of two rules keeps more of the attention to come, for each head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SHORTEST = 4 * (WINDOW + 1)  # a quarter of a text must hold more than the windo
 
 
 class RoutePass(Pass):
-    """Plain causal attention that cuts the first half of each text by both rules and asks what the second half reads of it."""
+    """Plain causal attention that compresses the first half of each text by both rules.
+
+    It sums the attention that the second half gives to the tokens each rule keeps.
+    """
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -30,7 +33,7 @@ class RoutePass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in one layer of a text [1,H_q,T,D] and attend."""
+        """Add one layer of a text [1,H_q,T,D] to the sums, and attend."""
         prefix = query.shape[2] // 2
         seen = torch.zeros(
             self.geometry.n_query_heads, prefix, device=query.device
@@ -47,19 +50,19 @@ class RoutePass(Pass):
 
 
 def _kept(scores: Tensor) -> Tensor:
-    """Return the mask of the better half of a prefix [H_kv,n], the newest `WINDOW` tokens in any case."""
+    """Return the mask of the better half of a prefix [H_kv,n]; the newest `WINDOW` tokens are always in it."""
     n = scores.shape[-1]
     old = (torch.arange(n, device=scores.device) < n - WINDOW).expand_as(scores)
     return ~old | (old & (rank_descending(scores, old) < n // 2 - WINDOW))
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "uniform" [L,H_kv] bool: the heads that uniform spacing serves better; and both rules' captured masses.
+    """Return "uniform" [L,H_kv] bool, the heads for which uniform spacing is better, and the mass of each rule.
 
-    The first half of each text is cut to half its tokens: the newest 8, and of the others either evenly spaced ones or those
-    that the newest 8 queries attend to most. A rule's mass, "uniform_mass" and "attention_mass" [L,H_kv] float32, is the
-    attention that the second half, run with the full cache, puts on what the rule keeps, summed over all texts. Ties go to
-    attention. Texts of fewer than 36 tokens take no part.
+    The first half of each text is compressed to half of its tokens: the newest 8, and of the others either evenly
+    spaced ones or those that the newest 8 queries attend to most. The mass of a rule, "uniform_mass" and
+    "attention_mass" [L,H_kv] float32, is the attention that the second half, run with the full cache, puts on the kept
+    tokens, summed over all texts. Ties go to attention. Texts of fewer than 36 tokens are left out.
 
     Raises:
         CalibrationError: no text is long enough.

@@ -24,7 +24,7 @@ class ValuePass(Pass):
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Take in the layer's values [1,H_kv,T,D] and attend."""
+        """Add the layer's values [1,H_kv,T,D] to the sums, and attend."""
         values = value[0].double().cpu()
         self.total[layer] += values.sum(dim=1)
         self.products[layer] += values.mT @ values
@@ -34,7 +34,8 @@ class ValuePass(Pass):
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return "mean" [L,H_kv,D] and "basis" [L,H_kv,D,D] float32: components are columns, the largest variance first.
 
-    All tokens of all texts weigh alike. A component's sign is free; its largest entry is made positive.
+    All tokens of all texts have the same weight. The sign of a component is arbitrary; its largest entry is made
+    positive.
     """
     seen = ValuePass(loaded.geometry)
     for ids in corpus.texts:

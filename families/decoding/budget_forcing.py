@@ -1,4 +1,4 @@
-"""Budget forcing: make the model think on, or stop it."""
+"""Budget forcing: the model is made to think longer, or to stop thinking."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ from families.decoding.wrapped_decoding import Wrapping
 
 @dataclass(frozen=True)
 class BudgetForcing(Wrapping):
-    """Withhold the tag that closes the thinking and write "Wait" instead; at the maximum write it in the model's place.
+    """Prolong the thinking by withholding its closing tag, or end it by writing the tag [muennighoff2025s1].
 
-    From [muennighoff2025s1]. Length is the number of tokens generated before the tag, tokens written for the model included;
-    it never exceeds the maximum. Forced tokens are fed and charged like any others. Of a tag of several tokens only the last
-    can be withheld; the ones before it stay in the text, but their slots are freed. A model that ends its text without
-    closing is not held back, unless `tag` names that token.
+    If the model closes its thinking, "Wait" is written instead of the tag, at most `waits` times. At the maximum
+    length, the tag is written in the place of the model's token. The length is the number of tokens generated before
+    the tag, including tokens written for the model; it never exceeds the maximum. Forced tokens are fed and charged
+    like any others. Of a tag of several tokens, only the last one can be withheld; the ones before it stay in the text,
+    but their slots are freed. A model that ends its text without the tag is not held back, unless `tag` names the
+    end-of-text token.
 
     Attributes:
-        waits: how often the tag is withheld; 0: never.
-        min_thinking: it is withheld below this length only; None: at any length, as in the original.
-        max_thinking: at this length the tag and `answer_cue` are written; None: no maximum.
-        tag: what closes the thinking. wait: written in its place. answer_cue: written after a forced tag; may be empty.
+        waits: number of times that the tag is withheld; 1 by default, 0 for never.
+        min_thinking: length in tokens below which the tag is withheld; None (the default): at any length, as in the
+            original.
+        max_thinking: length in tokens at which the tag and `answer_cue` are written; 32000 by default, None for no
+            maximum.
+        tag: text that closes the thinking.
+        wait: text that is written instead of the tag.
+        answer_cue: text that is written after a forced tag; it may be empty.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "budget-forcing"
@@ -40,7 +48,7 @@ class BudgetForcing(Wrapping):
     answer_cue: str = "\n\nFinal Answer:"
 
     def __post_init__(self) -> None:
-        """Check the order of the lengths."""
+        """Check the order of the two lengths."""
         super().__post_init__()
         if self.min_thinking is not None and self.max_thinking is not None and self.min_thinking > self.max_thinking:
             raise DeclarationError(
@@ -49,7 +57,7 @@ class BudgetForcing(Wrapping):
             )
 
     def controller(self, text: TextCodec) -> Controller | None:
-        """Return a watch over the thinking, or None where nothing is forced."""
+        """Return a controller that watches the thinking, or None if nothing is forced."""
         return None if self.waits == 0 and self.max_thinking is None else _Forcing(self, text)
 
 
@@ -61,7 +69,7 @@ class _Forcing(Controller):
         self.n_waits, self.has_closed = 0, False
 
     def on_token(self, token: int, probability: float) -> Action:
-        """Let the token stand, unless it closes too early or comes too late."""
+        """Accept the token, unless it closes the thinking too early or comes too late."""
         if self.has_closed:
             return Action((token,))
         if self.text.completes(token):

@@ -1,4 +1,4 @@
-"""Refresh: encode the whole text anew at intervals, so that what was cut is open to selection again."""
+"""Refresh: the whole text is encoded again at intervals, so that evicted tokens can be selected again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from families.decoding.wrapped_decoding import Wrapping
 
 @dataclass(frozen=True)
 class Refresh(Wrapping):
-    """After every `every` generated tokens re-encode prompt and text and select anew what the row held in number.
+    """Encode prompt and text again at intervals, and select again which tokens the cache keeps [xu2025refreshkv].
 
-    What is selected goes by the observations of that full pass, as after a prompt. The row holds as many tokens as before,
-    so the cadence and its mean are untouched; the tokens forwarded are charged as extra ones and the whole text as the
-    peak. Related: a full cache that is kept and attended to at intervals [xu2025refreshkv]; here nothing is kept.
+    The selection uses the observations of this full pass, as after a prompt. The row keeps as many tokens as before, so
+    the cadence and its mean do not change. The tokens of the pass are charged as extra ones, and the whole text as the
+    peak. The cited method is related: it keeps a full cache beside the small one and attends to it at intervals; here
+    none is kept.
 
     Attributes:
-        every: interval in generated tokens; past the longest text it has no effect.
+        every: interval in generated tokens; 128 by default. An interval longer than the text has no effect.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "refresh"
@@ -29,7 +32,7 @@ class Refresh(Wrapping):
     every: Annotated[int, Ge(1)] = 128
 
     def controller(self, text: TextCodec) -> Controller:
-        """Return a count of the tokens."""
+        """Return a controller that counts the tokens."""
         return _Clock(self.every)
 
 
@@ -38,6 +41,6 @@ class _Clock(Controller):
         self.every, self.n_tokens = every, 0
 
     def on_token(self, token: int, probability: float) -> Action:
-        """Ask for a refresh when the interval is over."""
+        """Ask for a refresh at the end of each interval."""
         self.n_tokens += 1
         return Action((token,), refresh=self.n_tokens % self.every == 0)

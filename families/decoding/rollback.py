@@ -1,4 +1,4 @@
-"""Rollback: return to the last line and write it again where the model was unsure."""
+"""Rollback: a line is written again if the model was unsure of it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from families.decoding.wrapped_decoding import Wrapping, is_greedy
 
 @dataclass(frozen=True)
 class Rollback(Wrapping):
-    """At each boundary, return to the one before it if the model was unsure since then, and sample hotter from there.
+    """Return to the last checkpoint and write the line again if the model was unsure of it.
 
-    Ours. Confidence is taken from the model's own probability of its likeliest token at every step since the last
-    checkpoint. Checkpoints are the first token and every token with the boundary in its text; what comes after the last
-    boundary is never judged. A second attempt goes on with fresh random numbers at the chooser's temperature times `heat`;
-    the next checkpoint brings the temperature back. Charged: the tokens written twice as extra ones, and at every step what
-    was cut since the checkpoint, because it must be kept to return.
+    This method is ours. Checkpoints are the first token and every token that contains the boundary. At each boundary
+    the confidence is computed from the model's own probability of its most probable token at every step since the last
+    checkpoint. Text after the last boundary is never judged. A second attempt uses fresh random numbers, at the
+    chooser's temperature times `heat`; the next checkpoint restores the temperature. Charged are the tokens written
+    twice, as extra ones, and at every step the tokens evicted since the checkpoint, because they must be kept for a
+    return.
 
     Attributes:
-        threshold: below this the line is written again; 0 never, which is the chooser alone.
-        confidence: the `min` or the `mean` of the probabilities since the last checkpoint.
-        boundary: text that ends a line.
-        retries: at most so many returns in one generation. per_checkpoint: and so many to one checkpoint.
-        heat: what the temperature is multiplied by, at least 1.
+        threshold: confidence below which the line is written again, in [0, 1]; 0.3 by default. 0 is the chooser alone.
+        confidence: "min" (the default) or "mean" of the probabilities since the last checkpoint.
+        boundary: text that ends a line; a line end by default.
+        retries: largest number of returns in one generation; 4 by default.
+        per_checkpoint: largest number of returns to the same checkpoint; 1 by default.
+        heat: factor of the temperature in a second attempt, at least 1; 1.5 by default.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "rollback"
@@ -60,10 +64,10 @@ class Rollback(Wrapping):
         return super().draws(max_new_tokens) * (1 + self.retries)
 
     def controller(self, text: TextCodec) -> Controller | None:
-        """Return a judge of lines, or None where none can be rejected.
+        """Return a controller that judges lines, or None if no line can be rejected.
 
         Raises:
-            DeclarationError: the model has no token with the boundary in it.
+            DeclarationError: no token of the model contains the boundary.
         """
         if not self._acts:
             return None

@@ -14,13 +14,14 @@ from designspace.axes import Decoding
 
 @dataclass(frozen=True)
 class Sampling(Decoding):
-    """Sample from the smallest set of tokens with mass `top_p` at a temperature [holtzman2020topp].
+    """Sample from the smallest set of tokens that holds a probability mass of `top_p` [holtzman2020topp].
 
-    The token is where the row's uniform number falls in the cumulative distribution, sorted by probability: the same
-    number gives the same token whatever the batch.
+    Probabilities are sorted and summed up, and the token is the one at which the sum passes the row's uniform number.
+    So the same number gives the same token whatever the batch.
 
     Attributes:
-        temperature: above 0; `greedy` is its limit. top_p: in (0, 1]; at least one token always stays.
+        temperature: divisor of the logits, above 0; 0.6 by default. Use `greedy` for 0.
+        top_p: probability mass to sample from, in (0, 1]; 0.95 by default. At least one token always remains.
     """
 
     kind: ClassVar[str] = "sampling"
@@ -30,13 +31,13 @@ class Sampling(Decoding):
     top_p: Annotated[float, Gt(0), Le(1)] = 0.95
 
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """Return one token per row of [B,V]."""
+        """Return one token per row for logits [B,V] and uniforms [B], [B] int64."""
         cumulative, order = self.nucleus(logits)
         drawn = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
         return order.gather(-1, drawn.clamp(max=order.shape[-1] - 1))[:, 0]
 
     def nucleus(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cumulative mass of the kept tokens in falling order of probability, and their ids. Both [B,V]."""
+        """Return the cumulative mass of the kept tokens, most probable first, and their ids; both [B,V]."""
         probabilities, order = torch.softmax(logits.double() / self.temperature, dim=-1).sort(
             dim=-1, descending=True, stable=True
         )

@@ -1,4 +1,4 @@
-"""Self-consistency: several samples of each problem, of which the commonest answer is returned."""
+"""Self-consistency: several samples of each problem, and the most common answer is returned."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from families.decoding.wrapped_decoding import Wrapping, is_greedy
 
 @dataclass(frozen=True)
 class SelfConsistency(Wrapping):
-    """Sample each problem `samples` times and take a majority over the answers [wang2023selfconsistency].
+    """Sample each problem several times and return the most common answer [wang2023selfconsistency].
 
-    `designspace.axes.voting` says how votes are counted and what they cost. Every sample has a cache of its own, the prompt's
-    included: none is shared.
+    `designspace.axes.voting` defines how votes are counted and what they cost. Each sample has a cache of its own,
+    including the prompt: no cache is shared.
 
     Attributes:
-        samples: how many; 1 is the chooser alone.
-        matched: `peak`: all run at the same time and share the budget, each having the whole tokens of its part; `integral`:
-            one after the other, each at the full budget, at `samples` times the cost.
+        samples: number of samples per problem; 8 by default. 1 is the chooser alone.
+        matched: "peak" (the default): all samples run at the same time and share the budget, each with a whole number
+            of tokens. "integral": one after the other, each with the full budget, at `samples` times the cost.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "self-consistency"
@@ -34,7 +36,7 @@ class SelfConsistency(Wrapping):
     matched: Matched = "peak"
 
     def __post_init__(self) -> None:
-        """Check that samples can differ.
+        """Check that the samples can differ.
 
         Raises:
             DeclarationError: the chooser is greedy, so all samples would be the same.
@@ -47,10 +49,10 @@ class SelfConsistency(Wrapping):
             )
 
     def sample_budget(self, budget: Budget) -> Budget:
-        """Return what one sample may hold.
+        """Return the budget of one sample.
 
         Raises:
-            InfeasibleBudget: less than a token.
+            InfeasibleBudget: it is less than one token.
         """
         if self.matched == "integral":
             return budget
@@ -59,5 +61,5 @@ class SelfConsistency(Wrapping):
         return replace(budget, tokens=budget.tokens // self.samples)
 
     def combine(self, problem_id: str, generations: Sequence[Generation], answers: Sequence[str | None]) -> Generation:
-        """Return the sample whose answer wins the vote, with the account of all."""
+        """Return the sample whose answer wins the vote, with the costs of all samples."""
         return combine(problem_id, generations, answers, self.matched)

@@ -1,4 +1,4 @@
-"""State lines: ask the model to write down where it stands, and never cut those lines."""
+"""State lines: the model is asked to write down its intermediate results, and those lines are never evicted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from families.decoding.wrapped_decoding import Wrapping
 
 @dataclass(frozen=True)
 class StateEmit(Wrapping):
-    """Ask for compact state lines, and pin each of them from its marker on when the line ends [sun2026minimal].
+    """Ask for short lines that state the intermediate results, and never evict those lines [sun2026minimal].
 
-    The paper gives neither the wording nor the rule for pinning; both are ours. A line is pinned whole, marker and end
-    included, if it still fits under `most`. Pins are for good and count in the budget, like the protected window. Tokens that
-    were cut before their line ended are not brought back, so a `recent` window as long as a line helps.
+    When a line ends, its tokens from the marker on are pinned: their slots are kept for the rest of the text and count
+    in the budget, like the protected window. A line is pinned whole, marker and end included, if it still fits under
+    `most`. Tokens that were evicted before their line ended are not brought back, so a `recent` window as long as a
+    line helps. The paper gives neither the wording nor the rule for pinning; both are ours.
 
     Attributes:
-        instruction: put after the prompt as it is; empty: nothing is asked for.
-        marker: what a state begins with. end: text that ends a line.
-        most: pinned tokens at most; 0: none.
+        instruction: text that is added after the prompt, unchanged; empty to ask for nothing.
+        marker: text that begins a state; "State:" by default.
+        end: text that ends a line; a line end by default.
+        most: largest number of pinned tokens; 32 by default, 0 for none.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "state-emit"
@@ -42,10 +46,10 @@ class StateEmit(Wrapping):
         return super().format_prompt(prompt) + self.instruction
 
     def controller(self, text: TextCodec) -> Controller | None:
-        """Return a reader of lines, or None where nothing may be pinned.
+        """Return a controller that reads lines, or None if nothing may be pinned.
 
         Raises:
-            DeclarationError: the model has no token with the end of a line in it.
+            DeclarationError: no token of the model contains the end of a line.
         """
         if self.most == 0:
             return None
@@ -62,7 +66,7 @@ class _Reader(Controller):
         self.line: list[int] = []
 
     def on_token(self, token: int, probability: float) -> Action:
-        """Pin the line that this token ends, if it is one to pin."""
+        """Pin the line that this token ends, if it is a state line that fits."""
         self.line.append(token)
         self.n_tokens += 1
         if token not in self.ends:
@@ -75,7 +79,7 @@ class _Reader(Controller):
         return Action((token,), pin=(self.n_tokens - n_state, self.n_tokens))
 
     def _length_of_state(self) -> int:
-        """Return how many tokens the line has from its first marker on, 0 without one."""
+        """Return the number of tokens of the line from its first marker on, 0 without a marker."""
         n_marker = len(self.marker)
         starts = range(len(self.line) - n_marker + 1)
         found = next((i for i in starts if tuple(self.line[i : i + n_marker]) == self.marker), None)

@@ -14,15 +14,19 @@ from families.decoding.wrapped_decoding import Wrapping
 
 @dataclass(frozen=True)
 class ThoughtAware(Wrapping):
-    """Act once, at the tag that closes the thinking: stop cutting [cai2025rkv], or drop the thought.
+    """Stop compressing, or drop the thought, once the model has closed its thinking [cai2025rkv].
 
-    The tag is found as a sequence of tokens in the text as it stands, however many tokens it has.
+    The closing tag is found as a sequence of tokens in the generated text. Only the first one counts.
 
     Attributes:
-        mode: `compress-think-only` cuts no more after the tag, so the cache grows with the answer; `drop-thought` frees what
-            is held of the thought but its newest tokens, and keeps prompt and tag; `off` is the chooser alone.
-        last: `drop-thought` keeps that many tokens before the tag (what the cadence has left of them).
-        tag: what closes the thinking. Everything generated before it is the thought, an opening tag included.
+        mode: "compress-think-only" (the default): no compression after the tag, so the cache grows with the answer.
+            "drop-thought": free the slots of the thought except its newest tokens; prompt and tag are kept. "off": the
+            chooser alone.
+        last: number of tokens before the tag that "drop-thought" keeps, as far as the cadence has left them; 64 by
+            default.
+        tag: text that closes the thinking. All text generated before it is the thought, an opening tag included.
+        decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
+            generation settings.
     """
 
     kind: ClassVar[str] = "thought-aware"
@@ -34,16 +38,16 @@ class ThoughtAware(Wrapping):
 
     @property
     def grows(self) -> bool:
-        """Whether cuts are suspended at some point."""
+        """Whether compression stops at some point."""
         return self.mode == "compress-think-only"
 
     def controller(self, text: TextCodec) -> Controller | None:
-        """Return a watch for the tag."""
+        """Return a controller that waits for the tag, or None if it has nothing to do."""
         return None if self.mode == "off" else _Watch(self, text.token_ids(self.tag))
 
 
 class TagMatcher:
-    """Follows a text token by token and knows how much of a tag stands at its end."""
+    """Follow a text token by token, and know how much of a tag stands at its end."""
 
     def __init__(self, tag: tuple[int, ...]) -> None:
         self.tag = tag
@@ -51,7 +55,7 @@ class TagMatcher:
         self._tail: deque[int] = deque(maxlen=len(tag))
 
     def add(self, token: int) -> bool:
-        """Take in one token; return whether it completes the tag."""
+        """Add one token; return whether it completes the tag."""
         self.n_tokens += 1
         self._tail.append(token)
         return tuple(self._tail) == self.tag

@@ -1,4 +1,4 @@
-"""What decodings share that add something around another one: the chooser inside does the choosing."""
+"""Decodings that add something to another decoding, the chooser, which chooses the tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from families.decoding.greedy import Greedy
 
 @dataclass(frozen=True)
 class Wrapping(Decoding):
-    """A decoding around a chooser.
+    """A decoding around a chooser, another decoding that chooses the tokens.
 
     Attributes:
-        decoding: what chooses the tokens; None: as the sweep's generation settings say. It must neither steer nor sample
-            several times itself; one that only adds to the prompt may stand here.
+        decoding: the chooser; None (the default): the one of the sweep's generation settings. It must neither steer the
+            text nor make several samples itself; a decoding that only adds to the prompt is allowed.
     """
 
     decoding: Decoding | None = field(default=None, kw_only=True)
@@ -26,7 +26,7 @@ class Wrapping(Decoding):
         """Check the chooser.
 
         Raises:
-            DeclarationError: it steers, or makes several samples.
+            DeclarationError: the chooser steers the text, or makes several samples.
         """
         super().__post_init__()
         inner = self.decoding
@@ -54,15 +54,15 @@ class Wrapping(Decoding):
         return self if inner is self.decoding else replace(self, decoding=inner)
 
     def draws(self, max_new_tokens: int) -> int:
-        """Return what the chooser uses."""
+        """Return the number of random numbers that the chooser may use."""
         return max_new_tokens if self.decoding is None else self.decoding.draws(max_new_tokens)
 
     def format_prompt(self, prompt: str) -> str:
-        """Return what the chooser makes of the prompt."""
+        """Return the prompt as the chooser formats it."""
         return prompt if self.decoding is None else self.decoding.format_prompt(prompt)
 
     def needs(self) -> Needs:
-        """Return what the chooser needs."""
+        """Return the needs of the chooser."""
         return Needs() if self.decoding is None else self.decoding.needs()
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
@@ -70,7 +70,7 @@ class Wrapping(Decoding):
         return None if self.decoding is None else self.decoding.unsupported_reason(geometry)
 
     def conflict_reason(self, mechanism: Composition) -> str | None:
-        """Return the chooser's objection to a composition, or None."""
+        """Return why the chooser has no meaning in this composition, or None."""
         return None if self.decoding is None else self.decoding.conflict_reason(mechanism)
 
 

@@ -1,4 +1,4 @@
-"""Heads of a layer compete for its slots."""
+"""Ada-KV: the heads of a layer compete for its tokens."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from designspace.axes.shares import largest_remainder
 
 @dataclass(frozen=True)
 class AdaKV(HeadRouting):
-    """Ada-KV [feng2024adakv]: a top-k over all heads of a layer decides how many tokens each head keeps.
+    """Let the heads of a layer compete for its tokens by their scores [feng2024adakv].
 
-    Let b' be the target less the protected tokens and n_h head h's entries among the layer's H_kv b' best candidates.
-    The two published safeguards are different methods: `floor` gives each head its own best `floor(floor b')` tokens and
-    lets the rest compete; `blend` mixes n_h with the uniform share, `(1 - floor) n_h + floor b'`, rounded by largest
-    remainder (the released code's rounding does not keep the total).
+    A top-k over all heads of a layer decides how many tokens each head keeps. Let b' be the target without the
+    protected tokens, and n_h the number of head h's tokens among the H_kv b' best candidates of the layer. A safeguard
+    gives each head a minimum. The two published safeguards are different methods. "floor" gives each head its own best
+    floor(floor b') tokens and lets the others compete. "blend" mixes n_h with the uniform share, (1 - floor) n_h +
+    floor b', rounded by largest remainder (the rounding of the released code does not keep the total).
 
     Attributes:
-        floor: safeguard in [0, 1]; 1 is uniform.
-        safeguard: "floor" or "blend".
-        normalise: what is done to each head's scores before they compete. "min-max" brings them to [0, 1]; "mass" is the
-            released code's option, weighting a head by the share of its mass that its best b' tokens hold; "none" takes
-            them as they are. "auto" is "none" where the scoring says that its scores are comparable between heads, and
-            "min-max" elsewhere.
+        floor: strength of the safeguard, in [0, 1]; 0.2 by default. 1 is `uniform`.
+        safeguard: "floor" (the default) or "blend".
+        normalise: how each head's scores are scaled before they compete. "auto" (the default): "none" if the scoring
+            says that its scores are comparable between heads, else "min-max". "min-max": scaled to [0, 1]. "none": as
+            they are. "mass": the option of the released code, which multiplies the scores of a head by the share of
+            their sum that its best b' tokens hold.
     """
 
     kind: ClassVar[str] = "ada-kv"
@@ -40,7 +41,7 @@ class AdaKV(HeadRouting):
     normalise: Literal["auto", "none", "min-max", "mass"] = "auto"
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return integer shares [L,E,H_kv]; each layer's total is exact."""
+        """Return integer shares [L,E,H_kv] for scores [L,E,H_kv,C] and targets [E]; each layer's total is exact."""
         free = (target.long() - view.n_protected).clamp(min=0)  # [E]
         scores = self._comparable(view, scores, free)
         if self.safeguard == "floor":
@@ -51,14 +52,17 @@ class AdaKV(HeadRouting):
         return largest_remainder(real, (target.long() * view.geometry.n_kv_heads)[None].expand(real.shape[0], -1))
 
     def _comparable(self, view: View, scores: Tensor, free: Tensor) -> Tensor:
-        """Return scores that may compete across heads."""
+        """Return scores [L,E,H_kv,C] that may compete across heads."""
         how = ("none" if view.comparable_scores else "min-max") if self.normalise == "auto" else self.normalise
         if how == "min-max":
             return scaled(scores, view.candidates)
         return top_mass(scores, view.candidates, free) if how == "mass" else scores
 
     def _compete(self, view: View, scores: Tensor, free: Tensor, certain: Tensor) -> Tensor:
-        """Return how many of the layer's H_kv*free places each head wins when `certain` [E] are its own. [L,E,H_kv]."""
+        """Return how many of the layer's H_kv * free places each head wins, [L,E,H_kv].
+
+        free: [E], places per head. certain: [E], the best tokens of each head that need not compete.
+        """
         n_layers, n_rows, n_heads, n_slots = scores.shape
         own = view.candidates & (rank_descending(scores, view.candidates) < certain[None, :, None, None])
         pool = (view.candidates & ~own).reshape(n_layers, n_rows, -1)

@@ -1,4 +1,4 @@
-"""Some heads look far back, the others hold a few first and newest tokens."""
+"""DuoAttention: retrieval heads look far back, streaming heads hold a few first and newest tokens."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ ARTEFACT = "duo-gate"
 
 @dataclass(frozen=True)
 class Duo(HeadRouting):
-    """DuoAttention [xiao2024duoattention] at a bounded budget: retrieval heads rank by the scoring, streaming heads by age.
+    """Give retrieval heads more tokens; streaming heads hold only first and newest ones [xiao2024duoattention].
 
-    The published retrieval heads hold everything, so their cache grows with the text and matches no budget b. Here streaming
-    heads hold S tokens and each of the share rho of retrieval heads (b - (1 - rho) S) / rho, rounded by largest remainder.
-    Which heads retrieve says the calibration "duo-gate", not training: the largest gates, ties to the lower (layer, head).
-    A streaming head's scores are replaced: its first `sinks` positions, then the newest. That is exact with the selector
-    "top-k"; others add terms of their own.
+    In the published method retrieval heads hold everything, so their cache grows with the text and matches no budget b.
+    Here streaming heads hold S tokens. Each retrieval head holds (b - (1 - rho) S) / rho tokens, rounded by largest
+    remainder, where rho is the share of retrieval heads. The calibration "duo-gate" decides which heads are retrieval
+    heads, not training: those with the largest gates, ties to the lower (layer, head). The scores of a streaming head
+    are replaced, so that its first `sinks` positions come first and then its newest ones. This is exact with the
+    selector `top-k`; other selectors add terms of their own.
 
     Attributes:
-        retrieval: share rho of retrieval heads, rounded to whole heads, at least one; 1 is uniform. The published models of
-            grouped queries run with 0.5.
-        stream: S as a part of b; the published S is a fixed 320. At least `sinks` and one token, and what is protected.
-        sinks: first positions that a streaming head holds before the newest ones.
+        retrieval: share rho of retrieval heads, in (0, 1], rounded to whole heads, at least one; 0.5 by default, as in
+            the published models with grouped queries. 1 is `uniform`.
+        stream: S as a part of b, in (0, 1]; 0.25 by default. S holds at least `sinks` and one more token, and the
+            protected tokens. The published S is always 320 tokens.
+        sinks: number of first positions that a streaming head holds before the newest ones; 4 by default.
     """
 
     kind: ClassVar[str] = "duo"
@@ -41,15 +43,18 @@ class Duo(HeadRouting):
     sinks: Annotated[int, Ge(0)] = 4
 
     def needs(self) -> Needs:
-        """Return the calibration of the gates."""
+        """Return the calibration that measured the gates."""
         return Needs(calibrations=(ARTEFACT,))
 
     def n_retrieval(self, geometry: Geometry) -> int:
-        """Return how many heads retrieve."""
+        """Return the number of retrieval heads."""
         return max(math.floor(self.retrieval * geometry.n_heads_total + 0.5), 1)
 
     def sizes(self, target: Tensor, geometry: Geometry, protected: int) -> tuple[Tensor, Tensor]:
-        """Return what a retrieval and what a streaming head holds at targets [E], float64; the latter are whole numbers."""
+        """Return the sizes of a retrieval and of a streaming head at targets [E], both [E] float64.
+
+        The size of a streaming head is a whole number.
+        """
         n_total, n_retrieval = geometry.n_heads_total, self.n_retrieval(geometry)
         mean = target.double()
         stream = (self.stream * mean + 1e-9).floor().clamp(min=max(self.sinks + 1, protected)).minimum(mean)
@@ -64,14 +69,14 @@ class Duo(HeadRouting):
         return chosen.view(gate.shape).to(view.positions.device)
 
     def adapt(self, view: View, scores: Tensor) -> Tensor:
-        """Return the scores [L,E,H_kv,C] with those of streaming heads replaced by sinks first, then recency."""
+        """Return scores [L,E,H_kv,C] in which streaming heads prefer their sinks, then their newest tokens."""
         position = view.positions
         age_rank = torch.where(position < self.sinks, view.width + self.sinks - position, position)
         age_rank = age_rank.masked_fill(~view.valid, 0).float()
         return torch.where(self.retrieves(view)[:, None, :, None], scores, age_rank)
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return integer shares [L,E,H_kv]."""
+        """Return integer shares [L,E,H_kv] for targets [E]."""
         geometry = view.geometry
         far, near = self.sizes(target, geometry, view.n_protected)
         real = torch.where(self.retrieves(view).flatten(), far[:, None], near[:, None])  # [E, L*H]
@@ -79,5 +84,5 @@ class Duo(HeadRouting):
         return shares.view(-1, geometry.n_layers, geometry.n_kv_heads).permute(1, 0, 2)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
-        """Return a retrieval head's share."""
+        """Return the share of a retrieval head."""
         return math.ceil(float(self.sizes(torch.tensor(target), geometry, protected)[0]))

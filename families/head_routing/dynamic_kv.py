@@ -1,4 +1,4 @@
-"""Layers compete for slots at every event."""
+"""DynamicKV: the layers compete for tokens at every compression event."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from designspace.axes.shares import largest_remainder
 
 @dataclass(frozen=True)
 class DynamicKV(HeadRouting):
-    """DynamicKV [zhou2024dynamickv]: a layer's share is its part of the best tokens of all layers, capped.
+    """Give each layer its part of the best tokens of all layers, up to a maximum [zhou2024dynamickv].
 
-    With b' the target less the protected tokens, layer l's tokens among the L H_kv b' best candidates of all heads are
-    counted, and its share is proportional to the count, at most `ratio_max` b' per head and what its heads hold. What a cap
-    leaves over goes to the other layers by their counts. Layers' totals are rounded by largest remainder, then divided
-    evenly among the layer's heads, lower heads first; protected tokens come on top. The published method does this layer by
-    layer while the prompt is read; here it is done at every event, over all layers at once.
+    Let b' be the target without the protected tokens. Layer l's tokens among the L H_kv b' best candidates of all heads
+    are counted, and its share is proportional to that count. It is at most `ratio_max` b' per head, and at most the
+    tokens that its heads hold. The surplus of a maximum goes to the other layers by their counts. Totals of layers are
+    rounded by largest remainder, then divided evenly among the heads, lower heads first; protected tokens come on top.
+    The published method decides layer by layer while the prompt is read; here all layers are compared at every event.
 
     Attributes:
-        ratio_max: the most a layer may get, in multiples of b'.
-        normalise: what is done to each head's scores before they compete: "min-max" brings them to [0, 1], "none" takes them
-            as they are, "auto" is "none" where the scoring says that its scores are comparable between heads.
+        ratio_max: the most that a layer may get, in multiples of b', at least 1; 10 by default.
+        normalise: how each head's scores are scaled before they compete. "auto" (the default): "none" if the scoring
+            says that its scores are comparable between heads, else "min-max". "min-max": scaled to [0, 1]. "none": as
+            they are.
     """
 
     kind: ClassVar[str] = "dynamic-kv"
@@ -38,7 +39,7 @@ class DynamicKV(HeadRouting):
     normalise: Literal["auto", "none", "min-max"] = "auto"
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return integer shares [L,E,H_kv]; within a layer they differ by at most one."""
+        """Return integer shares [L,E,H_kv] for targets [E]; within a layer they differ by at most one."""
         n_heads, n_layers = view.geometry.n_kv_heads, view.geometry.n_layers
         free = (target.long() - view.n_protected).clamp(min=0)  # [E]
         total = free * n_heads * n_layers
@@ -54,7 +55,7 @@ class DynamicKV(HeadRouting):
         return (shares + (target.long() - free)[:, None, None]).permute(1, 0, 2)
 
     def _counts(self, view: View, scores: Tensor, total: Tensor) -> Tensor:
-        """Return how many of the `total` [E] best candidates of all heads each layer has, [E,L]."""
+        """Return how many of the `total` [E] best candidates of all heads belong to each layer, [E,L]."""
         raw = self.normalise == "none" or (self.normalise == "auto" and view.comparable_scores)
         scores = scores if raw else scaled(scores, view.candidates)
         pool, flat = (x.transpose(0, 1).flatten(1) for x in (view.candidates, scores))  # [E, L*H*C]
@@ -62,15 +63,16 @@ class DynamicKV(HeadRouting):
         return won.unflatten(1, (view.geometry.n_layers, -1)).sum(dim=-1)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
-        """Return the cap, or less where all slots of all layers are less."""
+        """Return the maximum of a layer, or less if all slots of all layers are less."""
         free = max(target - protected, 0)
         return target - free + math.ceil(free * min(self.ratio_max, geometry.n_layers))
 
 
 def pour(weights: Tensor, total: Tensor, most: Tensor) -> Tensor:
-    """Divide `total` [E] in proportion to `weights` [E,N], none above `most` [E,N]; what a cap leaves over goes to the rest.
+    """Divide `total` [E] in proportion to `weights` [E,N], no part above `most` [E,N].
 
-    float64. Where no weight is left, the rest shares evenly; where everything is at its cap, the sum stays below the total.
+    All float64. The surplus of a part at its maximum goes to the others. If no weight is left, the rest shares evenly.
+    If every part is at its maximum, the sum stays below the total.
     """
     full = torch.zeros_like(weights, dtype=torch.bool)
     while True:

@@ -1,4 +1,4 @@
-"""A fixed share per head, by how much the head is worth."""
+"""HeadKV: a fixed share for each head, by its measured importance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ARTEFACT = "head-importance"
 
 
 def head_budgets(budget: float, importance: Tensor, beta: float) -> Tensor:
-    """Return real-valued budgets [L,H] float64 whose mean is `budget`, protected tokens not included.
+    """Return real-valued budgets [L,H] float64 whose mean is `budget` tokens, without the protected tokens.
 
-    importance: [L,H], sums to 1. Each head gets budget (1 - 1/beta) for itself; the pool of budget/beta times L H is shared
-    out by importance.
+    importance: [L,H], with a sum of 1. Each head gets budget (1 - 1/beta) for itself; the pool of budget/beta times L H
+    is shared out by importance.
     """
     importance = importance.double()
     return budget * (1 - 1 / beta) + budget / beta * importance.numel() * importance
@@ -27,15 +27,18 @@ def head_budgets(budget: float, importance: Tensor, beta: float) -> Tensor:
 
 @dataclass(frozen=True)
 class HeadKV(HeadRouting):
-    """HeadKV [fu2024headkv]: a base for every head, and a pool shared out by a measured importance of heads.
+    """Give each head a base of tokens, and a part of a pool by its measured importance [fu2024headkv].
 
-    Budgets are those of query heads, averaged over the group of a KV head, protected tokens on top, rounded by largest
-    remainder (the released code rounds down the pool per head). The published importance probes heads with retrieval and
-    reasoning questions; ours is measured on plain text, see the calibration "head-importance".
+    The calibration "head-importance" measures the importance of query heads. Budgets are those of query heads, averaged
+    over the heads that share a KV head. Protected tokens come on top; the result is rounded by largest remainder (the
+    released code rounds the pool down per head). The published importance probes heads with retrieval and reasoning
+    questions; ours is measured on plain text.
 
     Attributes:
-        beta: the pool is 1/beta of the budget: 1 shares out everything by importance, a large beta is uniform.
-        temperature: importance is raised to this power and normalised again; 0 is uniform.
+        beta: the pool is 1/beta of the budget, beta at least 1; 1.01 by default. 1 shares out everything by importance;
+            a large beta is nearly `uniform`.
+        temperature: exponent of the importance, which is normalised again afterwards, at least 0; 1 by default. 0 is
+            `uniform`.
     """
 
     kind: ClassVar[str] = "headkv"
@@ -45,7 +48,7 @@ class HeadKV(HeadRouting):
     temperature: Annotated[float, Ge(0)] = 1.0
 
     def needs(self) -> Needs:
-        """Return the calibration of the heads' importance."""
+        """Return the calibration that measured the importance."""
         return Needs(calibrations=(ARTEFACT,))
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
@@ -58,13 +61,13 @@ class HeadKV(HeadRouting):
         return shares.view(-1, geometry.n_layers, geometry.n_kv_heads).permute(1, 0, 2)
 
     def importance(self, view: View) -> Tensor:
-        """Return each KV head's part of the pool, [L,H_kv] float64, sums to 1."""
+        """Return each KV head's part of the pool, [L,H_kv] float64, with a sum of 1."""
         measured = view.geometry.held(view.artefact(ARTEFACT)["importance"]).double()  # [L,H_q]
         sharpened = (measured / measured.amax()) ** self.temperature
         return (sharpened / sharpened.sum()).unflatten(1, (view.geometry.n_kv_heads, -1)).sum(dim=-1)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
-        """Return the share of a head that is given the whole pool; what was measured is not known here."""
+        """Return the share of a head that gets the whole pool; the measured importance is not known here."""
         free = max(target - protected, 0)
         pool = free / self.beta
         return target - free + math.ceil(free - pool + pool * geometry.n_heads_total)

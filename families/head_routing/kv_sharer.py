@@ -1,4 +1,4 @@
-"""Some layers have no cache and read an earlier layer's."""
+"""KVSharer: some layers have no cache and read the cache of another layer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ ARTEFACT = "kv-sharer"
 
 @dataclass(frozen=True)
 class KVSharer(HeadRouting):
-    """KVSharer [yang2024kvsharer]: `n_shared` layers attend, with their own queries, to the keys and values of another.
+    """Let some layers attend, with their own queries, to the keys and values of another layer [yang2024kvsharer].
 
-    The calibration "kv-sharer" lists replacements in the order in which they were accepted; the first `n_shared` are made.
-    Shares are uniform over the caches that remain, whose bytes are (L - n_shared) / L of all. It needs no events.
+    The calibration "kv-sharer" lists replacements in the order in which it accepted them; the first `n_shared` are
+    made. Shares are uniform over the remaining caches, whose bytes are (L - n_shared) / L of all. No compression events
+    are needed.
 
     Attributes:
-        n_shared: layers without a cache; less than the model has. The published demonstration shares 4 of 32.
+        n_shared: number of layers without a cache, at least 1 and less than the model's layers; 1 by default. The
+            published demonstration shares 4 of 32.
     """
 
     kind: ClassVar[str] = "kv-sharer"
@@ -33,7 +35,7 @@ class KVSharer(HeadRouting):
     n_shared: Annotated[int, Ge(1)] = 1
 
     def needs(self) -> Needs:
-        """Return the calibration of the replacements."""
+        """Return the calibration that chose the replacements."""
         return Needs(calibrations=(ARTEFACT,))
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
@@ -46,7 +48,7 @@ class KVSharer(HeadRouting):
         """Return for each layer the layer whose cache it reads.
 
         Raises:
-            DeclarationError: the calibration accepted fewer replacements.
+            DeclarationError: the calibration accepted fewer replacements than `n_shared`.
         """
         pairs = artefacts[ARTEFACT]["pairs"].tolist()
         if len(pairs) < self.n_shared:
@@ -57,7 +59,7 @@ class KVSharer(HeadRouting):
         return owners_of(pairs[: self.n_shared], geometry.n_layers)
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the target for all heads that own a cache, [L,E,H_kv]."""
+        """Return the target for all heads that own a cache, [L,E,H_kv]; target: [E]."""
         return target.long()[None, :, None].expand_as(view.counts)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
@@ -66,9 +68,10 @@ class KVSharer(HeadRouting):
 
 
 def owners_of(pairs: Iterable[tuple[int, int]], n_layers: int) -> tuple[int, ...]:
-    """Return each layer's owner when of each pair (later, earlier) the later layer reads the earlier one's cache.
+    """Return for each layer the layer whose cache it reads.
 
-    Where the earlier layer is itself replaced, both read what it reads: an owner is never replaced.
+    Of each pair (later, earlier), the later layer reads the cache of the earlier one. If the earlier layer is itself
+    replaced, both read the cache that it reads: an owner is never replaced.
     """
     owners = list(range(n_layers))
     for later, earlier in pairs:

@@ -1,4 +1,4 @@
-"""Lower layers hold more, in a straight line down to the top layer."""
+"""Shares that fall from the lowest layer to the highest, along a straight line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from designspace.axes.shares import largest_remainder
 
 
 def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float("inf")) -> Tensor:
-    """Return the real-valued per-layer shares [L] float64 whose mean is `budget`, protected tokens not included.
+    """Return real-valued shares of the layers [L] float64 whose mean is `budget` tokens, without the protected tokens.
 
-    The last layer gets budget/beta, the first 2 budget - budget/beta; where the first exceeds `cap`,
-    it gets `cap` and the last 2 budget - cap.
+    The last layer gets budget/beta and the first 2 budget - budget/beta. If that exceeds `cap`, the first layer gets
+    `cap` and the last 2 budget - cap.
     """
     first = min(2 * budget - budget / beta, cap)
     last = 2 * budget - first
@@ -28,12 +28,13 @@ def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float
 
 @dataclass(frozen=True)
 class Pyramid(HeadRouting):
-    """PyramidKV [cai2024pyramidkv]: a linear decay over layers, protected tokens on top of each layer's share.
+    """Give lower layers more tokens than higher layers, along a straight line [cai2024pyramidkv].
 
-    Rounded by largest remainder, so that the total is exact; the released code floors the step and inflates it by up to 5 %.
+    Protected tokens come on top of each layer's share. Shares are rounded by largest remainder, so that the total is
+    exact; the released code rounds the step down and inflates the total by up to 5 %.
 
     Attributes:
-        beta: ratio of the mean share to the last layer's; 1 is uniform.
+        beta: mean share divided by the share of the last layer, at least 1; 20 by default. 1 is `uniform`.
     """
 
     kind: ClassVar[str] = "pyramid"
@@ -42,7 +43,7 @@ class Pyramid(HeadRouting):
     beta: Annotated[float, Ge(1)] = 20.0
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return integer shares [L,E,H_kv]; the same for all heads of a layer up to rounding."""
+        """Return integer shares [L,E,H_kv] for targets [E]; those of a layer's heads are equal up to rounding."""
         geometry, protected = view.geometry, view.n_protected
         n_present = view.counts.amax(dim=(0, 2))
         rows = []
@@ -54,5 +55,5 @@ class Pyramid(HeadRouting):
         return shares.view(-1, geometry.n_layers, geometry.n_kv_heads).permute(1, 0, 2)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
-        """Return the first layer's share."""
+        """Return the share of the first layer."""
         return int(pyramid_shares(target - protected, geometry.n_layers, self.beta)[0]) + 1 + protected

@@ -1,4 +1,4 @@
-"""Layers whose attention hardly changes the text's representation give slots to the others."""
+"""SqueezeAttention: layers whose attention changes the residual stream little give tokens to the others."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _TIE = 1e-12  # groupings whose squared deviations differ by less, relative to t
 
 @dataclass(frozen=True)
 class Squeeze(HeadRouting):
-    """SqueezeAttention [wang2024squeeze]: three groups of layers by cosine, the one of highest mean gets `p` of the budget.
+    """Give fewer tokens to the layers whose attention changes the residual stream least [wang2024squeeze].
 
-    The cosine is that of the residual stream before and after attention, mean over the prompt. Groups are the exact optimum
-    of one-dimensional 3-means over the layers (the published clustering is seeded at random), equal cosines together; of
-    equally good groupings the one with the smallest top group counts. With budget b and G layers in the top group these get
-    p b, the others b (L - p G) / (L - G), rounded by largest remainder; no layer gets less than is protected.
+    The change is measured by the cosine between the residual stream before and after attention, averaged over the
+    prompt. Layers are put into three groups by cosine, and those of the highest mean get `p` of the budget. The groups
+    are the exact optimum of one-dimensional 3-means over the layers (the published clustering starts from random
+    seeds); equal cosines stay together, and of equally good groupings the one with the smallest top group counts. With
+    budget b and G layers in the top group, these get p b tokens and the others b (L - p G) / (L - G), rounded by
+    largest remainder. No layer gets less than its protected tokens.
 
     Attributes:
-        p: what the layers of the top group keep of the budget; 1 is uniform. Published: 0.3 to 0.4.
+        p: part of the budget that layers of the top group keep, in (0, 1]; 0.35 by default, published 0.3 to 0.4. 1 is
+            `uniform`.
     """
 
     kind: ClassVar[str] = "squeeze"
@@ -35,11 +38,11 @@ class Squeeze(HeadRouting):
     p: Annotated[float, Gt(0), Le(1)] = 0.35
 
     def needs(self) -> Needs:
-        """Return the layers' cosines over the prompt."""
+        """Return the need for the cosines of the layers over the prompt."""
         return Needs(layer_cosine=True)
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return integer shares [L,E,H_kv]; the same for all heads of a layer up to rounding."""
+        """Return integer shares [L,E,H_kv] for targets [E]; those of a layer's heads are equal up to rounding."""
         geometry, budget = view.geometry, target.double()
         squeezed = top_group(view.layer_cosine.T)  # [E,L]
         n_squeezed = squeezed.sum(dim=1)
@@ -58,9 +61,10 @@ class Squeeze(HeadRouting):
 
 
 def top_group(numbers: Tensor) -> Tensor:
-    """Return which of each row's numbers [E,N] are in the highest of three groups of least squared deviation, [E,N] bool.
+    """Return which of each row's numbers [E,N] are in the highest of three groups, [E,N] bool.
 
-    Equal numbers are never parted, so all are in it where all are equal.
+    The groups are those of least squared deviation. Equal numbers are never separated, so all numbers are in the group
+    if all are equal.
     """
     ordered, n = numbers.double().sort(dim=1).values, numbers.shape[1]
     n_groups = min(3, n)

@@ -1,4 +1,4 @@
-"""Some heads keep evenly spaced tokens, the others what the scoring says."""
+"""Static routing: some heads keep evenly spaced tokens, the others follow the scoring."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _BITS = 24  # positions below 2^24, whose reversals float32 holds exactly
 
 @dataclass(frozen=True)
 class StaticRoute(HeadRouting):
-    """A rule per head, chosen beforehand: uniform spacing over positions, or the scoring's own score [sun2026minimal].
+    """Let some heads keep evenly spaced tokens, while the others follow the scoring [sun2026minimal].
 
-    The calibration "route" says for each head which rule captured more of the attention to come. Shares are uniform. The
-    source names the idea and no criterion; this one, and the spacing of `evenly_spaced`, are ours. With the selector "top-k"
-    a routed head keeps exactly evenly spaced tokens; other selectors add terms of their own.
+    All heads have the same share. The calibration "route" measures for each head which of the two rules keeps more of
+    the attention to come. The source names the idea but no criterion; the criterion and the spacing of `evenly_spaced`
+    are ours. With the selector `top-k` a routed head keeps exactly evenly spaced tokens; other selectors add terms of
+    their own.
 
     Attributes:
-        uniform_share: None: each head as calibrated. A number within [0, 1]: that share of all heads, rounded to whole heads,
-            is on uniform spacing, those where it captured most relative to attention, ties to the lower (layer, head). It is
-            for models where one rule wins in every head, so that the calibrated choice is no choice.
+        uniform_share: None (the default): each head follows its calibrated rule. A number in [0, 1]: this share of all
+            heads, rounded to whole heads, keeps evenly spaced tokens: those heads where that rule kept most relative to
+            attention, ties to the lower (layer, head). The number is for models in which one rule wins in every head.
     """
 
     kind: ClassVar[str] = "static-route"
@@ -36,16 +37,16 @@ class StaticRoute(HeadRouting):
     uniform_share: Annotated[float, Ge(0), Le(1)] | None = None
 
     def needs(self) -> Needs:
-        """Return the calibration of the heads' rules."""
+        """Return the calibration that compared the rules."""
         return Needs(calibrations=(ARTEFACT,))
 
     def adapt(self, view: View, scores: Tensor) -> Tensor:
-        """Return the scores [L,E,H_kv,C], those of heads on uniform spacing replaced by `evenly_spaced`."""
+        """Return scores [L,E,H_kv,C] in which routed heads have the score of `evenly_spaced`."""
         uniform = self.on_uniform(view)[:, None, :, None].to(scores.device)
         return torch.where(uniform, evenly_spaced(view.positions), scores)
 
     def on_uniform(self, view: View) -> Tensor:
-        """Return which heads are on uniform spacing, [L,H_kv] bool."""
+        """Return which heads keep evenly spaced tokens, [L,H_kv] bool."""
         measured, held = view.artefact(ARTEFACT), view.geometry.held
         if self.uniform_share is None:
             return held(measured["uniform"])
@@ -56,7 +57,7 @@ class StaticRoute(HeadRouting):
         return chosen.view_as(advantage)
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the target for all heads, [L,E,H_kv]."""
+        """Return the target for all heads, [L,E,H_kv]; target: [E]."""
         return target.long()[None, :, None].expand_as(view.counts)
 
     def largest_share(self, target: int, geometry: Geometry, protected: int) -> int:
@@ -65,12 +66,12 @@ class StaticRoute(HeadRouting):
 
 
 def evenly_spaced(positions: Tensor) -> Tensor:
-    """Return a score of positions alone, within (-1, 0], whose best k are evenly spaced over any stretch, for every k.
+    """Return a score of positions alone, in (-1, 0], whose best k are evenly spaced over any stretch, for every k.
 
-    The score is minus the bit-reversed position (van der Corput's sequence): 0 comes first, then the middle of the range,
-    then the quarters, and so on. The best k of the first n positions lie two neighbouring powers of two apart. For a larger n
-    they are, as far as they lie among the first ones, some of the k before: cutting a growing text again and again leaves what
-    cutting it once would have.
+    The score is minus the bit-reversed position (van der Corput's sequence): 0 comes first, then the middle of the
+    range, then the quarters, and so on. The best k of the first n positions lie two neighbouring powers of two apart.
+    For a larger n, the best k among those first positions are some of the k before. So compressing a growing text again
+    and again leaves the same tokens as compressing it once.
 
     positions: int64 below 2^24; negative (free) ones score 0. Returns the same shape, float32.
     """

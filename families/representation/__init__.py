@@ -1,1 +1,1 @@
-"""How a slot holds a token: full precision or quantised codes."""
+"""How a slot stores a token: full precision, quantised codes, merged tokens."""

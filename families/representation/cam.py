@@ -1,4 +1,4 @@
-"""CaM: an evicted value is spread over the tokens after it, the more surely the more attention it had."""
+"""CaM: the value of an evicted token is spread over the tokens after it, at random by its attention."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from families.representation.merging import Merging, sums_at
 
 @dataclass(frozen=True)
 class CaM(Merging):
-    """With probability clip(a_e / mean a of the next m kept tokens, 0, 1), v_e / m is added to each of these [zhang2024cam].
+    """Spread the value of an evicted token over the kept tokens that follow it, with some probability [zhang2024cam].
 
-    a is the attention mass received so far, group mean. Keys stay as they are. The original evicts one token at a time; of
-    several evicted at once each is drawn for by itself, and "next" are kept tokens only. Where fewer than m are kept after
-    it, a token is shared among those there are, as in kvpress; after the last kept token it is dropped. The released code's
-    mean is taken; a widespread port divides by the maximum.
+    With probability clip(a_e / mean a of the next m kept tokens, 0, 1), v_e / m is added to the value of each of these.
+    a is the attention mass received so far, averaged over the query heads that share a KV head. Keys stay as they are.
+    The original evicts one token at a time; of several evicted tokens, here each is drawn for by itself, and only kept
+    tokens are "next". If fewer than m tokens are kept after it, a token is shared among those, as in kvpress; after the
+    last kept token it is dropped. As in the released code, the mean is the divisor; a widespread port divides by the
+    maximum.
 
-    The draw is a hash of the row's random stream, layer, head, position and the position of the event.
+    The draw is a hash of the row's random stream, layer, head, position, and the position of the event.
 
     Attributes:
-        spread: m, kept tokens that share an evicted value.
+        spread: m, the number of kept tokens that share an evicted value; 32 by default.
     """
 
     kind: ClassVar[str] = "cam"
@@ -38,11 +40,14 @@ class CaM(Merging):
     spread: Annotated[int, Ge(1)] = 32
 
     def needs(self) -> Needs:
-        """Return the running attention mass."""
+        """Return the need for the running sum of attention probabilities."""
         return Needs(accumulated=True)
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
-        """Return the selector's choice with values that carry a part of what was evicted before them."""
+        """Return the selector's choice with values that carry a part of the tokens evicted before them.
+
+        scores, keep: [L,E,H_kv,C]. shares: [L,E,H_kv].
+        """
         following = keep.cumsum(dim=-1)  # of an evicted token: the rank among kept tokens of the next one
         n_sharing = (shares[..., None] - following).clamp(0, self.spread)
         chance = self._chance(view, keep, following, n_sharing)

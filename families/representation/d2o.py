@@ -1,4 +1,4 @@
-"""D2O: merge what resembles a kept token closely enough, by a threshold that follows the text."""
+"""D2O: evicted tokens are merged if they resemble a kept token closely enough; the threshold follows the text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class D2O(Merging):
-    """Evicted tokens as similar as usual are merged into their nearest kept key, the others dropped [wan2025d2o].
+    """Merge an evicted token into its nearest kept token if their keys are close enough, else drop it [wan2025d2o].
 
-    At event t of a (layer, head) the largest cosines of what is evicted have the mean s_t; the threshold is tau_1 = s_1,
-    tau_t = decay tau_{t-1} + (1 - decay) s_t. A token with cosine >= tau_t is merged: keys and values of its target
-    become the plain mean of the target's own and cos times those that join it. An event that evicts nothing of a head leaves
-    its tau. One token evicted at a head's very first event equals its own mean, so it is merged.
+    At event t of a (layer, head), the largest cosines of the evicted tokens have the mean s_t. The threshold is tau_1 =
+    s_1 and tau_t = decay tau_{t-1} + (1 - decay) s_t. A token with cosine >= tau_t is merged: keys and values of its
+    target become the plain mean of the target's own vector and of cos times the vectors that join it. An event that
+    evicts nothing of a head leaves its tau unchanged. A single token evicted at a head's very first event equals its
+    own mean, so it is merged.
 
-    This is the original's merging alone; its token selection is H2O with four sinks, and it exempts some layers and sizes
-    the others by their attention's variance, which is head routing. Deviation: the released code averages the decision
-    over heads; here every head decides.
+    This is only the merging of the original. Its token selection is H2O with four sinks; it exempts some layers and
+    sizes the others by the variance of their attention, which is head routing. Deviation: the released code averages
+    the decision over heads; here every head decides.
 
     Attributes:
-        decay: weight of the old threshold.
+        decay: weight of the old threshold, in [0, 1); 0.5 by default.
     """
 
     kind: ClassVar[str] = "d2o"
@@ -39,7 +40,10 @@ class D2O(Merging):
     decay: Annotated[float, Ge(0), Lt(1)] = 0.5
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
-        """Return the selector's choice with keys and values merged, and the thresholds for the next event."""
+        """Return the selector's choice with merged keys and values, and the thresholds for the next event.
+
+        scores, keep: [L,E,H_kv,C]. shares: [L,E,H_kv].
+        """
         near = nearest_kept(view, keep)
         memory = self._thresholds(view, near)
         # Equal cosines have their own value as mean, but for rounding.
@@ -47,7 +51,7 @@ class D2O(Merging):
         return MergeResult(keep, _mean(view.keys, near, target), _mean(view.values, near, target), memory=memory)
 
     def _thresholds(self, view: View, near: Nearest) -> Tensor:
-        """Return the memory [L,E,H_kv,2] after this event."""
+        """Return the memory after this event, [L,E,H_kv,2]: tau, and whether there is one yet."""
         evicted = near.target >= 0
         n_evicted = evicted.sum(dim=-1)
         mean = near.cosine.sum(dim=-1) / n_evicted.clamp(min=1)
@@ -59,7 +63,7 @@ class D2O(Merging):
 
 
 def _mean(x: Tensor, near: Nearest, target: Tensor) -> Tensor:
-    """Return x [L,E,H_kv,C,D] where targets hold the mean of themselves and cos times what joins them."""
+    """Return x [L,E,H_kv,C,D] where targets hold the mean of their own vector and cos times the vectors that join."""
     joining = torch.cat([x.float() * near.cosine[..., None], torch.ones_like(near.cosine)[..., None]], dim=-1)
     sums = sums_at(joining, target)
     came, n_joined = sums[..., :-1], sums[..., -1:]

@@ -13,7 +13,7 @@ from designspace.axes.slot_store import take_rows
 
 
 class FullStore(SlotStore):
-    """keys, values: [L,B,H_kv,C,D] in the model's type."""
+    """Keys and values [L,B,H_kv,C,D] in the model's number type."""
 
     bytes_follow_counts: ClassVar[bool] = True
 
@@ -24,13 +24,13 @@ class FullStore(SlotStore):
         self.values = torch.zeros(shape, dtype=room.dtype, device=room.device)
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Put one token per (row, head) into its slot."""
+        """Put one token per (row, head) into its slot; keys, values: [B,H_kv,D]."""
         index = slot[:, :, None, None].expand(-1, -1, 1, keys.shape[-1])
         self.keys[layer].scatter_(2, index, keys[:, :, None])
         self.values[layer].scatter_(2, index, values[:, :, None])
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return views of one layer, no copy."""
+        """Return views [B,H_kv,C,D] of one layer, without a copy."""
         return self.keys[layer], self.values[layer]
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
@@ -38,16 +38,16 @@ class FullStore(SlotStore):
         return take_rows(self.keys, rows), take_rows(self.values, rows)
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Replace rows."""
+        """Replace rows [E] by keys and values [L,E,H_kv,C,D]."""
         self.keys[:, rows] = keys
         self.values[:, rows] = values
 
     def flat(self) -> tuple[Tensor, Tensor] | None:
-        """Return both tensors; not for subclasses, which may do more when they write or read."""
+        """Return both tensors; None for subclasses, which may do more when they write or read."""
         return (self.keys, self.values) if type(self) is FullStore else None
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return 2 D itemsize bytes per token and head."""
+        """Return [B] int64: 2 D itemsize bytes per token and head."""
         token_bytes = 2 * self.keys.shape[-1] * self.keys.element_size()
         return counts.long().sum(dim=(0, 2)) * token_bytes
 
@@ -58,7 +58,10 @@ class FullStore(SlotStore):
 
 @dataclass(frozen=True)
 class FullPrecision(Representation):
-    """Keys and values as the model computed them."""
+    """Store keys and values as the model computed them, in its own number type.
+
+    A token takes 2 D numbers per KV head. There are no parameters.
+    """
 
     kind: ClassVar[str] = "full"
 

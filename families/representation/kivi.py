@@ -17,15 +17,20 @@ from families.representation.token_slots import put
 
 @dataclass(frozen=True)
 class Kivi(Representation):
-    """Post-RoPE keys in groups of `group` tokens per channel, values in groups of `group` channels per token [liu2024kivi].
+    """Store keys quantised per channel, values quantised per token, and the newest tokens exactly [liu2024kivi].
 
-    Keys go over to codes `residual` tokens at a time, so that count mod residual keys stay exact; of the values the
-    newest `residual` do. An event re-encodes what it keeps from the dequantised values, never from hidden originals.
+    Post-RoPE keys form groups of `group` tokens per channel, values groups of `group` channels per token. Each group
+    has a scale and a minimum. Keys are encoded `residual` tokens at a time, so that n mod `residual` of n keys stay
+    exact; of the values, the newest `residual` stay exact. A compression event encodes the tokens it keeps again from
+    their dequantised form, never from hidden originals.
 
     Attributes:
-        bits: code width. group: elements that share a scale and a minimum; it must divide `residual` and the head
-            dimension. residual: exact recent tokens; the original uses 128.
-        value_bits: code width of values, None: `bits` too.
+        bits: code width of keys in bits: 1, 2 (the default), 4 or 8.
+        group: number of elements that share a scale and a minimum; 32 by default. It must divide `residual` and the
+            head dimension.
+        residual: number of newest tokens that stay exact; 128 by default, as in the original. A cache of fewer tokens
+            is stored exactly, so choose it well below the budget.
+        value_bits: code width of values in bits; None (the default): as `bits`.
     """
 
     kind: ClassVar[str] = "kivi"
@@ -45,7 +50,7 @@ class Kivi(Representation):
             )
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse head dimensions that the groups or the bytes do not divide."""
+        """Refuse head dimensions that do not divide into groups or do not fill whole bytes."""
         if geometry.head_dim % self.group or any(geometry.head_dim * bits % 8 for bits in self.widths):
             return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
         return None
@@ -63,9 +68,9 @@ class Kivi(Representation):
 class KiviStore(SlotStore):
     """Codes for C slots, and R exact tokens in a ring addressed by slot mod R.
 
-    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, each with its own bits, C' = C rounded up to whole residual blocks.
-    key_scale, key_minimum: [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys, recent_values:
-    [L,B,H,R,D]. Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
+    key_codes, value_codes: [L,B,H,C',D*bits/8] uint8, each with its own bits, C' = C rounded up to whole residual
+    blocks. key_scale, key_minimum: [L,B,H,C'/g,D]. value_scale, value_minimum: [L,B,H,C',D/g]. recent_keys,
+    recent_values: [L,B,H,R,D]. Of n tokens, keys 0 … n - n mod R - 1 and values 0 … n - R - 1 are in codes.
     """
 
     def __init__(self, config: Kivi, room: StoreSpec) -> None:
@@ -87,7 +92,10 @@ class KiviStore(SlotStore):
         self.recent_keys, self.recent_values = (zeros(config.residual, self.dim) for _ in range(2))
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Append one token: the oldest exact value goes into codes, and so does the group of exact keys that it joins."""
+        """Append one token [B,H,D] per row and head.
+
+        The oldest exact value is encoded, and so is the group of exact keys that the new key belongs to.
+        """
         residual = self.config.residual
         ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
         self._retire_value(layer, slot, self.recent_values[layer].gather(2, ring)[:, :, 0])
@@ -104,9 +112,10 @@ class KiviStore(SlotStore):
         put(self.value_minimum[layer], left, coded.minimum[..., 0], where=leaving)
 
     def _encode_group(self, layer: int, slot: Tensor) -> None:
-        """Encode the exact keys of the group that `slot` [B,H] is in.
+        """Encode the group of exact keys that `slot` [B,H] belongs to.
 
-        At every token, though codes count only once their block is full: then nothing asks the device how full it is.
+        This is done at every token, though codes are valid only once their block is full: so the device is never asked
+        how full the block is.
         """
         group = self.config.group
         offset = torch.arange(group, device=slot.device)
@@ -125,13 +134,13 @@ class KiviStore(SlotStore):
         return pack(codes, self.key_bits), coded.scale[..., 0], coded.minimum[..., 0]
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return one layer's dequantised keys and values with the exact tokens in place."""
+        """Return one layer's keys and values [B,H,C,D], dequantised, with the exact tokens in place."""
         only = slice(layer, layer + 1)
         keys, values = self._decode(only, slice(None), held.counts[None])
         return keys[0], values[0]
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         return self._decode(slice(None), rows, held.counts)
 
     def _decode(self, layers: slice, rows: slice | Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +163,7 @@ class KiviStore(SlotStore):
         )
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Encode whole rows anew, keys and values [L,E,H,C,D]."""
+        """Encode whole rows [E] again; keys, values: [L,E,H,C,D]."""
         group, residual = self.config.group, self.config.residual
         n_slots = self.key_codes.shape[3]
         padded = torch.nn.functional.pad(keys, (0, 0, 0, n_slots - keys.shape[3]))
@@ -173,7 +182,10 @@ class KiviStore(SlotStore):
         self.recent_values[:, rows] = values.gather(3, slot)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return codes, scales and minima of the coded tokens, and the exact ones; a key group counts per token."""
+        """Return [B] int64: codes, scales and minima of the encoded tokens, and the exact tokens.
+
+        The scales of a group of keys are counted per token.
+        """
         itemsize = self.key_scale.element_size()
         n_tokens = counts.long()
         coded_keys = n_tokens - n_tokens % self.config.residual

@@ -1,4 +1,4 @@
-"""KVQuant: un-rotated keys and values in non-uniform codes, with the outliers kept apart."""
+"""KVQuant: un-rotated keys and values in non-uniform codes, with outliers stored apart."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ FRACTIONS = (0.0, 0.01)  # of elements outside the thresholds; the second is the
 
 @dataclass(frozen=True)
 class KVQuant(Representation):
-    """Pre-RoPE keys in static per-channel ranges, values in per-token ranges, codebooks by k-means [hooper2024kvquant].
+    """Store un-rotated keys and values in non-uniform codes, and outliers exactly [hooper2024kvquant].
 
-    Keys are un-rotated at their true position, coded, and rotated again whenever they are read. An element x within
-    [low, high] becomes u = (x - centre) / half range and takes the code of the nearest entry of its layer's codebook. For
-    keys, low and high are quantiles of each channel over calibration texts; for values, of the token's own row, over all
-    KV heads that hold it when it is encoded (a prompt that is cut at once is encoded as it is left). Every token is encoded
-    when it comes.
+    Keys are un-rotated at their true position, encoded, and rotated again whenever they are read. An element x within
+    [low, high] becomes u = (x - centre) / half range and gets the code of the nearest entry of its layer's codebook,
+    which k-means found. For keys, low and high are quantiles of each channel over calibration texts (calibration
+    "kvquant"). For values, they come from the token's own row, over all KV heads that hold it when it is encoded (a
+    prompt that is compressed at once is encoded as it is left). Every token is encoded on arrival.
 
-    Outliers, the elements outside, are stored as value and place, in a sparse form of `most_outliers` places per token and
-    head; of more than that the farthest are, the rest take the end of the codebook. Only places in use are counted: the
-    value in the model's type and two bytes of index, 4 bytes in all at 16 bits. Low and high of values are counted for every
-    head, since heads may come to hold different tokens. An event carries both along: from decoded values alone they could
-    not be found again. What is static (key ranges, codebooks) belongs to the model and is not counted.
+    Outliers, the elements outside of the range, are stored as value and place, with room for `most_outliers` per token
+    and head. If there are more, the farthest are stored and the others take the end of the codebook. Only used places
+    are counted: the value in the model's type and two bytes of index, 4 bytes in all at 16 bits. Low and high of values
+    are counted for every head, because heads may come to hold different tokens. A compression event keeps outliers and
+    ranges, because they cannot be found again from decoded values. Key ranges and codebooks belong to the model and are
+    not counted.
 
-    Deviations: codebooks are unweighted k-means (the published ones weigh by Fisher information, which takes gradients), so
-    results are those of "nuq-noFisher"; no Q-Norm.
+    Deviations: codebooks are unweighted k-means, so results are those of "nuq-noFisher" (the published codebooks weight
+    by Fisher information, which needs gradients); there is no Q-Norm.
 
     Attributes:
-        bits: code width. outliers: fraction of elements outside the ranges, 0 or 0.01, half on each side.
-        exact: tokens at the first positions that stay in full precision; without any, 2 bits collapse.
-        most_outliers: places per token and head, None: an eighth of the head dimension.
+        bits: code width in bits: 2, 3 (the default) or 4.
+        outliers: fraction of elements outside of the ranges, half on each side: 0 or 0.01 (the default).
+        exact: number of first positions that stay in full precision; 1 by default. Without any, 2 bits fail.
+        most_outliers: room for outliers per token and head; None (the default): an eighth of the head dimension.
     """
 
     kind: ClassVar[str] = "kvquant"
@@ -57,17 +59,17 @@ class KVQuant(Representation):
     most_outliers: Annotated[int, Ge(0)] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the fraction of outliers is one that the calibration knows."""
+        """Check that the fraction of outliers is one that the calibration has measured."""
         super().__post_init__()
         if self.outliers not in FRACTIONS:
             raise DeclarationError(f"outliers must be {FRACTIONS[0]} or {FRACTIONS[1]}, got outliers={self.outliers}")
 
     def needs(self) -> Needs:
-        """Return the calibration of ranges and codebooks."""
+        """Return the calibration that measured ranges and codebooks."""
         return Needs(calibrations=(KVQUANT,))
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse models that rotate only a part of their heads, and head dimensions that do not fill bytes."""
+        """Refuse models that rotate only a part of the head dimension, and head dimensions that do not fill bytes."""
         if geometry.head_dim % 8:
             return f"kvquant packs codes by eight, got head_dim={geometry.head_dim}"
         if (self.most_outliers or 0) > geometry.head_dim:
@@ -80,7 +82,7 @@ class KVQuant(Representation):
 
 
 class Tables(NamedTuple):
-    """What belongs to the model. low, high: [L,1,H,1,D] of keys; codebooks [L,1,1,1,K]; all float32."""
+    """The numbers that belong to the model. low, high: [L,1,H,1,D] of keys; codebooks [L,1,1,1,K]; all float32."""
 
     low: Tensor
     high: Tensor
@@ -89,11 +91,12 @@ class Tables(NamedTuple):
 
 
 class KVQuantStore(SlotStore):
-    """Codes for C slots, m outlier places per slot, and the tokens at positions 0 … exact-1 in full precision.
+    """Codes for C slots, m places for outliers per slot, and the tokens at positions 0 … exact-1 in full precision.
 
     key_codes, value_codes: [L,B,H,C,D*bits/8] uint8. key_outliers, value_outliers: [L,B,H,C,m] with key_places,
-    value_places int16, -1 = not in use. value_low, value_high: [L,B,H,C]. exact_keys, exact_values: [L,B,H,exact,D], by slot:
-    the first positions are the first slots. positions: [L,B,H,C] int32, a copy of what the cache counts already.
+    value_places int16, -1 = not in use. value_low, value_high: [L,B,H,C]. exact_keys, exact_values: [L,B,H,exact,D], by
+    slot: the first positions are the first slots. positions: [L,B,H,C] int32, a copy of the positions in the cache,
+    which counts their bytes.
     """
 
     def __init__(self, config: KVQuant, room: StoreSpec) -> None:
@@ -130,18 +133,18 @@ class KVQuantStore(SlotStore):
         return angle.cos().float(), angle.sin().float()
 
     def _encode_keys(self, layers: slice, keys: Tensor, positions: Tensor) -> Coded:
-        """Code post-RoPE keys [l,E,H,C,D] at positions [l,E,H,C]."""
+        """Encode post-RoPE keys [l,E,H,C,D] at positions [l,E,H,C]."""
         tables, (cos, sin) = self._of(layers), self._turns(positions)
         plain = turned(keys.float(), cos, -sin) * self._inverse
         return encode(plain, tables.low, tables.high, tables.key_book, self.n_places)
 
     def _encode_values(self, layers: slice, values: Tensor, low: Tensor, high: Tensor) -> Coded:
-        """Code values [l,E,H,C,D] in the tokens' ranges [l,E,H,C]."""
+        """Encode values [l,E,H,C,D] in the ranges of their tokens, low and high [l,E,H,C]."""
         book = self._of(layers).value_book
         return encode(values.float(), low.float()[..., None], high.float()[..., None], book, self.n_places)
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Encode one token per (row, head); all heads of a row are given the same one."""
+        """Encode one token [B,H,D] per (row, head); all heads of a row get the same token."""
         position = position_at(held.positions, slot)  # [B,H]
         only = slice(layer, layer + 1)
         alone = torch.zeros_like(slot)[..., None]
@@ -159,7 +162,7 @@ class KVQuantStore(SlotStore):
             put(self.exact_values[layer], place, values, where=first)
 
     def _pairs(self, keys: Coded, values: Coded) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Return the store's tensors with what goes into them."""
+        """Return the tensors of the store, each with its new content."""
         return (
             (self.key_codes, pack(keys.codes, self.config.bits)),
             (self.key_outliers, keys.outliers),
@@ -170,12 +173,12 @@ class KVQuantStore(SlotStore):
         )
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return one layer's decoded and rotated keys and decoded values."""
+        """Return one layer's decoded and rotated keys and decoded values, [B,H,C,D]."""
         keys, values = self._decode(slice(layer, layer + 1), slice(None))
         return keys[0], values[0]
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         return self._decode(slice(None), rows)
 
     def _decode(self, layers: slice, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
@@ -200,7 +203,7 @@ class KVQuantStore(SlotStore):
         return (positions >= 0) & (positions < self.n_exact)
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Encode whole rows anew, keys and values [L,E,H,C,D]; tokens that an event moved keep their range."""
+        """Encode whole rows [E] again, keys and values [L,E,H,C,D]; tokens that an event moved keep their range."""
         positions = held.positions.long()
         low, high = self._ranges(rows, values, positions)
         everything = slice(None)
@@ -214,7 +217,7 @@ class KVQuantStore(SlotStore):
         self.exact_values[:, rows] = values[..., : self.n_exact, :]
 
     def _ranges(self, rows: Tensor, values: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ranges of tokens being loaded into rows [E], each [L,E,H,C]."""
+        """Return low and high, each [L,E,H,C], of the tokens that are loaded into rows [E]."""
         _, before = self._decode(slice(None), rows)
         index, was_here = moved(self.positions[:, rows], positions, before, values)
         kept = tuple(x[:, rows].float().gather(-1, index) for x in (self.value_low, self.value_high))
@@ -229,7 +232,7 @@ class KVQuantStore(SlotStore):
         return low.masked_fill(free, 0), high.masked_fill(free, 0)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return the bytes of codes, value ranges and outliers in use, and of exact tokens."""
+        """Return [B] int64: bytes of codes, value ranges and used outliers, and of exact tokens."""
         slot = torch.arange(self.positions.shape[-1], device=counts.device)
         filled = slot < counts.long()[..., None]
         exact = filled & self._exact(self.positions)
@@ -251,7 +254,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _tables(config: KVQuant, room: StoreSpec) -> Tables | None:
-    """Return what the artefact says for these parameters; None where a room is there to count bytes only."""
+    """Return the tables of the artefact for these parameters; None if the store only counts bytes."""
     if KVQUANT not in room.artefacts:
         return None
     measured, chosen = room.artefacts[KVQUANT], FRACTIONS.index(config.outliers)

@@ -1,4 +1,4 @@
-"""KVTuner: every layer its own code widths for keys and values."""
+"""KVTuner: code widths for keys and values that differ from layer to layer."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ _MEAN_BITS = 4.0
 
 @dataclass(frozen=True)
 class KVTuner(Representation):
-    """KIVI's layout with a pair (key bits, value bits) per layer [li2025kvtuner].
+    """Store codes as `kivi` does, with code widths of keys and values chosen for each layer [li2025kvtuner].
 
-    The pairs are given, or chosen offline: those that minimise the sum over layers of the attention output's relative error
-    on calibration texts (artefact "kv-tuner"), among all with a mean of at most `mean_bits`, by exact dynamic programming.
-    The published search is evolutionary, over clusters of layers, for few-shot accuracy. As all pairs have the same groups,
-    scales add the same to every choice, so that an order by bits is an order by bytes. The quantiser is KIVI's, with a real
-    minimum; the published one rounds a zero point.
+    The pairs (key bits, value bits) are given, or chosen before the run: among all choices with a mean of at most
+    `mean_bits`, those with the least sum over layers of the attention output's relative error on calibration texts
+    (calibration "kv-tuner"), by exact dynamic programming. The published search is evolutionary, over clusters of
+    layers, for few-shot accuracy. All pairs have the same groups, so scales add the same bytes to every choice, and an
+    order by bits is an order by bytes. The quantiser is KIVI's, with a real minimum; the published one rounds a zero
+    point.
 
     Attributes:
-        pairs: one for each layer of the model, or a single one for all; empty: they are chosen.
-        mean_bits: the most that (1 / 2L) times the sum of all key and value bits may be; None: 4 where pairs are chosen.
-        choices: what is chosen from; the published five.
-        group, residual: as in `kivi`; residual is 32 in the original.
+        pairs: one pair for each layer of the model, or a single one for all layers; empty (the default): they are
+            chosen.
+        mean_bits: largest mean of all key and value bits of all layers; None (the default): 4 if pairs are chosen.
+        choices: pairs to choose from; by default the published five.
+        group: number of elements that share a scale and a minimum, as in `kivi`; 32 by default.
+        residual: number of newest tokens that stay exact, as in `kivi`; 32 by default, as in the original.
     """
 
     kind: ClassVar[str] = "kvtuner"
@@ -68,11 +71,11 @@ class KVTuner(Representation):
         return _MEAN_BITS if self.mean_bits is None else self.mean_bits
 
     def needs(self) -> Needs:
-        """Return the calibration, where pairs are to be chosen."""
+        """Return the calibration that measured the errors, if pairs are to be chosen."""
         return Needs() if self.pairs else Needs(calibrations=(KV_TUNER,))
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse head dimensions that the groups do not divide, and models with another number of layers."""
+        """Refuse head dimensions that do not divide into groups, and models with another number of layers."""
         if geometry.head_dim % self.group:
             return f"kvtuner group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
         if len(self.pairs) not in (0, 1, geometry.n_layers):
@@ -88,7 +91,7 @@ class KVTuner(Representation):
         return KVTunerStore([Kivi(k, self.group, self.residual, v) for k, v in self._layer_pairs(room)], room)
 
     def _layer_pairs(self, room: StoreSpec) -> list[Pair]:
-        """Return the pair of each layer with a cache."""
+        """Return the pair of each layer that has a cache."""
         geometry = room.geometry
         if len(self.pairs) == 1:
             return list(self.pairs) * geometry.n_layers
@@ -129,7 +132,7 @@ def choose_pairs(error: Sequence[Sequence[float]], choices: Sequence[Pair], mean
 
 
 class KVTunerStore(SlotStore):
-    """One KIVI store per layer. Their tensors, [1,B,H,...], are attributes here too: a snapshot goes by attributes."""
+    """One KIVI store per layer; their tensors [1,B,H,...] are attributes here too, as snapshots go by attributes."""
 
     def __init__(self, layers: Sequence[Kivi], room: StoreSpec) -> None:
         one = room._replace(geometry=replace(room.geometry, n_layers=1, layers=None))
@@ -143,22 +146,22 @@ class KVTunerStore(SlotStore):
         self.layers[layer].write(0, slot, keys, values, held)
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return what the layer's store reads."""
+        """Return keys and values [B,H,C,D] of the layer's store."""
         return self.layers[layer].read(0, held)
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         parts = [store.read_rows(rows, _of_layer(held, layer)) for layer, store in enumerate(self.layers)]
         return torch.cat([keys for keys, _ in parts]), torch.cat([values for _, values in parts])
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Encode whole rows anew."""
+        """Encode whole rows [E] again; keys, values: [L,E,H,C,D]."""
         for layer, store in enumerate(self.layers):
             only = slice(layer, layer + 1)
             store.load(rows, keys[only], values[only], _of_layer(held, layer))
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return the sum over layers."""
+        """Return [B] int64: the sum over layers."""
         parts = [store.held_bytes(counts[layer : layer + 1]) for layer, store in enumerate(self.layers)]
         return torch.stack(parts).sum(dim=0)
 
@@ -168,5 +171,5 @@ class KVTunerStore(SlotStore):
 
 
 def _of_layer(held: SlotState, layer: int) -> SlotState:
-    """Return counts and positions of one layer, the layer dimension kept; KIVI looks at no observations."""
+    """Return the slot state of one layer, with the layer dimension kept; KIVI uses no observations."""
     return SlotState(held.counts[layer : layer + 1], held.positions[layer : layer + 1], held.observed)

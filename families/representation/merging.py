@@ -1,4 +1,4 @@
-"""What merging representations share: which kept slot is nearest to an evicted token, and sums over what goes to one slot.
+"""Helpers of representations that merge tokens: the nearest kept slot of an evicted token, and sums over merged tokens.
 
 Shapes: L layers, E rows of one event, H_kv KV heads, C slots, D head dimension.
 """
@@ -18,7 +18,7 @@ from families.representation.full import FullStore
 
 @dataclass(frozen=True)
 class Merging(Representation):
-    """A slot holds a key and a value in the model's own type; an event folds what is evicted into what is kept."""
+    """Store keys and values in the model's number type; a compression event merges evicted tokens into kept ones."""
 
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store."""
@@ -28,7 +28,8 @@ class Merging(Representation):
 class Nearest(NamedTuple):
     """The kept slot that each evicted token resembles most.
 
-    target: [L,E,H_kv,C] int64, -1 for what is not evicted. cosine: [L,E,H_kv,C] float32 of the two keys, 0 there.
+    target: [L,E,H_kv,C] int64, -1 for tokens that are not evicted. cosine: [L,E,H_kv,C] float32 of the two keys, 0
+    there.
     """
 
     target: Tensor
@@ -52,10 +53,10 @@ def nearest_kept(view: View, keep: Tensor) -> Nearest:
 
 
 def sums_at(x: Tensor, target: Tensor) -> Tensor:
-    """Sum the vectors x [L,E,H_kv,C,n] that share a target, 0 ... C-1, in float32; -1 goes nowhere.
+    """Sum the vectors x [L,E,H_kv,C,n] that share a target 0 ... C-1, in float32; those with target -1 are left out.
 
-    target: [L,E,H_kv,C] int64. Returns [L,E,H_kv,C,n], indexed by target. The order of summation is that of the slots, so
-    the sums are the same on every run, which adding by index does not promise on every device.
+    target: [L,E,H_kv,C] int64. Returns [L,E,H_kv,C,n], indexed by target. Vectors are added in the order of the slots,
+    so the sums are the same on every run; adding by index does not promise that on every device.
     """
     n_slots, width = x.shape[-2:]
     bins = target.where(target >= 0, n_slots)
@@ -66,16 +67,17 @@ def sums_at(x: Tensor, target: Tensor) -> Tensor:
 
 
 def counts_at(counts: Tensor, target: Tensor) -> Tensor:
-    """Sum integers [L,E,H_kv,C] that share a target [L,E,H_kv,C]; -1 goes nowhere."""
+    """Sum integers [L,E,H_kv,C] that share a target [L,E,H_kv,C]; those with target -1 are left out."""
     n_slots = counts.shape[-1]
     bins = target.where(target >= 0, n_slots)
     return counts.new_zeros(*counts.shape[:-1], n_slots + 1).scatter_add_(-1, bins, counts)[..., :n_slots]
 
 
 def averaged(x: Tensor, own: Tensor, weights: Tensor, target: Tensor) -> Tensor:
-    """Return x with each target's vector averaged with those that go to it; what nothing goes to stays as it is.
+    """Return x with each target's vector averaged with the vectors that move to it; others stay as they are.
 
-    x: [L,E,H_kv,C,D]. own: [L,E,H_kv,C], the weight of a slot's own vector. weights: [L,E,H_kv,C], those of what moves.
+    x: [L,E,H_kv,C,D]. own: [L,E,H_kv,C], the weight of a slot's own vector. weights: [L,E,H_kv,C], the weights of
+    moving vectors. target: [L,E,H_kv,C] int64, -1 for vectors that do not move.
     """
     weighted = torch.cat([x.float() * weights[..., None], weights[..., None]], dim=-1)
     sums = sums_at(weighted, target.where(weights != 0, -1))

@@ -1,4 +1,4 @@
-"""MiniCache: adjacent layers of the deeper half share one direction per token."""
+"""MiniCache: two adjacent layers of the deeper half share one direction per token."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ _SAME = 1e-3  # an angle, in half turns, that is rounding: the two were merged b
 
 @dataclass(frozen=True)
 class MiniCache(Representation):
-    """Pairs of adjacent layers hold a token as one unit direction and two norms [liu2024minicache].
+    """Store a token of two adjacent layers as one shared direction and two norms [liu2024minicache].
 
-    From layer `start` on, the layers (start, start + 1), (start + 2, start + 3), … are pairs; one left over is stored in
-    full. For vectors x, y of a pair, the direction is their spherical interpolation
+    From layer `start` on, the layers (start, start + 1), (start + 2, start + 3), … are pairs; a layer without a partner
+    is stored in full. For vectors x, y of a pair, the direction is their spherical interpolation
 
         e = (sin((1 - t) w) x / |x| + sin(t w) y / |y|) / sin w,   w the angle between them,
 
-    and what is read is |x| e and |y| e. Keys and values each have their own. A token whose keys are further apart than
-    `threshold` half turns is kept in full for both layers; its values go with its keys. With `retained`, prompts and events
-    keep that fraction of each head's tokens instead, those furthest apart, as re-implementations do; the threshold then
-    rules single new tokens only, of which no fraction can be taken. Which of the two rules is the paper's, and its scale, we
-    could not settle. Tokens that are merged already stay so: their keys have one direction.
+    and |x| e and |y| e are read. Keys and values have a direction each. A token whose keys are further apart than
+    `threshold` half turns is stored in full for both layers, keys and values. If `retained` is a number, prompts and
+    events store that fraction of each head's tokens in full instead, those furthest apart, as re-implementations do;
+    the threshold then applies only to single new tokens, of which no fraction can be taken. We could not determine
+    which of the two rules is the paper's, nor its scale. Tokens that are merged stay merged, because their keys have
+    one direction.
 
-    Two layers can share a token only where both hold it, in the same slot; a token that one of them does not hold there is
-    stored in full. Compositions that would make this the rule are refused. The first layer of a pair reads its newest token
-    as it is, until the second has written it.
+    Two layers can share a token only if both hold it, in the same slot; otherwise it is stored in full. Compositions
+    that would make this the rule are refused. The first layer of a pair reads its newest token exactly, until the
+    second layer has written it.
 
-    Bytes of a merged token: 2 D + 4 norms for both layers together; of one kept in full, 4 D and an index of 4 bytes.
+    Bytes of a merged token: 2 D + 4 norms for both layers together. Bytes of a token in full: 4 D and an index of 4
+    bytes.
 
     Attributes:
-        start: the first layer of the first pair; None: half of the layers. Counted are layers with a cache of their own.
-        interpolation: t, the weight of the second layer. threshold: 0 … 1. retained: a fraction, or None.
+        start: number of the first layer of the first pair, among the layers that own a cache; None (the default): half
+            of the layers.
+        interpolation: t, the weight of the second layer, in [0, 1]; 0.6 by default.
+        threshold: largest angle of merged keys in half turns, in [0, 1]; 0.5 by default.
+        retained: fraction of tokens stored in full, in [0, 1]; 0.05 by default. None: the threshold decides for all
+            tokens.
     """
 
     kind: ClassVar[str] = "mini-cache"
@@ -52,14 +58,14 @@ class MiniCache(Representation):
     retained: Annotated[float, Ge(0), Le(1)] | None = 0.05
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse models without a pair."""
+        """Refuse models in which no two layers form a pair."""
         if not self.firsts(geometry):
             start = geometry.n_layers // 2 if self.start is None else self.start
             return f"mini-cache needs two layers from start={start} on, this model has {geometry.n_layers}"
         return None
 
     def conflict_reason(self, mechanism: Composition) -> str | None:
-        """Object to events that leave the layers of a pair with different tokens."""
+        """Refuse compositions whose events leave different tokens in the layers of a pair."""
         if not mechanism.cadence.compresses:
             return None
         scoring, selector, routing = mechanism.scoring, mechanism.scoring.selector, mechanism.head_routing
@@ -97,7 +103,10 @@ def half_turns(first: Tensor, second: Tensor) -> Tensor:
 
 
 def merge(first: Tensor, second: Tensor, interpolation: float) -> Merged:
-    """Return the shared direction of vectors [...,D], and their norms. Nearly parallel or opposite: the straight line."""
+    """Return the shared direction of vectors [...,D], and their norms.
+
+    Vectors that are nearly parallel or opposite are interpolated along the straight line.
+    """
     a, b = _unit(first), _unit(second)
     angle = half_turns(first, second)[..., None].double() * math.pi
     sine = angle.sin()
@@ -113,11 +122,11 @@ def _unit(x: Tensor) -> Tensor:
 
 
 class MiniCacheStore(SlotStore):
-    """Vectors for all layers, of which a merged token's second is not in use, and norms for P pairs.
+    """Vectors for all layers, where the second vector of a merged token is unused, and norms for P pairs.
 
-    keys, values: [L,B,H,C,D] in the model's type; a merged token has its direction in the pair's first layer, and nothing in
-    the second. key_norms, value_norms: [P,B,H,C,2]. merged: [P,B,H,C] bool. tokens: [P,B,H,C] int32, the positions of
-    what the first layer holds, a copy of what the cache counts already.
+    keys, values: [L,B,H,C,D] in the model's type; a merged token has its direction in the first layer of the pair, and
+    nothing in the second. key_norms, value_norms: [P,B,H,C,2]. merged: [P,B,H,C] bool. tokens: [P,B,H,C] int32, the
+    positions of the first layer's tokens, a copy of the positions in the cache, which counts their bytes.
     """
 
     def __init__(self, config: MiniCache, room: StoreSpec) -> None:
@@ -134,14 +143,17 @@ class MiniCacheStore(SlotStore):
         self.merged, self.tokens = new(*pairs, kind=torch.bool), new(*pairs, kind=torch.int32)
 
     def _pair(self, layer: int) -> tuple[int, int] | None:
-        """Return the pair that a layer belongs to and its place in it, None for a layer stored in full."""
+        """Return the pair of a layer and its place in it, or None for a layer stored in full."""
         for pair, first in enumerate(self.firsts):
             if first <= layer <= first + 1:
                 return pair, layer - first
         return None
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Put one token per (row, head) into its slot; the second layer of a pair merges it with the first's."""
+        """Put one token [B,H,D] per (row, head) into its slot.
+
+        The second layer of a pair merges it with the token of the first.
+        """
         put(self.keys[layer], slot, keys)
         put(self.values[layer], slot, values)
         place = self._pair(layer)
@@ -167,7 +179,7 @@ class MiniCacheStore(SlotStore):
         return (self.keys, self.key_norms), (self.values, self.value_norms)
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return one layer; merged tokens as direction times norm."""
+        """Return one layer [B,H,C,D]; merged tokens are direction times norm."""
         keys, values = (self._read(layer, slice(None), x, norms) for x, norms in self._vectors())
         return keys, values
 
@@ -181,7 +193,7 @@ class MiniCacheStore(SlotStore):
         return torch.where(self.merged[pair, rows][..., None], shared.to(x.dtype), own)
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         layers = range(self.keys.shape[0])
         keys, values = (
             torch.stack([self._read(layer, rows, x, norms) for layer in layers]) for x, norms in self._vectors()
@@ -189,7 +201,7 @@ class MiniCacheStore(SlotStore):
         return keys, values
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Replace rows [E] by keys and values [L,E,H,C,D], merging what is close enough."""
+        """Replace rows [E] by keys and values [L,E,H,C,D], and merge tokens that are close enough."""
         self.keys[:, rows], self.values[:, rows] = keys, values
         for pair, first in enumerate(self.firsts):
             positions = held.positions[first]
@@ -202,7 +214,10 @@ class MiniCacheStore(SlotStore):
                 x[first, rows] = torch.where(join[..., None], both.direction.to(x.dtype), new[first])
 
     def _apart(self, angle: Tensor, same: Tensor) -> Tensor:
-        """Return which tokens held by both layers are kept in full; angle, same: [E,H,C]. Ties go to the newer token."""
+        """Return which tokens that both layers hold are stored in full, [E,H,C] bool. Ties go to the newer token.
+
+        angle: [E,H,C] in half turns. same: [E,H,C] bool, whether both layers hold the token.
+        """
         if self.config.retained is None:
             return angle > self.config.threshold
         n_retained = torch.floor(self.config.retained * same.sum(dim=-1, keepdim=True).double() + 1e-9)
@@ -212,7 +227,7 @@ class MiniCacheStore(SlotStore):
         return (ranked >= 0) & (rank < n_retained)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return a vector each per token, layer and tensor, less what merging saves, plus norms and indices."""
+        """Return [B] int64: one vector per token, layer and tensor, less the merged ones, plus norms and indices."""
         vector, norm = self.keys.shape[-1] * self.keys.element_size(), self.key_norms.element_size()
         counts = counts.long()
         total = counts.sum(dim=(0, 2)) * 2 * vector

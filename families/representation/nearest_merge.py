@@ -1,4 +1,4 @@
-"""Nearest-neighbour merging: an evicted token's value goes into the kept token whose key resembles its own."""
+"""Nearest-neighbour merging: the value of an evicted token is merged into the kept token with the most similar key."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from families.representation.merging import Merging, Nearest, averaged, counts_a
 
 @dataclass(frozen=True)
 class NearestMerge(Merging):
-    """v_j <- (v_j + sum u_e v_e) / (1 + sum u_e) over the evicted tokens e whose nearest kept key is j [wang2024kvmerger].
+    """Merge the value of each evicted token into the kept token with the most similar key [wang2024kvmerger].
 
-    This is the nearest-neighbour form; the original clusters consecutive similar tokens and weights by a Gaussian kernel.
-    Any kept token may be a target, protected ones too. Keys stay as they are by default, since they carry a position.
+    v_j becomes (v_j + sum u_e v_e) / (1 + sum u_e) over the evicted tokens e whose nearest kept key is j. This is the
+    nearest-neighbour form; the original clusters consecutive similar tokens and weights by a Gaussian kernel. Any kept
+    token may be a target, protected ones too. By default keys stay as they are, because they carry a position.
 
     Attributes:
-        weighting: "cosine": u = (cos + 1) / 2; "norm": u = max(cos, 0) |v_e| / (|v_e| + |v_j|), as in kvpress.
-        merge: "values", or "both": keys are averaged with the same weights, after rotation.
-        threshold: evicted tokens whose largest cosine is below it are dropped; -1 merges all.
+        weighting: "cosine" (the default): u = (cos + 1) / 2. "norm": u = max(cos, 0) |v_e| / (|v_e| + |v_j|), as in
+            kvpress.
+        merge: "values" (the default), or "both": keys are averaged with the same weights, after rotation.
+        threshold: evicted tokens whose largest cosine is below it are dropped, in [-1, 1]; -1 (the default) merges all.
     """
 
     kind: ClassVar[str] = "nearest-merge"
@@ -33,7 +35,10 @@ class NearestMerge(Merging):
     threshold: Annotated[float, Ge(-1), Le(1)] = -1.0
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
-        """Return the selector's choice with values (and keys) averaged; masses, where they are carried, go along."""
+        """Return the selector's choice with averaged values (and keys).
+
+        Numbers of tokens per slot, if they are counted, are added up. scores, keep: [L,E,H_kv,C]. shares: [L,E,H_kv].
+        """
         near = nearest_kept(view, keep)
         target = near.target.where(near.cosine >= self.threshold, -1)
         weights = self._weights(view, near)
@@ -44,7 +49,7 @@ class NearestMerge(Merging):
         return MergeResult(keep, keys, values, mass)
 
     def _weights(self, view: View, near: Nearest) -> Tensor:
-        """Return u [L,E,H_kv,C] of each evicted token."""
+        """Return the weight u of each evicted token, [L,E,H_kv,C]."""
         if self.weighting == "cosine":
             return (near.cosine + 1) / 2
         norms = view.values.float().norm(dim=-1)
@@ -54,10 +59,13 @@ class NearestMerge(Merging):
 
 @dataclass(frozen=True)
 class CountedMerge(NearestMerge):
-    """The same, and a slot remembers how many tokens it stands for: log n is added to its logit [bolya2023tome].
+    """Merge like `nearest-merge`, and add log n to the attention logit of a slot of n tokens [bolya2023tome].
 
-    So a slot keeps the softmax mass of what was merged into it, and identical tokens merge without any loss. A slot's own
-    vector, and what moves on, weigh as many times as they are tokens. Costs four bytes per slot.
+    So a slot keeps the attention mass of the tokens merged into it, and identical tokens are merged without any loss.
+    In averages, a slot counts as often as it stands for tokens. The counts take four bytes per slot.
+
+    Attributes:
+        weighting, merge, threshold: as in `nearest-merge`.
     """
 
     kind: ClassVar[str] = "counted-merge"

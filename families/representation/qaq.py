@@ -1,4 +1,4 @@
-"""QAQ: as many bits for each token as the attention it gets, and the queries that look at it, ask for."""
+"""QAQ: each token gets as many bits as its attention and the recent queries call for."""
 
 from __future__ import annotations
 
@@ -17,45 +17,54 @@ from families.representation.token_slots import get, moved, position_at, put
 
 @dataclass(frozen=True)
 class RecentMaximum(Tracker):
-    """The attention that a slot got from each of the last `rows` queries, the largest of a KV head's group; newest last."""
+    """Remember the attention that each of the last `rows` queries gave to a slot, newest last.
+
+    Of the query heads that share a KV head, the largest attention counts.
+    """
 
     rows: int
 
     @property
     def channels(self) -> int:
-        """One number per query."""
+        """One number per slot and query."""
         return self.rows
 
     def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
-        """Drop the oldest query's number and take in the newest's."""
+        """Replace the oldest query's number by the newest's."""
         newest = weights.unflatten(1, (state.shape[1], -1)).amax(dim=2)
         return torch.cat([state[..., 1:], newest[..., None]], dim=-1)
 
 
 @dataclass(frozen=True)
 class QAQ(Representation):
-    """Uniform codes of post-RoPE keys and values, of a width per token and KV head [dong2024qaq].
+    """Store each token in as many bits as its attention and the recent queries call for [dong2024qaq].
 
-    With N tokens held, a the largest attention that a token got from the last `window` queries and q the largest norm of
-    those queries (both over a KV head's group), the errors allowed in values and keys, and the bits for a range r, are
+    Post-RoPE keys and values have uniform codes whose width differs per token and KV head. N is the number of held
+    tokens, a the largest attention that a token got from the last `window` queries, q the largest norm of those queries
+    (a and q over the query heads that share a KV head), e_V and e_K the errors allowed in values and keys, and r the
+    range of the token's elements:
 
         e_V = sqrt(12 / N) epsilon / a      e_K = sqrt(12 / q * ln(N^3 epsilon^2 / (N - 1) + 1))
         bits = ceil(log2(r / (2 e) + 1)), within [min_bits, max_bits]
 
-    as in the released code; its derivation suggests the square of q. The newest window - 1 tokens have max_bits. A token is
-    coded anew, from its decoded form, when it leaves them, and by an event; it never gets more bits than it had, which would
-    buy nothing back (the published method keeps the originals elsewhere; we hold nothing that is not counted).
+    as in the released code; its derivation suggests the square of q. The newest window - 1 tokens have max_bits. A
+    token is encoded again, from its decoded form, when it is no longer among them, and by a compression event. It never
+    gets more bits than it had, because they would restore nothing (the published method keeps the originals elsewhere;
+    here everything that is held is counted).
 
-    **Packing of mixed widths is hypothetical**: the tensors hold a code per byte. Counted are, per token, head and tensor,
-    ceil(bits D / 8) bytes of codes, scale and minimum in the model's type, one byte that says the width, and for each outlier
-    its value and two bytes of index (the released code leaves the index out). The tracker's 4 `window` bytes per token and
-    head are counted among the auxiliary state.
+    **Packing of mixed widths is hypothetical**: the tensors hold one code per byte. Counted are, per token, head and
+    tensor, ceil(bits D / 8) bytes of codes, scale and minimum in the model's type, one byte for the width, and for each
+    outlier its value and two bytes of index (the released code leaves the index out). The tracker's 4 `window` bytes
+    per token and head count as auxiliary state.
 
     Attributes:
-        epsilon: the output error to allow; the authors search it per model, so the default is no recommendation.
-        window: queries looked back on, and one more than the newest tokens at full width.
-        min_bits, max_bits: limits of the width, within 1 … 8. outliers: fraction of a token's elements that are kept exactly,
-            half of them its smallest and half its largest, rounded up; 0 for none.
+        epsilon: allowed error of the output, above 0; 0.01 by default. The authors search it per model, so the default
+            is no recommendation.
+        window: number of recent queries that are looked at, at least 2; 5 by default. The newest window - 1 tokens keep
+            the full width.
+        min_bits, max_bits: limits of the code width in bits, within 1 … 8; 1 and 8 by default.
+        outliers: fraction of a token's elements that are stored exactly, half of them the smallest and half the
+            largest, rounded up; 0.01 by default, 0 for none.
     """
 
     kind: ClassVar[str] = "qaq"
@@ -69,7 +78,7 @@ class QAQ(Representation):
     outliers: Annotated[float, Ge(0), Lt(1)] = 0.01
 
     def __post_init__(self) -> None:
-        """Check the order of the widths."""
+        """Check the order of the two limits."""
         super().__post_init__()
         if self.min_bits > self.max_bits:
             raise DeclarationError(
@@ -78,21 +87,21 @@ class QAQ(Representation):
 
     @property
     def tracker(self) -> RecentMaximum:
-        """What remembers the attention."""
+        """The tracker that remembers the recent attention."""
         return RecentMaximum(self.window)
 
     def needs(self) -> Needs:
-        """Return the last queries and their attention."""
+        """Return the need for the last queries and their attention."""
         return Needs(queries=self.window, trackers=(self.tracker,))
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse to keep more outliers than would leave two elements."""
+        """Refuse head dimensions of which the outliers would leave fewer than two elements."""
         if 2 * self.n_outliers(geometry.head_dim) > geometry.head_dim - 2:
             return f"qaq keeps outliers={self.outliers} of head_dim={geometry.head_dim} apart, which leaves nothing to code"
         return None
 
     def n_outliers(self, dim: int) -> int:
-        """Return the outliers on each side of a token."""
+        """Return the number of outliers on each side of a token with `dim` elements."""
         return math.ceil(self.outliers * dim / 2)
 
     def allocate(self, room: StoreSpec) -> SlotStore:
@@ -100,12 +109,12 @@ class QAQ(Representation):
         return QAQStore(self, room)
 
     def value_bits(self, width: Tensor, attention: Tensor, n_tokens: Tensor) -> Tensor:
-        """Return the bits of values whose elements span `width`; all float32 and of shapes that broadcast."""
+        """Return the bits of values whose elements span `width`; all arguments are float32 and broadcast."""
         allowed = torch.sqrt(12 / n_tokens) * self.epsilon / attention.clamp(min=torch.finfo(torch.float32).tiny)
         return self._bits(width, allowed)
 
     def key_bits(self, width: Tensor, query_norm: Tensor, n_tokens: Tensor) -> Tensor:
-        """Return the bits of keys whose elements span `width`; a lone token counts as two."""
+        """Return the bits of keys whose elements span `width`; a single token counts as two."""
         n_tokens = n_tokens.clamp(min=2)
         spread = torch.log1p(n_tokens**3 * self.epsilon**2 / (n_tokens - 1))
         return self._bits(width, torch.sqrt(12 / query_norm.clamp(min=torch.finfo(torch.float32).tiny) * spread))
@@ -138,7 +147,7 @@ def span(x: Tensor, n_outliers: int) -> Tensor:
 
 
 def encode(x: Tensor, bits: Tensor, n_outliers: int) -> Coded:
-    """Code x [...,D] with `bits` [...] per token; rounding is half to even, a constant token gets scale 1."""
+    """Encode x [...,D] with `bits` [...] per token; rounding is half to even, a constant token gets scale 1."""
     order = x.argsort(dim=-1, stable=True)
     last = x.shape[-1] - n_outliers
     places = torch.cat([order[..., :n_outliers], order[..., last:]], dim=-1)
@@ -152,9 +161,9 @@ def encode(x: Tensor, bits: Tensor, n_outliers: int) -> Coded:
 
 
 class QAQStore(SlotStore):
-    """Per slot of keys and of values what `Coded` names, with [L,B,H,C] in front; positions: [L,B,H,C] int32.
+    """The tensors of `Coded`, once for keys and once for values, with [L,B,H,C] in front.
 
-    positions is a copy of what the cache counts already.
+    positions: [L,B,H,C] int32, a copy of the positions in the cache, which counts their bytes.
     """
 
     def __init__(self, config: QAQ, room: StoreSpec) -> None:
@@ -185,7 +194,10 @@ class QAQStore(SlotStore):
         )  # fmt: skip
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Code one token per (row, head) at full width, and anew the one that leaves the newest."""
+        """Encode one token [B,H,D] per (row, head) at full width.
+
+        The token that is no longer among the newest ones is encoded again.
+        """
         self._write_bookkeeping(layer, slot, held)
         put(self.positions[layer], slot, position_at(held.positions, slot))
         full = torch.full_like(slot, self.config.max_bits, dtype=torch.uint8)
@@ -197,7 +209,7 @@ class QAQStore(SlotStore):
             put(tensor[layer], slot, new)
 
     def _write_bookkeeping(self, layer: int, slot: Tensor, held: SlotState) -> None:
-        """Give the token that is window - 1 slots behind `slot` [B,H] the bits that it needs."""
+        """Give the token that is window - 1 slots behind `slot` [B,H] the bits that it calls for."""
         leaving = slot - (self.config.window - 1)
         is_there, leaving = leaving >= 0, leaving.clamp(min=0)
         # The newest place of the window waits for the query of this very step.
@@ -218,17 +230,17 @@ class QAQStore(SlotStore):
         return self.config.key_bits(keys, norm, n_tokens), self.config.value_bits(values, attention, n_tokens)
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return one layer, decoded."""
+        """Return one layer's decoded keys and values, [B,H,C,D]."""
         keys, values = (Coded(*(x[layer] for x in store)).decoded() for store in (self._keys(), self._values()))
         return keys, values
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         keys, values = (Coded(*(x[:, rows] for x in store)).decoded() for store in (self._keys(), self._values()))
         return keys, values
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Code whole rows anew, keys and values [L,E,H,C,D]."""
+        """Encode whole rows [E] again; keys, values: [L,E,H,C,D]."""
         positions, counts = held.positions.long(), held.counts.long()[..., None]
         slot = torch.arange(keys.shape[3], device=keys.device)
         is_newest = slot >= counts - (self.config.window - 1)
@@ -248,7 +260,7 @@ class QAQStore(SlotStore):
         self.positions[:, rows] = positions.to(torch.int32)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return what the filled slots' codes would take if packed, with all that is needed to read them."""
+        """Return [B] int64: bytes of the filled slots if codes were packed, with all that is needed to read them."""
         filled = torch.arange(self.positions.shape[-1], device=counts.device) < counts.long()[..., None]
         itemsize = self.key_scale.element_size()
         fixed = 2 * itemsize + 1 + 2 * self.n_outliers * (itemsize + 2)

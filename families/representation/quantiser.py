@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Quantised(NamedTuple):
-    """Codes 0 … 2^bits - 1 as uint8, and per group of the last dimension a scale and a minimum in the input's type."""
+    """Codes 0 … 2^bits - 1 as uint8, and a scale and a minimum per group of the last dimension in the input's type."""
 
     codes: Tensor
     scale: Tensor
@@ -17,7 +17,7 @@ class Quantised(NamedTuple):
 
 
 def quantise(x: Tensor, bits: int) -> Quantised:
-    """Quantise groups along the last dimension, x: [..., g]. Scale and minimum are [..., 1]; rounding is half to even.
+    """Quantise groups along the last dimension of x [..., g]. Scale and minimum are [..., 1]; rounding is half to even.
 
     A constant group gets scale 1, so it is exact.
     """

@@ -1,4 +1,4 @@
-"""Quest: everything is kept, and each query reads the pages that may matter to it."""
+"""Quest: every token is kept, and each query reads only the pages that may matter to it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from families.representation.full import FullStore
 
 @dataclass(frozen=True)
 class Quest(Representation):
-    """Pages of `page` tokens, read by an upper bound on their logits [tang2024quest].
+    """Keep every token, and let each query read only the pages that may matter to it [tang2024quest].
 
-    A page remembers each channel's smallest and largest key; sum_d max(q_d min_d, q_d max_d) is at least the logit of every
-    key in it. Each query head attends exactly to the max(`least_pages`, attended // page) pages of the highest bound, the
-    last one always among them while it is partly filled, which the released code leaves to its bound. A head that holds at
-    most `attended` tokens attends to all of them. The prompt is attended in full.
+    A page holds `page` tokens and remembers the smallest and largest key of each channel; sum_d max(q_d min_d, q_d
+    max_d) is at least the logit of every key in it. Each query head attends exactly to the max(`least_pages`,
+    `attended` // `page`) pages of the highest bound. The last page is always among them while it is partly filled; the
+    released code lets its bound decide. A head that holds at most `attended` tokens attends to all of them. The prompt
+    is attended in full.
 
-    Quest saves traffic, not memory: it holds more than the full cache by its page bounds. Plot it over bytes read, never
-    over bytes held. A KV head reads the union of its query heads' pages. It goes with cadence "never"; under one that
-    evicts a page is `page` neighbouring slots, and its bounds are formed anew at every event.
+    Quest saves memory traffic, not memory: it holds more bytes than the full cache, by its page bounds. Plot it over
+    bytes read, never over bytes held. A KV head reads the union of its query heads' pages. It goes with the cadence
+    `never`. Under a cadence that evicts, a page is `page` neighbouring slots, and its bounds are computed again at
+    every event.
 
     Attributes:
-        page: tokens per page. attended: tokens that a query attends to.
-        dense_layers: first layers that attend to everything; where layers share caches, of those that own one.
-        least_pages: pages read however small `attended` is.
+        page: number of tokens per page; 16 by default.
+        attended: number of tokens that a query attends to; 1024 by default.
+        dense_layers: number of first layers that attend to everything, among those that own a cache; 2 by default.
+        least_pages: smallest number of pages read, however small `attended` is; 3 by default.
     """
 
     kind: ClassVar[str] = "quest"
@@ -48,9 +51,9 @@ class Quest(Representation):
 
 
 class QuestStore(FullStore):
-    """Beside keys and values: lowest, highest [L,B,H_kv,P,D] in the model's type, P = C / page rounded up.
+    """Keys and values, and page bounds: lowest, highest [L,B,H_kv,P,D] in the model's type, P = C / page rounded up.
 
-    was_read: [L,B,H_kv,P] bool, the pages that any query head read since the layer's last token was written.
+    was_read: [L,B,H_kv,P] bool, the pages that any query head has read since the layer's last token was written.
     """
 
     bytes_follow_counts: ClassVar[bool] = False  # what is read depends on the pages chosen
@@ -66,7 +69,7 @@ class QuestStore(FullStore):
         self.was_read = torch.zeros(pages, dtype=torch.bool, device=room.device)
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Put one token per (row, head) into its slot and widen its page's bounds."""
+        """Put one token [B,H_kv,D] per (row, head) into its slot and widen the bounds of its page."""
         super().write(layer, slot, keys, values, held)
         index = (slot // self.config.page)[..., None, None].expand(*slot.shape, 1, keys.shape[-1])
         first = (slot % self.config.page == 0)[..., None]
@@ -76,7 +79,7 @@ class QuestStore(FullStore):
         self.was_read[layer].zero_()
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Replace rows and form their pages' bounds."""
+        """Replace rows [E] by keys and values [L,E,H_kv,C,D] and compute the bounds of their pages."""
         super().load(rows, keys, values, held)
         page, missing = self.config.page, self.was_read.shape[-1] * self.config.page - self.capacity
         slot = torch.arange(self.capacity, device=keys.device)
@@ -88,7 +91,7 @@ class QuestStore(FullStore):
         self.lowest[:, rows], self.highest[:, rows] = lowest.masked_fill(empty, 0.0), highest.masked_fill(empty, 0.0)
 
     def visible(self, layer: int, query: Tensor, held: SlotState) -> Tensor | None:
-        """Return the slots of the chosen pages, None in dense layers."""
+        """Return the slots of the chosen pages, [B,H_kv,G,C] bool, or None in dense layers."""
         if layer < self.config.dense_layers:
             return None
         chosen = self._chosen(layer, query, held.counts)
@@ -116,11 +119,14 @@ class QuestStore(FullStore):
         return (counts.long()[..., None] - start).clamp(0, self.config.page)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return 2 D itemsize bytes per token, and as much per page."""
+        """Return [B] int64: 2 D itemsize bytes per token, and as much per page."""
         return super().held_bytes(counts) + super().held_bytes(self._n_pages(counts))
 
     def read_bytes(self, counts: Tensor) -> Tensor:
-        """Return the bytes of the pages that the last step read, and of the page bounds; dense layers need no bounds."""
+        """Return [B] int64: bytes of the pages that the last step read, and of the page bounds.
+
+        Dense layers read no bounds.
+        """
         dense = torch.arange(counts.shape[0], device=counts.device)[:, None, None] < self.config.dense_layers
         paged = (self._filled(counts) * self.was_read).sum(dim=-1)
         n_pages = self._n_pages(counts).masked_fill(dense, 0)

@@ -1,4 +1,4 @@
-"""Non-uniform codes of numbers within ranges, with what lies outside kept apart."""
+"""Non-uniform codes of numbers within ranges, with the numbers outside stored apart."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Coded(NamedTuple):
 
 
 def centre_and_half(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the centre and half the width of ranges; 1 for half of nothing."""
+    """Return the centre and half of the width of ranges; the half is 1 for a range of no width."""
     half = (high - low) / 2
     return (high + low) / 2, torch.where(half > 0, half, 1.0)
 
 
 def encode(x: Tensor, low: Tensor, high: Tensor, book: Tensor, most_outliers: int) -> Coded:
-    """Code x [...,D] float32 in ranges that broadcast to it by the nearest entry of book [...,K], ascending.
+    """Encode x [...,D] float32 in ranges that broadcast to it, by the nearest entry of book [...,K], ascending.
 
     A tie goes to the lower entry.
     """
@@ -53,12 +53,12 @@ def row_ranges(
 ) -> tuple[Tensor, Tensor]:
     """Return per token the least and the largest element that are no outliers, over all heads that hold it.
 
-    values: [E,H,C,D] float32 of one layer; positions: [E,H,C], -1 = free. Both results are [E,H,C]. width: all positions are
-    less; None: it is looked up, for which the host waits.
+    values: [E,H,C,D] float32 of one layer; positions: [E,H,C], -1 = free. Both results are [E,H,C]. width: all
+    positions are less; None: it is computed, for which the host waits.
 
-    With x_1 … x_n the row in order, elements below its quantile q = outliers / 2 are those before x_(1 + ceil(q (n - 1))), so
-    that this is the least inside; the same from above. What lies outside is left out of the range, as where the published
-    code puts the median in its place.
+    With x_1 … x_n the row in order, the elements below its quantile q = outliers / 2 are those before x_(1 + ceil(q (n
+    - 1))), so this one is the least inside; likewise from above. Elements outside are left out of the range; the
+    published code puts the median in their place, which gives the same range.
     """
     n_rows, n_heads, _, dim = values.shape
     if width is None:

@@ -1,4 +1,4 @@
-"""Span means: part of the slots hold the mean of a span of tokens and stand for all of them."""
+"""Span means: some slots hold the mean of a span of tokens and stand for all of them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,29 @@ _FINE = 2**24  # scores are summed as integers, so that the sum does not depend 
 
 @dataclass(frozen=True)
 class SpanMean(Merging):
-    """Some of a head's slots stay exact; all other tokens share the rest, as means of spans with log n on the logit.
+    """Store some tokens exactly, and each span of the others as its mean key and value [sun2026minimal].
 
-    Of a head's share the protected tokens, and the best scored of the selector's other choices, keep their slots as they
-    are. All tokens left over, in position order, are cut into as many spans as there are slots left, of nearly equal
-    numbers of tokens: a token, or a slot that stands for several, belongs where its middle lies. A span becomes one
-    synthetic slot, the mean key and value over its tokens, in the place of its newest member, whose position and
-    observations it goes on with. A later event treats it like n tokens, so means of means are means. No token's mass is
-    ever lost, unless protection fills the whole share of a head: then there is no slot to put it.
+    Of a head's share, the protected tokens and the best of the selector's other choices keep their slots as they are.
+    All other tokens, in position order, are divided into as many spans as there are slots left, with nearly equal
+    numbers of tokens. (A slot that stands for several tokens belongs to the span of its middle.) A span becomes one
+    synthetic slot with the mean key and value of its tokens, in the place of its newest token, whose position and
+    observations it keeps. If it stands for n tokens, log n is added to its attention logit, and later events treat it
+    like n tokens, so means of means are means. No token's mass is lost, unless protection fills the whole share of a
+    head: then no slot is left for it.
 
-    Proposed and rejected as a family [sun2026minimal]: all slots synthetic (`synthetic=1.0`), a fixed mixture
-    ("static") and one chosen at each event ("dynamic"). The source leaves open the length of spans, the mixture and
-    whether keys are averaged before or after rotation. Here the length follows from the slots there are; "dynamic" keeps
-    as few exact tokens as hold `mass_share` of the scores of all unprotected ones, scaled to [0, 1] in each head, and at
-    least one slot is synthetic.
+    The source proposes and rejects a family: all slots synthetic (`synthetic=1.0`), a fixed mixture ("static") and one
+    chosen at each event ("dynamic"). It leaves open the length of spans, the mixture, and whether keys are averaged
+    before or after rotation. Here the length follows from the number of slots. "dynamic" keeps as few exact tokens as
+    hold `mass_share` of the scores of all unprotected ones, scaled to [0, 1] in each head, and at least one slot is
+    synthetic.
 
     Attributes:
-        mode: "static" or "dynamic".
-        synthetic: static: part of the unprotected slots that are synthetic, rounded up.
-        mass_share: dynamic: part of the scaled scores that exact tokens must hold.
-        keys: "rotated": keys are averaged as attention sees them; "unrotated": after turning each to the position of the
-            slot, which is to average before rotation and rotate the mean there.
+        mode: "static" (the default) or "dynamic".
+        synthetic: for "static": part of the unprotected slots that are synthetic, in (0, 1], rounded up; 0.5 by
+            default.
+        mass_share: for "dynamic": part of the scaled scores that exact tokens must hold, in (0, 1); 0.5 by default.
+        keys: "rotated" (the default): keys are averaged as attention sees them. "unrotated": each key is first turned
+            to the position of the slot, which is the same as averaging before rotation and rotating the mean.
     """
 
     kind: ClassVar[str] = "span-mean"
@@ -52,11 +54,14 @@ class SpanMean(Merging):
     keys: Literal["rotated", "unrotated"] = "rotated"
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse to un-rotate keys of which only a part is rotated."""
+        """Refuse to un-rotate keys if the model rotates only a part of the head dimension."""
         return None if self.keys == "rotated" else refuse_partial_rotary("span-mean with unrotated keys", geometry)
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
-        """Return exact slots, and synthetic ones in the places of their spans' newest members."""
+        """Return the exact slots, and the synthetic ones in the places of their spans' newest tokens.
+
+        scores, keep: [L,E,H_kv,C]. shares: [L,E,H_kv].
+        """
         mass = torch.ones_like(view.positions) if view.mass is None else view.mass
         exact = self._exact(view, scores, shares, keep)
         rest = view.valid & ~exact
@@ -74,7 +79,7 @@ class SpanMean(Merging):
         )
 
     def _exact(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> Tensor:
-        """Return which slots [L,E,H_kv,C] stay as they are; all, where nothing is evicted."""
+        """Return which slots stay as they are, [L,E,H_kv,C] bool; all of them if nothing is evicted."""
         protected = keep & view.protected
         chosen = keep & ~view.protected
         free = chosen.sum(dim=-1)
@@ -94,10 +99,10 @@ class SpanMean(Merging):
 
 
 def carriers(rest: Tensor, mass: Tensor, n_spans: Tensor) -> Tensor:
-    """Cut the tokens `rest` [L,E,H_kv,C] of each head into n_spans [L,E,H_kv] spans of nearly equal mass [L,E,H_kv,C].
+    """Divide the slots `rest` [L,E,H_kv,C] of each head into n_spans [L,E,H_kv] spans of nearly equal mass.
 
-    n_spans is at most the number of slots in `rest`, and every span has a slot at least. Returns for each slot the last
-    slot of its span, -1 outside, [L,E,H_kv,C] int64.
+    mass: [L,E,H_kv,C], tokens per slot. n_spans is at most the number of slots in `rest`, and every span has at least
+    one slot. Returns for each slot the last slot of its span, -1 outside, [L,E,H_kv,C] int64.
     """
     n_slots = rest.shape[-1]
     n_spans = n_spans[..., None]

@@ -1,4 +1,4 @@
-"""Subspace: values as their coordinates in a few directions that were measured beforehand."""
+"""Subspace: values as coordinates in a few directions that were measured before the run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ V_PCA = "v-pca"
 
 @dataclass(frozen=True)
 class Subspace(Representation):
-    """Each head's values by their first `rank` principal components, keys in full [sun2026minimal].
+    """Store keys in full, and values as coordinates in their first `rank` principal components [sun2026minimal].
 
-    With the mean m and the components P [D,r] of a head's values over calibration texts, a slot holds c = (v - m) P in the
-    model's type and is read as m + c P'. The source paper gives the idea in one line; that keys stay whole follows from the
-    saving it states, (128 + 128) / (128 + 32) = 1.6. Values that are read lie in the subspace, so that an event, which loads
-    what was read, finds the same coordinates up to rounding. Mean and components belong to the model and are not counted.
+    The calibration "v-pca" measures the mean m and the components P [D,r] of each head's values. A slot holds c = (v -
+    m) P in the model's type and is read as m + c P'. The source paper gives the idea in one line; that keys stay whole
+    follows from the saving it states, (128 + 128) / (128 + 32) = 1.6. Values that are read lie in the subspace, so a
+    compression event, which loads them, finds the same coordinates up to rounding. Mean and components belong to the
+    model and are not counted.
 
     Attributes:
-        rank: components kept; the head dimension is lossless.
+        rank: number of components kept, at least 1; 32 by default. The head dimension loses nothing.
     """
 
     kind: ClassVar[str] = "subspace"
@@ -35,11 +36,11 @@ class Subspace(Representation):
     rank: Annotated[int, Ge(1)] = 32
 
     def needs(self) -> Needs:
-        """Return the calibration of the components."""
+        """Return the calibration that measured the components."""
         return Needs(calibrations=(V_PCA,))
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse ranks above the head dimension."""
+        """Refuse a rank above the head dimension."""
         if self.rank > geometry.head_dim:
             return (
                 f"subspace rank must be at most the head dimension, got rank={self.rank}, head_dim={geometry.head_dim}"
@@ -59,7 +60,7 @@ class Basis(NamedTuple):
 
 
 class SubspaceStore(SlotStore):
-    """keys: [L,B,H,C,D], coordinates: [L,B,H,C,r], both in the model's type."""
+    """Keys [L,B,H,C,D] and coordinates [L,B,H,C,r], both in the model's number type."""
 
     def __init__(self, config: Subspace, room: StoreSpec) -> None:
         geometry = room.geometry
@@ -88,27 +89,27 @@ class SubspaceStore(SlotStore):
         return (basis.mean + coordinates.float() @ basis.components.mT).to(self.keys.dtype)
 
     def write(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Put one token per (row, head) into its slot."""
+        """Put one token [B,H,D] per (row, head) into its slot."""
         coordinates = self._project(slice(layer, layer + 1), values[None, :, :, None])[0, :, :, 0]
         put(self.keys[layer], slot, keys)
         put(self.coordinates[layer], slot, coordinates)
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return one layer's keys, no copy, and restored values."""
+        """Return one layer's keys, without a copy, and restored values, [B,H,C,D]."""
         only = slice(layer, layer + 1)
         return self.keys[layer], self._restore(only, self.coordinates[only])[0]
 
     def read_rows(self, rows: Tensor, held: SlotState) -> tuple[Tensor, Tensor]:
-        """Return some rows of all layers."""
+        """Return keys and values [L,E,H_kv,C,D] of some rows of all layers."""
         return self.keys[:, rows], self._restore(slice(None), self.coordinates[:, rows])
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
-        """Replace rows."""
+        """Replace rows [E] by keys and values [L,E,H,C,D]."""
         self.keys[:, rows] = keys
         self.coordinates[:, rows] = self._project(slice(None), values)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return (D + r) itemsize bytes per token and head."""
+        """Return [B] int64: (D + r) itemsize bytes per token and head."""
         token_bytes = (self.keys.shape[-1] + self.coordinates.shape[-1]) * self.keys.element_size()
         return counts.long().sum(dim=(0, 2)) * token_bytes
 

@@ -1,4 +1,4 @@
-"""Slots that hold one token each: writing one, and telling tokens that an event moved from new ones."""
+"""Slots that hold one token each: writing a token, and telling tokens that an event moved from new ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _FREE = torch.iinfo(torch.int32).max
 
 
 def put(x: Tensor, slot: Tensor, new: Tensor, *, where: Tensor | None = None) -> None:
-    """Set one slot per (row, head) of x [B,H,C,...] to new [B,H,...], or leave it; slot: [B,H]; where: [B,H] bool."""
+    """Set one slot per (row, head) of x [B,H,C,...] to new [B,H,...].
+
+    slot: [B,H]. where: [B,H] bool, the slots to set; None for all.
+    """
     if where is not None:
         new = torch.where(where.reshape(where.shape + (1,) * (new.dim() - 2)), new.to(x.dtype), get(x, slot))
     x[(*_heads(slot), slot)] = new.to(x.dtype)
@@ -31,13 +34,14 @@ def position_at(positions: Tensor, slot: Tensor) -> Tensor:
 
 
 def moved(before: Tensor, after: Tensor, read: Tensor, loaded: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the tokens being loaded that were here already: the same position, and bit for bit what was read of them.
+    """Find the loaded tokens that were here already.
 
-    before, after: positions [L,E,H,C], -1 = free, filled slots first and in position order. read, loaded: [L,E,H,C,D] in
-    the order before and after. Returns the former slot of each token, [L,E,H,C] int64, and where it is one, bool.
+    Those have the same position, and exactly the bits that were read of them. before, after: positions [L,E,H,C], -1 =
+    free, filled slots first and in position order. read, loaded: [L,E,H,C,D] in the order of before and after. Returns
+    the former slot of each token, [L,E,H,C] int64, and whether it has one, bool.
 
-    An event hands a store plain keys and values, so this is how a code that cannot be found again from its decoded form
-    (a range that was taken from what is lost, a width that was chosen earlier) is carried along instead.
+    A compression event gives a store plain keys and values. So this is how a store keeps a code that cannot be found
+    again from its decoded form: a range that was measured on lost data, or a width that was chosen earlier.
     """
     ordered = torch.where(before < 0, _FREE, before.long())
     index = torch.searchsorted(ordered, after.long().contiguous()).clamp(max=before.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""CAOTE: how far the attention output moves when one token is evicted."""
+"""CAOTE: how far the attention output moves if one token is evicted."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ _REST = 1e-5  # below this, 1 - a is rounding noise of float32
 
 @dataclass(frozen=True)
 class CAOTE(ValueWeighted):
-    """a / (1 - a) * |o - v|, with a the token's probability and o = sum of a v the attention output [goel2025caote].
+    """Prefer tokens without which the attention output would move far [goel2025caote].
 
-    This is the distance by which o moves when the token is taken out and the other probabilities are scaled up to sum to
-    one: exact for one eviction, a heuristic for many. A token with all the probability (1 - a < 1e-5) leaves nothing to
-    scale up; its distance to the mean of the held values is taken.
+    The score is a / (1 - a) * |o - v|. a is the probability of the token, v its value, and o = sum of a v the attention
+    output of the head. This is the distance by which o moves if the token is removed and the other probabilities are
+    scaled to a sum of one. It is exact for one eviction and a heuristic for many. If a token has all the probability (1
+    - a < 1e-5), nothing is left to scale; its score is then the distance to the mean of the held values.
 
-    The text leaves open how query heads that share a KV head combine. Here a base score is one distribution per KV head;
-    with `probabilities="attention"` the error is formed per query head and averaged over the group.
+    The paper does not say how query heads that share a KV head combine. Here a base score is one distribution per KV
+    head; with `probabilities="attention"` the distance is computed for each query head and averaged over the group.
 
     Attributes:
-        scoring: an attention-like base.
-        probabilities: "score": the base's scores over their sum over the held tokens, the published meta form (all zero
-            where the sum is); "attention": the attention that the base observes, of the newest query for base `tova`, of
-            the window's queries (mean over them, not pooled) for base `snapkv`.
-        centre: "output": o, or "mean": the mean of the held values in its place, the published fast variant.
+        scoring: the base, whose scores must be attention probabilities up to a factor; `h2o` by default.
+        probabilities: "score" (the default): the scores of the base divided by their sum over the held tokens, the
+            published meta form (all zero if the sum is zero). "attention": the attention that the base observes: of the
+            newest query for base `tova`; of the window's queries, averaged but not pooled, for base `snapkv`.
+        centre: "output" (the default): o. "mean": the mean of the held values instead of o, the published fast variant.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks, recent: numbers of first and newest tokens that are always kept; 0 (the default) takes over those of the
+            base.
     """
 
     kind: ClassVar[str] = "caote"
@@ -46,7 +50,7 @@ class CAOTE(ValueWeighted):
     centre: Literal["output", "mean"] = "output"
 
     def __post_init__(self) -> None:
-        """Check that the base observes attention per query head where that is asked for."""
+        """Check that the base observes the attention of each query head if that is asked for."""
         super().__post_init__()
         if self.probabilities == "attention" and not isinstance(self.scoring, (TOVA, SnapKV)):
             raise DeclarationError(
@@ -55,7 +59,7 @@ class CAOTE(ValueWeighted):
             )
 
     def score(self, view: View) -> Tensor:
-        """Return the eviction error, mean over the group, [L,E,H_kv,C]."""
+        """Return the distance that the output moves, averaged over the group, [L,E,H_kv,C]."""
         values = view.values.float().masked_fill(~view.valid[..., None], 0.0)
         mean = values.sum(dim=-2) / view.counts[..., None].clamp(min=1)
         heads = self.distributions(view).unbind(dim=3)
@@ -63,7 +67,7 @@ class CAOTE(ValueWeighted):
         return torch.stack([self._error(head, values, mean) for head in heads]).mean(dim=0)
 
     def distributions(self, view: View) -> Tensor:
-        """Return the probabilities of the held tokens, [L,E,H_kv,G,C], zero at free slots; G is 1 for a base score."""
+        """Return the probabilities of the held tokens, zero at free slots, [L,E,H_kv,G,C]; G is 1 for a base score."""
         if self.probabilities == "score":
             scores = self.base_scores(view)
             return (scores / scores.sum(dim=-1, keepdim=True).clamp(min=1e-30))[:, :, :, None]
@@ -71,7 +75,7 @@ class CAOTE(ValueWeighted):
         return weights.masked_fill(~view.valid[:, :, :, None], 0.0)
 
     def _error(self, alpha: Tensor, values: Tensor, mean: Tensor) -> Tensor:
-        """Return the error [L,E,H,C] of probabilities [L,E,H,C], values [L,E,H,C,D] and their mean [L,E,H,D]."""
+        """Return the distances [L,E,H,C] for probabilities [L,E,H,C], values [L,E,H,C,D] and their mean [L,E,H,D]."""
         output = torch.einsum("lehc,lehcd->lehd", alpha, values) if self.centre == "output" else mean
         rest = 1 - alpha
         moved = alpha / rest.clamp(min=_REST) * (output[..., None, :] - values).norm(dim=-1)
@@ -79,12 +83,12 @@ class CAOTE(ValueWeighted):
 
 
 def newest_attention(view: View) -> Tensor:
-    """Return the newest query's attention by KV head, [L,E,H_kv,G,C]."""
+    """Return the attention of the newest query, grouped by KV head, [L,E,H_kv,G,C]."""
     return view.last.unflatten(2, (view.geometry.n_kv_heads, view.geometry.group))
 
 
 def window_attention_by_head(view: View) -> Tensor:
-    """Return the window queries' causal attention over the held tokens, mean over queries, [L,E,H_kv,G,C]."""
+    """Return the window queries' causal attention over held tokens, averaged over queries, [L,E,H_kv,G,C]."""
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
     queries = view.query_positions[None, :, None, :, None]  # -1 where fewer were seen: such a query sees nothing
     visible = view.valid[..., None, :] & (view.positions[..., None, :] <= queries)  # [L,E,H_kv,w,C]

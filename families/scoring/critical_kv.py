@@ -1,4 +1,4 @@
-"""CriticalKV: the best tokens by attention, the rest by what their values do to the residual stream."""
+"""CriticalKV: the best tokens by attention, then the best by their effect on the residual stream."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ _CHUNK = 1 << 26  # projected numbers formed at a time (256 MiB)
 
 @dataclass(frozen=True)
 class CriticalKV(ValueWeighted):
-    """Two stages: the top of each head by the base, then the rest by (base + epsilon) * u [feng2025criticalkv].
+    """Keep the best tokens by attention, then those whose values change the residual stream most [feng2025criticalkv].
 
-    u is the group mean of |v W|_1, W the slice of the output projection that belongs to the query head. The first
-    floor(alpha * b) places of a head go to the base's best tokens, b being the event's mean target per head. Both stages
-    are one ranking: stage one scores above everything in its row, in the base's order, so that any selector can use it.
+    The first floor(alpha * b) places of a head go to the best tokens of the base; b is the mean target per head of the
+    event. The other places go to the tokens with the largest (base + epsilon) * u. u is |v W|_1 averaged over the query
+    heads that share a KV head, where W is the part of the output projection that belongs to the query head. Both stages
+    form one ranking: tokens of stage one score above all others in their row, in the order of the base. So any selector
+    can use it.
 
-    Deviations: a head routing other than uniform sees this ranking and the same number of stage-one tokens in every head
-    (the published Ada-KV form shares the budget out by the base's scores first).
+    Deviation: a head routing other than `uniform` sees this ranking, with the same number of stage-one tokens in every
+    head. The published form for Ada-KV first shares the budget out by the scores of the base.
 
     Attributes:
-        scoring: an attention-like base, without a value norm of its own.
-        alpha: share of stage one; 1 is the base.
-        epsilon: added to the base's scores in stage two, so that unattended tokens differ.
-        share_of: what alpha is a share of: "target": all b places, in which protected tokens come first, as in kvpress; or
-            "free": the places that protected tokens leave.
+        scoring: the base, whose scores must be attention probabilities up to a factor, without a value norm of its own;
+            `snapkv` by default.
+        alpha: share of stage one, in [0, 1]; 0.5 by default. 1 is the base alone.
+        epsilon: number added to the scores of the base in stage two, so that tokens without attention differ; 1e-4 by
+            default.
+        share_of: the number of places that alpha is a share of. "target" (the default): all b places, which protected
+            tokens take first, as in kvpress. "free": the places that protected tokens leave.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks, recent: numbers of first and newest tokens that are always kept; 0 (the default) takes over those of the
+            base.
     """
 
     kind: ClassVar[str] = "critical-kv"
@@ -45,7 +52,7 @@ class CriticalKV(ValueWeighted):
     share_of: Literal["target", "free"] = "target"
 
     def needs(self) -> Needs:
-        """Return what the base needs, and the output projection."""
+        """Return the needs of the base, and the output projection."""
         return super().needs() | Needs(output_projection=True)
 
     def score(self, view: View) -> Tensor:
@@ -59,7 +66,7 @@ class CriticalKV(ValueWeighted):
         return torch.where(view.candidates & (rank < places), first, second)
 
     def first_places(self, view: View) -> Tensor:
-        """Return how many unprotected tokens each head keeps by the base alone, [L,E,H_kv] int64."""
+        """Return the number of unprotected tokens that each head keeps by the base alone, [L,E,H_kv] int64."""
         target = view.target[None, :, None]
         protected = view.protected.sum(dim=-1)
         if self.share_of == "free":
@@ -71,9 +78,10 @@ class CriticalKV(ValueWeighted):
 
 
 def projected_norm(view: View) -> Tensor:
-    """Return the group mean of |v W|_1 for each held token, [L,E,H_kv,C] float32; free slots hold what they may.
+    """Return |v W|_1 of each held token, averaged over the group, [L,E,H_kv,C] float32.
 
-    Formed for a few query heads at a time: values [E*C,D] of one head times its [D,hidden].
+    Free slots may hold any number. Computed for a few query heads at a time: values [E*C,D] of one head times its
+    weights [D,hidden].
     """
     weights = view.output_projection  # [L,H_q,D,hidden]
     n_layers, n_rows, n_heads, n_slots, dim = view.values.shape

@@ -1,4 +1,4 @@
-"""Expected attention: what future queries, taken as Gaussian, would attend to."""
+"""Expected attention: the attention of future queries, which are modelled as Gaussian."""
 
 from __future__ import annotations
 
@@ -17,16 +17,25 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class ExpectedAttention(Scoring):
-    """(p + epsilon) |v|, p the softmax of E[exp(q k)] for future queries q ~ N(mu, Sigma) [devoto2025expected].
+    """Prefer tokens that future queries are expected to attend to, weighted by their value norm [devoto2025expected].
 
-    mu and Sigma are mean and population covariance of a head's last `window` pre-RoPE queries, rotated by the average
-    rotation over the next `n_future` positions; the logit of key k is mu.k / sqrt(D) + k.Sigma k / (2 D). Group mean of the
-    probabilities. Deviation: the statistics come from the stored queries at their true positions; the released decode wrapper
-    takes positions from a buffer's length.
+    The score is (p + epsilon) |v|. Here p is the softmax over held tokens of E[exp(q k)] for future queries q ~ N(mu,
+    Sigma), averaged over the query heads that share a KV head. mu and Sigma are the mean and the population covariance
+    of the head's last `window` pre-RoPE queries, rotated by the average rotation over the next `n_future` positions.
+    The logit of a key k is mu.k / sqrt(D) + k.Sigma k / (2 D).
+
+    Deviation: the statistics come from the stored queries at their true positions; the released decoding wrapper takes
+    positions from the length of a buffer.
 
     Attributes:
-        window: queries the statistics are taken from. n_future: positions ahead. covariance: use the second term.
-        value_norm: weight by the value's L2 norm. epsilon: floor of the probability.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        window: number of newest queries that the statistics are taken from; 64 by default.
+        n_future: number of positions ahead that rotations are averaged over; 512 by default.
+        covariance: use the second term of the logit; on by default.
+        value_norm: multiply by the L2 norm of the value; on by default.
+        epsilon: number added to the probability; 0 by default.
+        sinks: number of first tokens that are always kept; 4 by default. The softmax leaves them out.
+        recent: number of newest tokens that are always kept; 8 by default.
     """
 
     kind: ClassVar[str] = "expected-attention"
@@ -43,15 +52,15 @@ class ExpectedAttention(Scoring):
     recent: int = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the queries of the window."""
+        """Return the need for the newest `window` queries."""
         return Needs(queries=self.window)
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse models that rotate only a part of their heads."""
+        """Refuse models that rotate only a part of the head dimension."""
         return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
 
     def score(self, view: View) -> Tensor:
-        """Return the expected contribution of each held token, [L,E,H_kv,C]."""
+        """Return the expected contribution of each held token to the attention output, [L,E,H_kv,C]."""
         pre_rope = unrotate_queries(view)  # [L,E,H_q,w,D]
         seen = (view.query_positions >= 0).float()[None, :, None, :, None]
         n_seen = seen.sum(dim=-2).clamp(min=1)

@@ -1,4 +1,4 @@
-"""No compression: every token is kept."""
+"""Full cache: every token is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Full(Scoring):
-    """Keeps everything, so it goes with the cadence `never` alone."""
+    """Keep every token: nothing is ever evicted.
+
+    This is the reference that compressed caches are compared with. It is allowed with the cadence `never` only.
+
+    Attributes:
+        selector, sinks, recent: as in every scoring; they have no effect here.
+    """
 
     kind: ClassVar[str] = "full"
     keeps_everything: ClassVar[bool] = True
@@ -22,9 +28,9 @@ class Full(Scoring):
 
     @property
     def one_ranking(self) -> bool:
-        """Nothing is ever cut."""
+        """True: all heads hold the same tokens, because nothing is evicted."""
         return True
 
     def score(self, view: View) -> Tensor:
-        """Return equal scores; no event ever asks for them."""
+        """Return equal scores [L,E,H_kv,C]; no compression event ever asks for them."""
         return view.positions.float() * 0.0

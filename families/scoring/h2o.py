@@ -1,4 +1,4 @@
-"""H2O: heavy hitters by accumulated attention, and a recent window."""
+"""H2O: tokens that have received much attention (heavy hitters), and a window of recent tokens."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class H2O(Scoring):
-    """Attention mass summed over all queries so far, group mean per row, float32 [zhang2023h2o].
+    """Prefer tokens that have received the most attention from all queries so far [zhang2023h2o].
+
+    The score of a token is the sum of its attention probabilities over all past queries, averaged over the query heads
+    that share a KV head, in float32.
 
     Attributes:
-        normalise: "sum" as published, or "mean": divided by the number of queries that could see the token, which
-            weakens the sum's bias towards old tokens.
-        recent: protected recent tokens. The original gives them half of the budget; a fixed number keeps one
-            declaration valid at every budget.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        normalise: "sum" as published (the default), or "mean": the sum divided by the number of queries that could see
+            the token. The mean weakens the sum's bias towards old tokens.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 16 by default. The original gives them half of the budget.
+            A fixed number makes one declaration valid at every budget.
     """
 
     kind: ClassVar[str] = "h2o"
@@ -31,11 +36,11 @@ class H2O(Scoring):
     recent: int = field(default=16, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the running attention mass."""
+        """Return the need for the running sum of attention probabilities."""
         return Needs(accumulated=True)
 
     def score(self, view: View) -> Tensor:
-        """Return the mass received by each held token, [L,E,H_kv,C]."""
+        """Return the attention mass that each held token has received, [L,E,H_kv,C]."""
         if self.normalise == "sum":
             return view.accumulated
         age = (view.next_position[None, :, None, None] - view.positions).clamp(min=1)

@@ -1,4 +1,4 @@
-"""KeyDiff: keep the keys that point away from the mean direction."""
+"""KeyDiff: keys that point away from the mean direction of all keys."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class KeyDiff(Scoring):
-    """Minus the cosine between a key and the mean of the normalised held keys [park2025keydiff].
+    """Prefer keys that point away from the mean direction of the held keys [park2025keydiff].
 
-    The anchor is the mean over the cache as it is at the event, as in the paper's block-wise form.
+    The score is minus the cosine between a key and the mean of all normalised keys that the head holds. The mean is
+    taken over the cache as it is at the compression event, as in the paper's block-wise form.
 
     Attributes:
-        recent: newest tokens protected while decoding; none in the base method.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 8 by default. The original method has none.
     """
 
     kind: ClassVar[str] = "keydiff"
@@ -29,7 +32,7 @@ class KeyDiff(Scoring):
     recent: int = field(default=8, kw_only=True)
 
     def score(self, view: View) -> Tensor:
-        """Return minus the cosine to the anchor, [L,E,H_kv,C]."""
+        """Return minus the cosine between each key and the mean direction, [L,E,H_kv,C]."""
         unit = functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(~view.valid[..., None], 0.0)
         anchor = unit.sum(dim=-2, keepdim=True) / view.counts[..., None, None].clamp(min=1)
         return -functional.cosine_similarity(unit, anchor, dim=-1)

@@ -1,4 +1,4 @@
-"""Key norm: small keys attract attention."""
+"""Key norm: keys of small norm attract attention."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class KNorm(Scoring):
-    """The negative L2 norm of the key [devoto2024l2norm].
+    """Prefer keys of small L2 norm, because such keys attract attention [devoto2024l2norm].
 
-    Deviation: all layers take part; the published recommendation leaves layers 0 and 1 uncompressed.
+    The score is minus the norm of the key. Deviation: all layers are compressed; the published recommendation leaves
+    layers 0 and 1 uncompressed.
 
     Attributes:
-        recent: newest tokens protected while decoding; 0 in the original, which prunes prompts.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 8 by default. The original has none, because it prunes
+            prompts.
     """
 
     kind: ClassVar[str] = "knorm"

@@ -1,4 +1,4 @@
-"""LagKV: tokens that stand out against the block that follows them."""
+"""LagKV: tokens that stand out when they are compared with the block after them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class LagKV(Scoring):
-    """Rank within a block by how far keys and values spread, measured in the next block's range [liang2025lagkv].
+    """Prefer tokens whose keys and values vary most on the scale of the block after them [liang2025lagkv].
 
-    After the sinks the held tokens form blocks of `lag`. Each channel is scaled by minimum and maximum of the next block; a
-    token's standard deviation over channels goes through a softmax over its block; keys' and values' results are averaged
-    and ranked. The last full block and the remainder have no block after them and rank above all.
+    After the sinks, the held tokens form blocks of `lag` tokens. Each channel of a block is scaled by the minimum and
+    maximum of the next block. The standard deviation of a token over its channels goes through a softmax over its
+    block. The results of keys and values are averaged and turned into ranks within the block. The last full block and
+    the tokens after it have no block to be compared with; they score above all others.
 
     Attributes:
-        sinks: first tokens, always kept. lag: block length; 128 in the released code, less for small budgets.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        lag: block length in tokens; 16 by default. The released code uses 128; small budgets need shorter blocks.
+        sinks: number of first tokens that are always kept; 4 by default.
+        recent: number of newest tokens that are always kept; 0 by default.
     """
 
     kind: ClassVar[str] = "lag-kv"
@@ -33,7 +37,7 @@ class LagKV(Scoring):
     sinks: int = field(default=4, kw_only=True)
 
     def score(self, view: View) -> Tensor:
-        """Return ranks in [0, 1), 1 for what cannot be compared yet, [L,E,H_kv,C]."""
+        """Return ranks within blocks in [0, 1), and 1 for tokens that cannot be compared yet, [L,E,H_kv,C]."""
         scores = torch.ones(view.positions.shape, device=view.keys.device)
         n_blocks = (view.positions.shape[-1] - self.sinks) // self.lag
         if n_blocks < 2:
@@ -47,7 +51,10 @@ class LagKV(Scoring):
         return scores
 
     def block_spread(self, x: Tensor, n_blocks: int) -> Tensor:
-        """Return the softmax over each block but the last of its tokens' spread, [L,E,H_kv,n_blocks-1,lag]."""
+        """Return how far each token's channels spread, as a softmax over its block, for all blocks but the last.
+
+        x: keys or values [L,E,H_kv,C,D]. Returns [L,E,H_kv,n_blocks-1,lag].
+        """
         body = x.float()[..., self.sinks : self.sinks + n_blocks * self.lag, :].unflatten(-2, (n_blocks, self.lag))
         after = body[..., 1:, :, :]
         low, high = after.amin(dim=-2, keepdim=True), after.amax(dim=-2, keepdim=True)

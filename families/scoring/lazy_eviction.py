@@ -1,4 +1,4 @@
-"""LazyEviction: tokens that are due to be attended to again, by their longest pause so far."""
+"""LazyEviction: tokens that are likely to be attended to again, judged by their longest pause so far."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Recurrence(Tracker):
-    """When each slot was last attended to, and its longest pause between two such times (channels 0 and 1).
+    """Remember when each slot last received attention, and its longest pause between two such times.
 
-    Times are positions of queries. A slot is attended to where any query head of the group gives it more than `threshold`.
-    Its own arrival counts as such a time, whatever its first row says.
+    These are channels 0 and 1. Times are positions of queries. A slot counts as attended to if any query head of the
+    group gives it more than `threshold`. The arrival of a token counts as such a time, whatever its first attention row
+    is.
     """
 
     dtype: ClassVar[torch.dtype] = torch.int32
@@ -28,11 +29,11 @@ class Recurrence(Tracker):
 
     @property
     def channels(self) -> int:
-        """Last time and longest pause."""
+        """Two numbers per slot: the last time and the longest pause."""
         return 2
 
     def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
-        """Note who is attended to, and how long that had not been so."""
+        """Update both numbers of the slots that this query attends to."""
         time = now[:, None, None].to(torch.int32).expand(positions.shape)
         strongest = weights.unflatten(1, (positions.shape[1], -1)).amax(dim=2)  # [B,H_kv,C]
         active = (strongest > self.threshold) & (positions >= 0) & (positions <= time)
@@ -44,22 +45,28 @@ class Recurrence(Tracker):
 
 @dataclass(frozen=True)
 class LazyEviction(Scoring):
-    """H1 + H2: is the token's next attention still to come, and is it one that comes often? [zhang2025lazyeviction].
+    """Prefer tokens that are likely to be attended to again, judged by their longest pause [zhang2025lazyeviction].
 
-    With t the newest query's position, TS the last time a token was attended to and MRI its longest pause,
-    H1 = 2 sigmoid(-(t - TS) / MRI), and H2 as `h2_mode` says. A token that has had no second time yet (MRI = 0) has H1
-    alone: 1 if attended to now, else 0. The source leaves open what stands before the first time: here a token's arrival is
-    its first. Thresholds are per query head, times per KV head: one head of the group suffices.
+    The score is H1 + H2. t is the position of the newest query, TS the last time that the token was attended to, and
+    MRI its longest pause between two such times. H1 = 2 sigmoid(-(t - TS) / MRI) is high while the next attention is
+    still to come. H2, which depends on `h2_mode`, is meant to favour tokens that are attended to often. A token that
+    was attended to only once (MRI = 0) has H1 alone: 1 if that is now, else 0. The source does not say what precedes
+    the first time; here the arrival of a token is its first. Thresholds apply to query heads, times to KV heads: one
+    head of the group is enough.
 
-    Published with an event every W steps and W protected recent tokens: cadence `every-k`, whose interval is a number of
-    its own here, as `recent` must fit into small budgets.
+    Published with an event every W steps and W protected recent tokens. Here the interval is a parameter of the cadence
+    `every-k`, because `recent` must fit into small budgets.
 
     Attributes:
-        threshold: attention above which a token counts as attended to; published 5e-4 (Llama) and 1e-4 (Qwen). The numbers
-            were chosen on test problems; choose on others.
-        h2_mode: "decreasing": 2 sigmoid(-MRI / W), so that short pauses rank higher, as the text of the source has it;
-            "literal": 2 sigmoid(-1 / MRI), what its formula most likely says, which does the opposite; "off": no H2.
-        recent: W, protected. Published: the 80th percentile of MRI on a sample, about 175 on MATH-500.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        threshold: attention probability above which a token counts as attended to; 5e-4 by default. Published are 5e-4
+            (Llama) and 1e-4 (Qwen), chosen on test problems; choose yours on other problems.
+        h2_mode: "decreasing" (the default): H2 = 2 sigmoid(-MRI / W), so that short pauses rank higher, as the text of
+            the source says. "literal": H2 = 2 sigmoid(-1 / MRI), the likely meaning of its formula, which does the
+            opposite. "off": H2 = 0.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: W, the number of newest tokens that are always kept; 16 by default. Published: the 80th percentile of
+            MRI on a sample, about 175 on MATH-500.
     """
 
     kind: ClassVar[str] = "lazy-eviction"
@@ -71,13 +78,13 @@ class LazyEviction(Scoring):
     recent: int = field(default=16, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check that the second term has a window to divide by."""
+        """Check that H2 has a window to divide by."""
         super().__post_init__()
         if self.h2_mode == "decreasing" and self.recent < 1:
             raise DeclarationError(f"recent must be at least 1 where H2 divides by it, got recent={self.recent}")
 
     def needs(self) -> Needs:
-        """Return times and pauses."""
+        """Return the need for times and pauses."""
         return Needs(trackers=(self._tracker,))
 
     def score(self, view: View) -> Tensor:
@@ -89,7 +96,7 @@ class LazyEviction(Scoring):
         return torch.where(longest > 0, recurring, (idle == 0).float())
 
     def _rate(self, pause: Tensor) -> Tensor:
-        """Return H2 of pauses [L,E,H_kv,C]."""
+        """Return H2 for pauses [L,E,H_kv,C]."""
         if self.h2_mode == "off":
             return torch.zeros_like(pause)
         return 2 * torch.sigmoid(-pause / self.recent if self.h2_mode == "decreasing" else -1 / pause)

@@ -1,4 +1,4 @@
-"""TriAttention with query statistics of the model's own reasoning."""
+"""TriAttention with query statistics that were measured on the model's own reasoning."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ ARTEFACT = "q-stats-reasoning"
 
 @dataclass(frozen=True)
 class QStats(TriAttention):
-    """`triattention`, its statistics recalibrated on what the model writes with its whole cache [sun2026minimal].
+    """Rank tokens as `triattention` does, with query statistics of the model's own reasoning [sun2026minimal].
 
-    The source tests whether statistics of reasoning traces serve better than those of other text where the budget is tight,
-    and gives no recipe; here the traces are greedy, of up to 512 new tokens, and their prompts count.
-    Attributes are those of `triattention`.
+    The source asks whether statistics of reasoning traces serve better than those of other text under a small budget,
+    and gives no recipe. Here the calibration "q-stats-reasoning" measures them on texts that the model writes with its
+    full cache: greedy, up to 512 new tokens, prompts included.
+
+    Attributes:
+        scope, offset_max, aggregate, normalise, trig, norm, concentration, group, noise: as in `triattention`.
+        selector, sinks, recent: as in `triattention`.
     """
 
     kind: ClassVar[str] = "q-stats"

@@ -1,4 +1,4 @@
-"""R-KV: reward attended tokens, penalise near-duplicates of newer ones."""
+"""R-KV: attended tokens are rewarded, near duplicates of newer tokens are penalised."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from families.scoring.snapkv import check_kernel, pool_slots
 
 @dataclass(frozen=True)
 class RKV(Scoring):
-    """lam * importance - (1 - lam) * redundancy [cai2025rkv].
+    """Prefer tokens that recent queries attend to and whose key has no near duplicate [cai2025rkv].
 
-    Importance: attention of the last `recent` queries over the tokens before them (group maximum of the logits), mean over
-    queries, max-pooled. Redundancy: softmax over tokens of the column means of the keys' cosine matrix, in which each
-    row's most recent neighbour above `threshold` is spared. Deviation: a row without such a neighbour spares nothing; the
-    released code then spares slot 0.
+    The score is lam * importance - (1 - lam) * redundancy.
+
+    Importance is the attention that the last `recent` queries give to the tokens before them, with the largest logit of
+    the query heads that share a KV head, averaged over queries and max-pooled over slots. Redundancy is the softmax
+    over tokens of the column means of the keys' cosine matrix [C,C]. In each row of that matrix, the most recent
+    neighbour above `threshold` is spared. Deviation: a row without such a neighbour spares nothing; the released code
+    then spares slot 0.
 
     Attributes:
-        recent: observation window, protected. lam: weight of importance. threshold: cosine above which keys are duplicates.
-        kernel: max-pool over slots, importance only.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        lam: weight of the importance, in [0, 1]; 0.1 by default, as in the paper.
+        threshold: cosine above which two keys are duplicates; 0.5 by default.
+        kernel: number of slots that the importance is max-pooled over, an odd number; 7 by default, 1 switches pooling
+            off.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: length of the observation window in tokens; these newest tokens are always kept. 8 by default.
     """
 
     kind: ClassVar[str] = "r-kv"
@@ -44,18 +52,18 @@ class RKV(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the window's queries."""
+        """Return the need for the queries of the observation window."""
         return Needs(queries=self.recent)
 
     def score(self, view: View) -> Tensor:
-        """Return the mix for the tokens before the window, [L,E,H_kv,C]."""
+        """Return the weighted difference for the tokens before the window, [L,E,H_kv,C]."""
         before = view.positions < (view.next_position - self.recent)[None, :, None, None]
         past = view.valid & before
         mixed = self.lam * self.importance(view, past) - (1 - self.lam) * self.redundancy(view)
         return mixed.masked_fill(~past, 0.0)
 
     def importance(self, view: View, past: Tensor) -> Tensor:
-        """Return pooled attention of the window over `past`, [L,E,H_kv,C]."""
+        """Return the pooled attention of the window for the tokens in `past` [L,E,H_kv,C], same shape."""
         logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float()).amax(dim=3)
         logits = logits / view.geometry.head_dim**0.5
         if (log_mass := view.log_mass()) is not None:
@@ -66,7 +74,7 @@ class RKV(Scoring):
         return pool_slots(mean, past, self.kernel, "max")
 
     def redundancy(self, view: View) -> Tensor:
-        """Return the softmax of the mean similarity to the other held keys, [L,E,H_kv,C]."""
+        """Return the softmax of each key's mean similarity to the other held keys, [L,E,H_kv,C]."""
         unit = torch.nn.functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(
             ~view.valid[..., None], 0.0
         )

@@ -1,4 +1,4 @@
-"""Random retention: the floor that every scoring must beat."""
+"""Random retention: the lower bound that every scoring must beat."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Random(Scoring):
-    """A priority drawn once per token, layer and head, and carried along.
+    """Keep tokens by random priorities, drawn once for each token, layer and head.
 
-    The draw is a hash of the row's random stream, layer, head and position, so the kept set at any time is the top-b of
-    all past tokens' priorities (reservoir sampling), whatever the cadence.
+    This is the lower bound that every scoring must beat. The draw is a hash of the row's random stream, the layer, the
+    head and the position. So the tokens kept at any time are the ones of highest priority among all past tokens
+    (reservoir sampling), whatever the cadence.
 
     Attributes:
-        sinks, recent: protection, the same by default as the windowed scorings have, so that it is a fair baseline.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 8 by default, as in the scorings with an observation
+            window, so that the comparison is fair.
     """
 
     kind: ClassVar[str] = "random"
@@ -30,7 +34,7 @@ class Random(Scoring):
     recent: int = field(default=8, kw_only=True)
 
     def score(self, view: View) -> Tensor:
-        """Return uniform priorities [L,E,H_kv,C]."""
+        """Return priorities that are uniform in [0, 1), [L,E,H_kv,C]."""
         n_layers, _, n_heads, _ = view.positions.shape
         layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
         head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]

@@ -1,4 +1,4 @@
-"""SnapKV: what the last few queries attend to, pooled over neighbours."""
+"""SnapKV: tokens that the last few queries attend to, with their neighbours."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Pool = Literal["max", "avg", "none"]
 
 
 def pool_slots(scores: Tensor, mask: Tensor, kernel: int, pool: Pool) -> Tensor:
-    """Pool scores [L,E,H,C] over `kernel` neighbouring slots, stride 1, where `mask`; others take no part.
+    """Pool scores [L,E,H,C] over `kernel` neighbouring slots; slots outside `mask` [L,E,H,C] are left out.
 
-    "avg" divides by the kernel size also at the borders, as the released code does (its padding zeros are counted).
+    The stride is 1. "avg" divides by the kernel size at the borders too, as the released code does (its padding zeros
+    are counted).
     """
     if pool == "none" or kernel == 1:
         return scores
@@ -35,7 +36,7 @@ def pool_slots(scores: Tensor, mask: Tensor, kernel: int, pool: Pool) -> Tensor:
 
 
 def check_kernel(kernel: int) -> None:
-    """Check that a pooling kernel has a middle.
+    """Check that a pooling kernel has a middle slot.
 
     Raises:
         DeclarationError: the kernel is even, so it would shift scores by half a slot.
@@ -46,13 +47,18 @@ def check_kernel(kernel: int) -> None:
 
 @dataclass(frozen=True)
 class SnapKV(Scoring):
-    """Mean attention of the last `recent` queries over all keys, pooled over neighbouring slots [li2024snapkv].
+    """Prefer tokens that the last `recent` queries attend to; attention is pooled over neighbours [li2024snapkv].
 
-    Group mean before pooling, as in Ada-KV's order. Queries are the stored post-RoPE ones of their own positions.
+    Attention probabilities are averaged over the queries of this observation window and over the query heads that share
+    a KV head. Pooling comes last, as in Ada-KV. The queries are the stored post-RoPE ones, each at its own position.
 
     Attributes:
-        recent: observation window; these tokens are protected too. 8 while decoding, 32 in the original's prompts.
-        kernel, pool: pooling over slots; the published configurations use 7 and max, or 5 and avg.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        kernel: number of slots that are pooled, an odd number; 7 by default, 1 switches pooling off.
+        pool: "max" (the default), "avg" or "none". Published configurations use 7 slots with "max" or 5 with "avg".
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: length of the observation window in tokens; these newest tokens are always kept. 8 by default, for
+            decoding; the original uses 32 for prompts.
     """
 
     kind: ClassVar[str] = "snapkv"
@@ -70,18 +76,18 @@ class SnapKV(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the window's queries."""
+        """Return the need for the queries of the observation window."""
         return Needs(queries=self.recent)
 
     def score(self, view: View) -> Tensor:
-        """Return pooled window attention for the tokens before the window, [L,E,H_kv,C]."""
+        """Return the pooled attention of the window for the tokens before it, [L,E,H_kv,C]."""
         before = view.positions < (view.next_position - self.recent)[None, :, None, None]
         past = view.valid & before
         return pool_slots(window_attention(view).masked_fill(~past, 0.0), past, self.kernel, self.pool)
 
 
 def window_attention(view: View) -> Tensor:
-    """Return the window queries' causal attention over the held tokens, mean over queries and group. [L,E,H_kv,C]."""
+    """Return the window's causal attention over held tokens, averaged over queries and group, [L,E,H_kv,C]."""
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
     logits = logits / view.geometry.head_dim**0.5
     if (log_mass := view.log_mass()) is not None:

@@ -13,12 +13,15 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class StreamingLLM(Scoring):
-    """Attention sinks and the most recent tokens [xiao2024streamingllm].
+    """Keep the first tokens (attention sinks) and the most recent ones [xiao2024streamingllm].
 
-    Deviation: original positions are kept (as most re-implementations do); the paper re-assigns contiguous ones.
+    Deviation: tokens keep their original positions, as in most re-implementations; the paper assigns contiguous
+    positions within the cache.
 
     Attributes:
-        sinks: number of first tokens that never leave.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept; 4 by default.
+        recent: number of newest tokens that are always kept; 0 by default, because the score prefers the newest anyway.
     """
 
     kind: ClassVar[str] = "streaming-llm"
@@ -29,9 +32,9 @@ class StreamingLLM(Scoring):
 
     @property
     def one_ranking(self) -> bool:
-        """Positions rank alike everywhere."""
+        """True: positions rank alike in all layers and heads."""
         return True
 
     def score(self, view: View) -> Tensor:
-        """Return the position: the newest tokens win."""
+        """Return the position as the score, so that the newest tokens win, [L,E,H_kv,C]."""
         return view.positions.float()

@@ -1,4 +1,4 @@
-"""TOVA: what the newest query attends to."""
+"""TOVA: tokens that the newest query attends to."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class TOVA(Scoring):
-    """The newest query's attention, averaged over all query heads of the layer: one ranking per layer [oren2024tova].
+    """Prefer tokens that the newest query attends to, averaged over the heads of a layer [oren2024tova].
 
-    Where heads hold different tokens (a routing other than uniform), a token's mean is over the heads that hold it.
+    All heads of a layer share one ranking. Where heads hold different tokens (with any head routing but `uniform`), the
+    mean is taken over the heads that hold the token.
 
     Attributes:
-        recent: the newest token is protected by default; the original may evict even that.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 1 by default. The original may evict even the newest
+            token.
     """
 
     kind: ClassVar[str] = "tova"
@@ -30,11 +34,11 @@ class TOVA(Scoring):
     recent: int = field(default=1, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the newest attention row."""
+        """Return the need for the attention row of the newest query."""
         return Needs(last=True)
 
     def score(self, view: View) -> Tensor:
-        """Return the layer-wide mean attention, [L,E,H_kv,C]."""
+        """Return the mean attention over the heads of the layer, [L,E,H_kv,C]."""
         n_layers, n_rows, _, n_slots = view.last.shape
         by_kv_head = view.last.view(n_layers, n_rows, view.geometry.n_kv_heads, view.geometry.group, n_slots).mean(
             dim=3

@@ -1,4 +1,4 @@
-"""TriAttention: expected attention of future queries, from the centre of each head's pre-RoPE queries."""
+"""TriAttention: the attention of future queries, estimated from the mean of each head's pre-RoPE queries."""
 
 from __future__ import annotations
 
@@ -24,23 +24,34 @@ _LARGEST_TABLE = 2**22  # numbers: beyond, hashing costs less than keeping all o
 
 @dataclass(frozen=True)
 class TriAttention(Scoring):
-    """Trigonometric series in the distance, plus a norm term where the queries do not concentrate [triattention2026].
+    """Prefer keys that future queries are likely to attend to, judged by each head's mean query [triattention2026].
 
-    With m_f the mean of a head's complex pre-RoPE query bands, n_f the mean of their moduli, and k a held key at position p,
+    The score is a trigonometric series in the distance to the key, plus a norm term for heads whose queries do not
+    concentrate around their mean. m_f is the mean of a head's complex pre-RoPE query bands, n_f the mean of their
+    moduli, w_f the rotary frequency of band f, a the attention scaling of the rotary embedding, k a held key at
+    position p, and t the position of the next token:
 
         S(k) = mean (or max) over offsets d of  sum_f a^2 |m_f||k_f| cos(w_f (t - p + d) + arg(m_f conj k_f))
                + sum_f a^2 (n_f - |m_f|) |k_f|
 
-    t is the position of the next token. Scores are z-normalised per query head over the candidates and reduced by `scope`.
+    Scores are z-normalised for each query head over the tokens that may be evicted, then reduced to the rankings of
+    `scope`. The calibration "q-stats" measures m_f and n_f.
 
     Attributes:
-        scope: "global": one ranking for all layers and heads (maximum over all heads); "kv-head": one per KV head (mean over
-            layers of the maximum over the group); "layer-head": one per layer and KV head.
-        offset_max: offsets are 1, 2, 4, … up to this. aggregate: "mean" or "max" over offsets.
-        normalise: z-normalise per head. trig, norm: keep the trigonometric, the norm term. concentration: use n_f - |m_f|
-            in the norm term (False: n_f).
-        group: "max" or "mean" over the query heads of a KV head, for the scope "layer-head".
-        noise: scale of a fixed tie-breaking noise (a hash of layer, head and position), 0 to switch it off.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        scope: "global" (the default): one ranking for all layers and heads, the maximum over all heads. "kv-head": one
+            ranking per KV head, the mean over layers of the maximum over the group. "layer-head": one per layer and KV
+            head.
+        offset_max: largest offset d in tokens; offsets are 1, 2, 4, … up to it. 65536 by default.
+        aggregate: "mean" (the default) or "max" over the offsets.
+        normalise: z-normalise the scores of each query head; on by default.
+        trig, norm: use the trigonometric series, use the norm term; both are on by default, and one of them must be.
+        concentration: use n_f - |m_f| in the norm term (the default); if off, n_f.
+        group: "max" (the default) or "mean" over the query heads that share a KV head, for the scope "layer-head".
+        noise: scale of a fixed noise that breaks ties, a hash of layer, head and position; 1e-6 by default, 0 switches
+            it off.
+        sinks: number of first tokens that are always kept; 0 by default.
+        recent: number of newest tokens that are always kept; 0 by default.
     """
 
     kind: ClassVar[str] = "triattention"
@@ -59,22 +70,22 @@ class TriAttention(Scoring):
     noise: Annotated[float, Ge(0)] = 1e-6
 
     def __post_init__(self) -> None:
-        """Check that a term is left."""
+        """Check that at least one of the two terms is used."""
         super().__post_init__()
         if not (self.trig or self.norm):
             raise DeclarationError("at least one of trig and norm must be on, got trig=False, norm=False")
 
     def needs(self) -> Needs:
-        """Return the calibration of the query centres."""
+        """Return the calibration that measured the query statistics."""
         return Needs(calibrations=(self.statistics,))
 
     @property
     def one_ranking(self) -> bool:
-        """The global scope gives one ranking for all layers and heads."""
+        """Whether the scope gives one ranking for all layers and heads."""
         return self.scope == "global"
 
     def score(self, view: View) -> Tensor:
-        """Return the reduced score, [L,E,H_kv,C]."""
+        """Return the reduced score of each held token, [L,E,H_kv,C]."""
         z = self.head_scores(view)
         if self.normalise:
             z = z_normalise(z, view.candidates[:, :, :, None])
@@ -83,15 +94,15 @@ class TriAttention(Scoring):
         return self.reduce(view, z)
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Refuse models that rotate only a part of their heads."""
+        """Refuse models that rotate only a part of the head dimension."""
         return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
 
     def offsets(self) -> Tensor:
-        """Return the sampled distances to future queries, float64."""
+        """Return the sampled distances to future queries, float64 [n_offsets]."""
         return 2.0 ** torch.arange(self.offset_max.bit_length(), dtype=torch.float64)
 
     def head_scores(self, view: View) -> Tensor:
-        """Return S for every query head, [L,E,H_kv,G,C] float32, from the rotated keys: no RoPE inversion is needed."""
+        """Return S for every query head, [L,E,H_kv,G,C] float32, from rotated keys: RoPE need not be inverted."""
         geometry = view.geometry
         mean, modulus = (geometry.held(x) for x in centres(view.artefact(self.statistics)))
         scale = geometry.attention_scaling  # a held key was rotated by a cos, a sin, so it carries one a of a^2 already

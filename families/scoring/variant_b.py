@@ -1,4 +1,4 @@
-"""Task direction: a bonus for tokens whose value points where the task's values point."""
+"""Task direction: a bonus for tokens whose value points where the values of the task point."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ from families.scoring.wrapped_scoring import Wrapper
 
 @dataclass(frozen=True)
 class VariantB(Wrapper):
-    """The base's score plus lam * cos(v_i, direction), the mean-value cosine prior [sun2026minimal].
+    """Add a bonus to another scoring for values that point where the prompt's values point [sun2026minimal].
 
-    v_i is the token's value averaged over all layers and heads that hold it, normalised: the signature that the diversity
-    selector uses. The direction is the normalised mean of the signatures of held tokens, each token once however many
-    heads hold it. Without any such token, or where they cancel out, the direction is zero and the base stands.
+    The score is the base's score plus lam * cos(v_i, direction), the mean-value cosine prior. v_i is the value of the
+    token, averaged over all layers and heads that hold it and normalised: the signature that the selector `diversity`
+    uses. The direction is the normalised mean of the signatures of held tokens; each token counts once, however many
+    heads hold it. If there is no such token, or if they cancel out, the direction is zero and the scores are those of
+    the base.
 
-    The source says neither which tokens give the direction (`over`), nor how strong the term was (`lam`), nor what became
-    of prompt tokens evicted since: here the direction comes from those still held at the event. lam is meaningful only
-    relative to the scale of the base's scores; 0 is the base.
+    The source says neither which tokens give the direction (`over`), nor how strong the bonus was (`lam`), nor how it
+    treats prompt tokens that have been evicted. Here the direction comes from the tokens that are held at the event.
 
     Attributes:
-        scoring: the base.
-        lam: weight of the cosine.
-        over: "prompt": the direction of the held prompt tokens, or "all": of all held tokens.
+        scoring: the base; `triattention` by default.
+        lam: weight of the cosine, at least 0; 0.5 by default. It is meaningful only relative to the scale of the base's
+            scores.
+        over: "prompt" (the default): the direction of the held prompt tokens. "all": the direction of all held tokens.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks, recent: numbers of first and newest tokens that are always kept; 0 (the default) takes over those of the
+            base.
     """
 
     kind: ClassVar[str] = "variant-b"
@@ -41,7 +46,7 @@ class VariantB(Wrapper):
     over: Literal["prompt", "all"] = "prompt"
 
     def score(self, view: View) -> Tensor:
-        """Return the base's score with the bonus, [L,E,H_kv,C]."""
+        """Return the scores of the base with the bonus added, [L,E,H_kv,C]."""
         scores = self.scoring.score(view)
         return scores + self.lam * self.cosine(view) if self.lam else scores
 
@@ -55,7 +60,10 @@ class VariantB(Wrapper):
 
 
 def direction(view: View, signatures: Tensor, members: Tensor) -> Tensor:
-    """Return the unit mean of the signatures [L,E,H,C,D] of the member tokens, each once, [E,D]; zero if there is none."""
+    """Return the unit mean of the members' signatures, each token once, [E,D]; zero if there is no member.
+
+    signatures: [L,E,H,C,D]. members: [L,E,H,C] bool.
+    """
     n_rows, dim = signatures.shape[1], signatures.shape[-1]
     slot = view.positions.where(members, view.width).transpose(0, 1).reshape(n_rows, -1, 1).expand(-1, -1, dim)
     by_token = signatures.new_zeros(n_rows, view.width + 1, dim)

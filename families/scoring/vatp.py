@@ -1,4 +1,4 @@
-"""VATP: attention times the size of the value."""
+"""VATP: attention multiplied by the norm of the value."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from families.scoring.wrapped_scoring import ValueWeighted
 
 @dataclass(frozen=True)
 class VATP(ValueWeighted):
-    """The base's score times the norm of the value [guo2024vatp].
+    """Multiply the attention scores of another scoring by the norm of each token's value [guo2024vatp].
 
-    Values belong to KV heads, so the base aggregates over the group first. The released code multiplies each step's
-    increment of H2O's sum; the norm of a held value does not change, so the total is multiplied here.
+    Values belong to KV heads, so the base first averages over the query heads that share one. The released code
+    multiplies each step's addition to H2O's sum; the norm of a held value does not change, so here the total is
+    multiplied.
 
     Attributes:
-        scoring: an attention-like base; published with H2O and Scissorhands.
-        norm: "l1" as published, or "l2".
-        sinks: first tokens, always kept: they attract attention but have tiny values. 20 in the released code; give the
-            unweighted arm as many for a fair comparison, and lower it where the budget is small.
-        recent: as the base's if 0.
+        scoring: the base, whose scores must be attention probabilities up to a factor; `h2o` by default. Published with
+            H2O and Scissorhands.
+        norm: "l1" as published (the default), or "l2".
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks: number of first tokens that are always kept, because they attract attention but have tiny values; 20 by
+            default, as in the released code. Give the arm without weights as many for a fair comparison; use fewer for
+            small budgets.
+        recent: number of newest tokens that are always kept; 0 (the default) takes over the number of the base.
     """
 
     kind: ClassVar[str] = "vatp"

@@ -1,4 +1,4 @@
-"""What the scorings that rework another scoring share: the base, its protection, and what can serve as one."""
+"""Scorings that change the scores of another scoring, their base: what they share, and what may serve as a base."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Wrapper(Scoring):
-    """A scoring that reworks the scores of another one, the base.
+    """Change the scores of another scoring, the base.
 
-    The base gives scores and what must be observed for them. Selection and protection are the wrapper's: a base with a
-    selector of its own is refused, as it would have no effect.
+    The base gives scores and says what must be observed for them. Selection and protection belong to the wrapper: a
+    base with a selector of its own is refused, because that selector would have no effect.
 
     Attributes:
         scoring: the base.
-        sinks, recent: protection of the whole. 0 takes over the base's; any other number must cover the base's, whose
-            scores may mean nothing for what it protects (an observation window has none). The field holds what is in force.
+        selector: turns scores into the set of kept tokens; `top-k` by default.
+        sinks, recent: numbers of first and newest tokens that are always kept. 0 takes over the number of the base. Any
+            other number must be at least the base's, whose scores may mean nothing for tokens that it protects (an
+            observation window has no scores). After construction, both fields hold the numbers in force.
     """
 
     scoring: Scoring = field(kw_only=True)
@@ -33,7 +35,7 @@ class Wrapper(Scoring):
         """Take over or check the protection, and check the base.
 
         Raises:
-            DeclarationError: a base that ranks nothing, has a selector, or protects more than this does.
+            DeclarationError: the base ranks nothing, has a selector, or protects more tokens than the wrapper does.
         """
         super().__post_init__()
         base = self.scoring
@@ -51,24 +53,24 @@ class Wrapper(Scoring):
             object.__setattr__(self, name, max(own, bases))
 
     def needs(self) -> Needs:
-        """Return what the base needs."""
+        """Return the needs of the base."""
         return self.scoring.needs()
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
-        """Return the base's reason against this geometry."""
+        """Return why the base cannot work on a model of this geometry, or None."""
         return self.scoring.unsupported_reason(geometry)
 
     def conflict_reason(self, mechanism: Composition) -> str | None:
-        """Return the base's objection to this composition."""
+        """Return why the base has no meaning in this composition, or None."""
         return self.scoring.conflict_reason(mechanism)
 
 
 @dataclass(frozen=True)
 class ValueWeighted(Wrapper):
-    """A wrapper that multiplies attention-like scores by something of the values.
+    """Multiply the attention scores of a base by a quantity of the values.
 
-    That only means something for scores that are probabilities up to a factor: a base must say that its scores are
-    comparable between heads, must not be negative, and must not have weighed the values already.
+    This has a meaning only for scores that are attention probabilities up to a factor. So the base must say that its
+    scores are comparable between heads, must not give negative scores, and must not have weighted the values already.
     """
 
     comparable: ClassVar[bool] = True
@@ -77,7 +79,7 @@ class ValueWeighted(Wrapper):
         """Check the base.
 
         Raises:
-            DeclarationError: a base that is no attention, or has the values in it.
+            DeclarationError: the scores of the base are no attention probabilities, or contain the values already.
         """
         super().__post_init__()
         base = self.scoring
@@ -93,7 +95,7 @@ class ValueWeighted(Wrapper):
             )
 
     def base_scores(self, view: View) -> Tensor:
-        """Return the base's scores, [L,E,H_kv,C] float32, zero at free slots.
+        """Return the scores of the base, [L,E,H_kv,C] float32, zero at free slots.
 
         Raises:
             InvariantViolation: the base gave a held token a negative score.

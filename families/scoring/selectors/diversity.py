@@ -1,4 +1,4 @@
-"""Greedy selection with a V-space diversity penalty: α of the source paper."""
+"""Greedy selection with a penalty on similar values: the method α of the source paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from families.scoring.selectors.top_k import TopK
 
 
 class Penalised:
-    """s_i - weight * (largest similarity to a chosen slot), floored at zero on request; nothing chosen: no penalty."""
+    """s_i - weight * (largest similarity to a chosen slot), floored at zero on request; no penalty before a choice."""
 
     def __init__(self, features: Tensor, scores: Tensor, seeds: Tensor, weight: float, *, floor: bool) -> None:
         lowest = 0.0 if floor else -torch.inf
@@ -32,12 +32,12 @@ class Penalised:
         return self.penalised
 
     def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
-        """Return the whole selection by the fused loop where there is one."""
+        """Return the mask [...,C] of the whole selection by the fused loop, or None if there is no kernel for it."""
         now = (self.scores, self.penalty, self.penalised)
         return greedy_penalised(self.features, self.weight, *now, candidates, n_picks)
 
     def add(self, slot: Tensor) -> None:
-        """Note the similarities to the new member."""
+        """Update the penalties by the new member."""
         index = slot[..., None].expand(*slot.shape, self.features.shape[-1])
         similarity = (self.features @ self.features.gather(-2, index).mT)[..., 0]
         self.penalty = torch.maximum(self.penalty, self.weight * similarity)
@@ -45,7 +45,7 @@ class Penalised:
 
 
 class PenalisedTotal:
-    """s_i - weight * (sum, or mean, of the similarities to all chosen slots); nothing chosen: no penalty."""
+    """s_i - weight * (sum or mean of the similarities to all chosen slots); no penalty before a choice."""
 
     def __init__(self, similarity: Tensor, scores: Tensor, seeds: Tensor, weight: float, *, mean: bool) -> None:
         self.similarity, self.scores, self.weight, self.mean = similarity, scores, weight, mean
@@ -65,17 +65,22 @@ class PenalisedTotal:
 
 @dataclass(frozen=True)
 class Diversity(GreedySelector):
-    """argmax of s_i - weight * max(0, max over chosen j of v_i . v_j), one slot after the other [sun2026minimal].
+    """Choose tokens one by one by score minus similarity of values to the tokens chosen before [sun2026minimal].
 
-    v_i is the token's value averaged over all layers and heads that hold it, normalised. Protected slots do not seed the
-    chosen set unless asked to. Weight 0 is exactly `top-k`. The weight is meaningful only relative to the scale of the scores.
+    Each choice is the argmax of s_i - weight * max(0, max over chosen j of v_i . v_j). v_i is the value of the token,
+    averaged over all layers and heads that hold it and normalised.
 
     Attributes:
-        weight: the paper's λ. floor: clip each similarity at zero before it is reduced, so that opposites earn no bonus
+        weight: the λ of the paper, at least 0; 0.5 by default. It is meaningful only relative to the scale of the
+            scores. 0 is exactly `top-k`.
+        floor: clip each similarity at zero before they are reduced (the default). Then opposite values earn no bonus
             and, in a sum or mean, do not make up for copies.
-        reducer: how the similarities to the chosen slots become one penalty: "max" as in the paper, "sum" or "mean". A sum
-            grows with the number of chosen slots, so it wants a smaller weight.
-        space, scope: whose similarity; the paper's are values and global.
+        reducer: how the similarities to the chosen tokens become one penalty: "max" as in the paper (the default),
+            "sum" or "mean". A sum grows with the number of chosen tokens, so it wants a smaller weight.
+        space: vectors that tokens are compared by: "values" as in the paper (the default) or "keys".
+        scope: "global" as in the paper (the default): averaged over all layers and heads that hold the token; "layer":
+            over the heads of the layer that hold it; "layer-head": each head's own vectors.
+        seed_with_protected: count protected tokens as chosen from the start; off by default.
     """
 
     kind: ClassVar[str] = "diversity"
@@ -89,11 +94,11 @@ class Diversity(GreedySelector):
     seed_with_protected: bool = False
 
     def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
-        """Return the kept mask [L,E,H_kv,C]; weight 0 takes the path of `top-k`, bit for bit."""
+        """Return the kept mask [L,E,H_kv,C]; weight 0 gives exactly the result of `top-k`."""
         return super().select(view, scores, shares) if self.weight else TopK().select(view, scores, shares)
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
-        """Return the penalised scores."""
+        """Return the penalised scores as an objective."""
         if self.reducer == "max":
             return Penalised(features, scores, seeds, self.weight, floor=self.floor)
         similarity = features @ features.mT

@@ -1,4 +1,4 @@
-"""Determinantal point process: greedy MAP of quality times spread."""
+"""Determinantal point process: tokens that are relevant and differ from each other."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _SPENT = 1e-6  # below this residual a kernel has nothing left to tell apart
 
 
 class LogDeterminant:
-    """The residual variance d_i^2 of each slot given the chosen ones, by incremental Cholesky [chen2018fastdpp].
+    """The residual variance d_i^2 of each slot given the chosen slots, by incremental Cholesky [chen2018fastdpp].
 
-    A kernel of rank r has no residual after r picks; what is left is then filled by `fallback`, always below any residual.
+    A kernel of rank r has no residual left after r choices. Further choices follow `fallback`, always below any
+    residual.
     """
 
     def __init__(self, kernel: Tensor, fallback: Tensor) -> None:
@@ -27,7 +28,7 @@ class LogDeterminant:
         self.rows: list[Tensor] = []
 
     def gain(self) -> Tensor:
-        """Return the residuals, or where they are spent the fallback's order below zero."""
+        """Return the residuals [...,C]; where they are used up, the order of the fallback, below zero."""
         return torch.where(self.residual > _SPENT, self.residual, self.fallback - self.fallback.amax() - 1.0)
 
     def add(self, slot: Tensor) -> None:
@@ -56,12 +57,19 @@ class LogDeterminant:
 
 @dataclass(frozen=True)
 class DPP(GreedySelector):
-    """Greedy MAP of log det of diag(q) S diag(q), q = exp(theta * rel), S the cosine matrix plus eta on its diagonal.
+    """Choose tokens that are relevant and differ from each other, by a determinantal point process [kulesza2012dpp].
 
-    [kulesza2012dpp]. Without eta the kernel's rank is the head dimension and picks beyond it would be arbitrary.
+    The greedy choice maximises log det of diag(q) S diag(q). The quality is q = exp(theta * rel), where rel is the
+    score scaled to [0, 1] in each head. S is the cosine matrix plus eta on its diagonal. Without eta the rank of the
+    kernel is the head dimension, and choices beyond it would be arbitrary.
 
     Attributes:
-        theta: weight of relevance (the score brought to [0, 1] per head) in the quality. eta: added to the diagonal.
+        theta: weight of the relevance in the quality, at least 0; 1 by default.
+        eta: number added to the diagonal of the kernel, at least 0; 0.1 by default.
+        space: vectors that tokens are compared by: "values" or "keys"; keys by default.
+        scope: "layer-head": each head's own vectors; "layer": averaged over the heads of the layer that hold the token;
+            "global": averaged over all layers and heads that hold it. "layer-head" by default.
+        seed_with_protected: count protected tokens as chosen from the start; on by default.
     """
 
     kind: ClassVar[str] = "dpp"
@@ -71,7 +79,7 @@ class DPP(GreedySelector):
     eta: Annotated[float, Ge(0)] = 0.1
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
-        """Return the objective, conditioned on the seeds."""
+        """Return the objective, with the seeds as chosen slots."""
         relevance = scaled(scores, candidates)
         quality = torch.exp(self.theta * relevance)
         similarity = features @ features.mT + self.eta * torch.eye(features.shape[-2], device=features.device)

@@ -1,4 +1,4 @@
-"""What the set-conditioned selectors share: the greedy loop, features to compare tokens by, protection and seeding.
+"""The greedy loop that several selectors share, with the vectors that tokens are compared by, protection and seeding.
 
 Shapes: L layers, E rows of one event, H_kv KV heads, C slots, D feature dimension; `...` stands for L,E,H_kv.
 """
@@ -24,10 +24,10 @@ class Objective(Protocol):
     """The state of one greedy selection over all heads at once."""
 
     def gain(self) -> Tensor:
-        """Return what each slot would add to the chosen set, [...,C]; entries of chosen slots are ignored."""
+        """Return how much each slot would add to the chosen set, [...,C]; entries of chosen slots are ignored."""
 
     def add(self, slot: Tensor) -> None:
-        """Take one slot per head into the chosen set; slot: [...,1] int64."""
+        """Add one slot per head to the chosen set; slot: [...,1] int64."""
 
 
 @runtime_checkable
@@ -35,13 +35,13 @@ class FusedObjective(Protocol):
     """An objective whose whole loop may run as one kernel."""
 
     def chosen(self, candidates: Tensor, n_picks: Tensor) -> Tensor | None:
-        """Return the mask [...,C] that `pick` would choose, None where there is no kernel for it."""
+        """Return the mask [...,C] that `pick` would choose, or None if there is no kernel for it."""
 
 
 def pick(objective: Objective, candidates: Tensor, n_picks: Tensor) -> Tensor:
     """Choose `n_picks` [...] candidates [...,C] one after the other; ties go to the later slot.
 
-    Returns the picks in order, [...,K] int64 with K the largest number, -1 where a head has had its share.
+    Returns the picks in order, [...,K] int64 with K the largest number, -1 where a head already has all of its picks.
     """
     # What a slot may gain at most: -inf once it is taken, or no candidate.
     ceiling = torch.where(candidates, torch.inf, -torch.inf)
@@ -60,7 +60,7 @@ def pick(objective: Objective, candidates: Tensor, n_picks: Tensor) -> Tensor:
 
 
 def mask_of(picks: Tensor, n_slots: int) -> Tensor:
-    """Return which slots are among the picks [...,K], bool [...,C]."""
+    """Return the mask [...,C] bool of the slots that are among the picks [...,K]."""
     chosen = torch.zeros(*picks.shape[:-1], n_slots + 1, dtype=torch.bool, device=picks.device)
     return chosen.scatter_(-1, picks.where(picks >= 0, n_slots), True)[..., :n_slots]
 
@@ -84,11 +84,13 @@ def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
 
 @dataclass(frozen=True)
 class GreedySelector(Selector):
-    """A selector that picks one slot after the other, each pick depending on those before it.
+    """Choose one slot after the other, where each choice depends on those before it.
 
     Attributes:
-        space, scope: which vectors tokens are compared by (`unit_features`).
-        seed_with_protected: whether protected slots count as chosen from the start.
+        space: vectors that tokens are compared by: "values" or "keys"; keys by default.
+        scope: "layer-head": each head's own vectors; "layer": averaged over the heads of the layer that hold the token;
+            "global": averaged over all layers and heads that hold it. "layer-head" by default.
+        seed_with_protected: count protected tokens as chosen from the start; on by default.
     """
 
     space: Space = "keys"
@@ -97,9 +99,10 @@ class GreedySelector(Selector):
 
     @abstractmethod
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
-        """Return the objective at its start.
+        """Return the objective before the first choice.
 
-        features: [...,C,D] unit vectors. scores: [...,C]. candidates: bool [...,C]. seeds: bool [...,C], chosen already.
+        features: [...,C,D] unit vectors. scores: [...,C]. candidates: [...,C] bool. seeds: [...,C] bool, chosen
+        already.
         """
 
     def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""k-center: farthest first."""
+"""k-center: each choice is as far as possible from those before it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,37 @@ from families.scoring.selectors.greedy_loop import GreedySelector, Objective
 
 
 class Farthest:
-    """Distance to the nearest chosen slot; with nothing chosen, the relevance."""
+    """Distance of each slot to the nearest chosen slot; the relevance as long as nothing is chosen."""
 
     def __init__(self, distance: Tensor, relevance: Tensor, seeds: Tensor, *, weigh: bool) -> None:
         self.distance, self.relevance, self.weigh = distance, relevance, weigh
         self.nearest = distance.masked_fill(~seeds[..., None, :], torch.inf).amin(dim=-1)
 
     def gain(self) -> Tensor:
-        """Return how far each slot is from the chosen ones, [...,C]."""
+        """Return the distance of each slot to the chosen ones, [...,C]."""
         gain = self.nearest * self.relevance if self.weigh else self.nearest
         return torch.where(self.nearest == torch.inf, self.relevance, gain)
 
     def add(self, slot: Tensor) -> None:
-        """Shorten the distances by the new member."""
+        """Update the distances by the new member."""
         index = slot[..., None].expand(*slot.shape, self.distance.shape[-1])
         self.nearest = torch.minimum(self.nearest, self.distance.gather(-2, index)[..., 0, :])
 
 
 @dataclass(frozen=True)
 class KCenter(GreedySelector):
-    """Farthest-first traversal from the protected tokens, or from the most relevant one [gonzalez1985].
+    """Choose tokens one by one, each as far as possible from those chosen before [gonzalez1985].
 
-    Euclidean distance of unit vectors, a metric; a 2-approximation of the smallest covering radius.
+    The traversal starts from the protected tokens, or else from the most relevant token. Distances are Euclidean
+    between unit vectors, which is a metric, so the covering radius is at most twice the smallest possible one.
 
     Attributes:
-        weigh: multiply distances by relevance (the score brought to [0, 1] per head), so that outliers nobody attends to
-            do not come first.
+        weigh: multiply distances by the relevance (the score scaled to [0, 1] in each head), so that outliers without
+            attention do not come first; on by default.
+        space: vectors that tokens are compared by: "values" or "keys"; keys by default.
+        scope: "layer-head": each head's own vectors; "layer": averaged over the heads of the layer that hold the token;
+            "global": averaged over all layers and heads that hold it. "layer-head" by default.
+        seed_with_protected: count protected tokens as chosen from the start; on by default.
     """
 
     kind: ClassVar[str] = "k-center"
@@ -47,6 +52,6 @@ class KCenter(GreedySelector):
     weigh: bool = True
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
-        """Return the distances."""
+        """Return the distances as an objective."""
         distance = (2 - 2 * features @ features.mT).clamp(min=0.0).sqrt()
         return Farthest(distance, scaled(scores, candidates), seeds, weigh=self.weigh)

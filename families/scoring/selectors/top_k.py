@@ -1,4 +1,4 @@
-"""Keep the highest scores."""
+"""Top-k: the highest scores of each head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from designspace.axes.ranking import highest, keep_protected
 
 @dataclass(frozen=True)
 class TopK(Selector):
-    """The k highest scores of each head, protected slots first."""
+    """Keep the tokens with the highest scores of each head.
+
+    Protected tokens come first and count in the head's share. Ties go to the larger position. There are no parameters.
+    """
 
     kind: ClassVar[str] = "top-k"
 
