@@ -1,8 +1,8 @@
-"""Published systems as compositions of the five axes, with their reference defaults and citation keys.
+"""Published systems as compositions of the five axes, with their published parameters and citation keys.
 
-An axis that an entry leaves out is at its baseline: head routing `uniform`, representation `full`, decoding as the sweep's
-generation settings say. `choices` says what the published text leaves open or what a bounded cache makes of it, and which
-parameter changes that.
+An axis that an entry leaves out is at its baseline: head routing `uniform`, representation `full`, and the decoding of
+the sweep's generation settings. `choices` names the points that the published text leaves open or that a bounded cache
+changes, and the parameter that changes each of them.
 """
 
 from __future__ import annotations

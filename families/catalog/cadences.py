@@ -1,4 +1,4 @@
-"""One scoring under cadences that are not a fixed block."""
+"""One scoring under cadences whose intervals or sizes change over the text."""
 
 from __future__ import annotations
 
@@ -9,21 +9,39 @@ from families.catalog.system import system
 from families.scoring.triattention import TriAttention
 
 SYSTEMS = (
-    system("triattention-annealed", "TriAttention, cut less at first", None, TriAttention(), Annealed()),
-    system("triattention-geometric", "TriAttention, cut at growing intervals", None, TriAttention(), Geometric()),
+    system(
+        "triattention-annealed",
+        "TriAttention with a cache that is large at first and small later",
+        None,
+        TriAttention(),
+        Annealed(),
+    ),
+    system(
+        "triattention-geometric",
+        "TriAttention, compressed at intervals that grow within a cycle",
+        None,
+        TriAttention(),
+        Geometric(),
+    ),
     system(
         "triattention-entropy",
-        "TriAttention, cut when the model is sure",
+        "TriAttention, compressed when the model is sure of the next token",
         None,
         TriAttention(),
         Adaptive(trigger="entropy"),
     ),
     system(
         "triattention-shift",
-        "TriAttention, cut when attention has moved on",
+        "TriAttention, compressed when attention has moved since the last event",
         None,
         TriAttention(),
         Adaptive(trigger="attention-shift"),
     ),
-    system("triattention-newline", "TriAttention, cut at line ends", None, TriAttention(), Adaptive(trigger="newline")),
+    system(
+        "triattention-newline",
+        "TriAttention, compressed at line ends",
+        None,
+        TriAttention(),
+        Adaptive(trigger="newline"),
+    ),
 )

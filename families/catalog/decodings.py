@@ -1,4 +1,4 @@
-"""Systems that steer the text."""
+"""Systems whose main idea is a decoding: how the text is steered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from families.scoring.triattention import TriAttention
 SYSTEMS = (
     system(
         "self-consistency",
-        "TriAttention, eight samples share the budget and vote",
+        "TriAttention with eight samples that share the budget and vote",
         "wang2023selfconsistency",
         TriAttention(),
         EveryK(),
@@ -24,18 +24,18 @@ SYSTEMS = (
     ),
     system(
         "refresh",
-        "TriAttention, the whole text encoded anew now and then",
+        "TriAttention with the whole text encoded again at intervals",
         "xu2025refreshkv",
         TriAttention(),
         EveryK(),
         decoding=Refresh(),
         choices=(
-            "the evicted tokens are encoded again and the peak is charged; the paper keeps the full cache beside",
+            "evicted tokens are encoded again and the peak is charged; the paper keeps a full cache beside the small one",
         ),
     ),
     system(
         "rollback",
-        "TriAttention, back to the last line when the model is unsure",
+        "TriAttention; a line is written again if the model was unsure of it",
         None,
         TriAttention(),
         EveryK(),
@@ -43,7 +43,7 @@ SYSTEMS = (
     ),
     system(
         "thought-aware",
-        "R-KV that stops cutting after the thought",
+        "R-KV that stops compressing after the thought",
         "cai2025rkv",
         RKV(),
         EveryK(),
@@ -51,7 +51,7 @@ SYSTEMS = (
     ),
     system(
         "budget-forcing",
-        "TriAttention, the thought is stretched and capped",
+        "TriAttention with thoughts that are prolonged once and limited in length",
         "muennighoff2025s1",
         TriAttention(),
         EveryK(),
@@ -59,7 +59,7 @@ SYSTEMS = (
     ),
     system(
         "chain-of-thought",
-        "TriAttention, asked to think step by step",
+        "TriAttention with a prompt that asks for step-by-step reasoning",
         "kojima2022",
         TriAttention(),
         EveryK(),

@@ -1,4 +1,4 @@
-"""Systems that share the budget out among layers and heads."""
+"""Systems whose main idea is a head routing: how the budget is shared out among layers and heads."""
 
 from __future__ import annotations
 
@@ -19,12 +19,24 @@ from families.scoring.snapkv import SnapKV
 
 SYSTEMS = (
     system(
-        "pyramid-kv", "SnapKV scores, more slots in lower layers", "cai2024pyramidkv", SnapKV(), EveryK(), Pyramid()
+        "pyramid-kv",
+        "SnapKV scores, with more tokens in lower layers",
+        "cai2024pyramidkv",
+        SnapKV(),
+        EveryK(),
+        Pyramid(),
     ),
-    system("ada-kv", "SnapKV scores, heads compete within a layer", "feng2024adakv", SnapKV(), EveryK(), AdaKV()),
+    system(
+        "ada-kv",
+        "SnapKV scores; the heads of a layer compete for its tokens",
+        "feng2024adakv",
+        SnapKV(),
+        EveryK(),
+        AdaKV(),
+    ),
     system(
         "headkv",
-        "SnapKV scores, heads by calibrated importance",
+        "SnapKV scores; heads get tokens by their measured importance",
         "fu2024headkv",
         SnapKV(),
         EveryK(),
@@ -35,7 +47,7 @@ SYSTEMS = (
     ),
     system(
         "duo",
-        "retrieval heads hold more, streaming heads sinks and a window",
+        "SnapKV scores; retrieval heads hold more tokens, streaming heads hold sinks and a window",
         "xiao2024duoattention",
         SnapKV(),
         EveryK(),
@@ -46,12 +58,24 @@ SYSTEMS = (
         ),
     ),
     system(
-        "squeeze", "less for layers whose attention changes little", "wang2024squeeze", H2O(), EveryStep(), Squeeze()
+        "squeeze",
+        "H2O scores, with fewer tokens for layers whose attention changes little",
+        "wang2024squeeze",
+        H2O(),
+        EveryStep(),
+        Squeeze(),
     ),
-    system("dynamic-kv", "layers compete for the slots", "zhou2024dynamickv", SnapKV(), EveryK(), DynamicKV()),
+    system(
+        "dynamic-kv",
+        "SnapKV scores; the layers compete for tokens",
+        "zhou2024dynamickv",
+        SnapKV(),
+        EveryK(),
+        DynamicKV(),
+    ),
     system(
         "kv-sharer",
-        "dissimilar layers share one cache",
+        "full cache in which one layer reads the cache of a dissimilar layer",
         "yang2024kvsharer",
         Full(),
         Never(),

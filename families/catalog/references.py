@@ -1,4 +1,4 @@
-"""What everything else is compared with: the whole cache, and chance."""
+"""References that all other systems are compared with: the full cache and random retention."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from families.scoring.full import Full
 from families.scoring.random import Random
 
 SYSTEMS = (
-    system("full", "the whole cache in full precision: the reference", None, Full(), Never()),
+    system("full", "the whole cache in full precision, the reference for all others", None, Full(), Never()),
     system(
         "random",
-        "random retention: the floor",
+        "random retention, the lower bound for every scoring",
         None,
         Random(),
         EveryStep(),
         choices=(
-            "a token draws its priority once, on arrival; protection as in the scorings it is compared with (recent)",
+            "a token gets its priority once, on arrival; as many tokens are protected as in the scorings beside it (recent)",
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """The seven rejected mechanisms of the source paper with their sub-attempts, each on its baseline.
 
-What the paper does not state is named; parameters are those of `triattention` otherwise.
+`choices` names the points that the paper does not state. All other parameters are those of `triattention`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ SYSTEMS = (
         TriAttention(),
         EveryK(),
         representation=Subspace(),
-        choices=("use a budget in bytes, so that the saving is spent on more slots",),
+        choices=(
+            "keys stay whole, as the stated saving implies; only a budget in bytes spends that saving on more tokens",
+        ),
     ),
     system(
         "syn-mem-prefill",
@@ -37,12 +39,14 @@ SYSTEMS = (
     ),
     system(
         "syn-mem-bounded",
-        "rejected 2b: span means throughout, re-cut in blocks",
+        "rejected 2b: the whole text as span means, formed again at every event",
         PAPER,
         TriAttention(),
         EveryK(),
         representation=SpanMean(synthetic=1.0),
-        choices=("the bounded re-gate is not described: span means under the cadence of the baseline",),
+        choices=(
+            "the paper does not describe its bounded re-gate; here span means follow the cadence of the baseline",
+        ),
     ),
     system(
         "sel-hybrid-static",
@@ -51,7 +55,7 @@ SYSTEMS = (
         TriAttention(),
         EveryK(),
         representation=SpanMean(),
-        choices=("the ratio is not stated (synthetic); keys are averaged as they are held, rotated (keys)",),
+        choices=("the paper does not state the ratio (synthetic); keys are averaged after rotation (keys)",),
     ),
     system(
         "sel-hybrid-dynamic",
@@ -60,16 +64,20 @@ SYSTEMS = (
         TriAttention(),
         EveryK(),
         representation=SpanMean(mode="dynamic"),
-        choices=("the rule is not stated: the fewest exact tokens that hold half of the scaled score (mass_share)",),
+        choices=(
+            "the paper does not state the rule; here the fewest exact tokens that hold half of the scaled score (mass_share)",
+        ),
     ),
     system(
         "static-route",
-        "rejected 3: per head uniform spacing or attention, calibrated",
+        "rejected 3: each head keeps evenly spaced or attended tokens, by calibration",
         PAPER,
         TriAttention(scope="layer-head"),
         EveryK(),
         StaticRoute(),
-        choices=("the criterion is not stated: the rule that keeps more of the future attention on calibration texts",),
+        choices=(
+            "the paper does not state the criterion; here the rule that keeps more future attention on calibration texts",
+        ),
     ),
     system(
         "step-down",
@@ -77,7 +85,7 @@ SYSTEMS = (
         PAPER,
         TriAttention(),
         StepSchedule(direction="step-down"),
-        choices=("sizes and switch round are not stated (ratio, switch, horizon)",),
+        choices=("the paper does not state sizes and switch round (ratio, switch, horizon)",),
     ),
     system(
         "step-up",
@@ -85,16 +93,16 @@ SYSTEMS = (
         PAPER,
         TriAttention(),
         StepSchedule(direction="step-up"),
-        choices=("sizes and switch round are not stated (ratio, switch, horizon)",),
+        choices=("the paper does not state sizes and switch round (ratio, switch, horizon)",),
     ),
     system(
         "state-emit",
-        "rejected 5: state lines, asked for and pinned",
+        "rejected 5: the model is asked for state lines, which are never evicted",
         PAPER,
         TriAttention(),
         EveryK(),
         decoding=StateEmit(),
-        choices=("prompt and pin rule are not stated (instruction, marker, most)",),
+        choices=("the paper states neither the prompt nor the rule for pinning (instruction, marker, most)",),
     ),
     system(
         "variant-b",

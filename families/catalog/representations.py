@@ -1,4 +1,4 @@
-"""Systems that change what a slot holds."""
+"""Systems whose main idea is a representation: how a slot stores a token."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 
 SYSTEMS = (
-    system("kivi", "every token, in 2-bit codes", "liu2024kivi", Full(), Never(), representation=Kivi()),
+    system("kivi", "full cache in 2-bit codes", "liu2024kivi", Full(), Never(), representation=Kivi()),
     system(
         "kvquant",
-        "every token, non-uniform codes of keys before rotation, outliers exact",
+        "full cache in non-uniform codes, with keys before rotation and exact outliers",
         "hooper2024kvquant",
         Full(),
         Never(),
@@ -35,7 +35,7 @@ SYSTEMS = (
     ),
     system(
         "qaq",
-        "every token, as many bits as its attention asks for",
+        "full cache in which each token has as many bits as its attention calls for",
         "dong2024qaq",
         Full(),
         Never(),
@@ -43,7 +43,7 @@ SYSTEMS = (
     ),
     system(
         "kvtuner",
-        "every token, bits chosen layer by layer for a mean of 4",
+        "full cache with code widths chosen for each layer, 4 bits in the mean",
         "li2025kvtuner",
         Full(),
         Never(),
@@ -54,17 +54,17 @@ SYSTEMS = (
     ),
     system(
         "minikv",
-        "H2O on the prompt in a pyramid of layers, then 2-bit codes",
+        "H2O on the prompt with more tokens in lower layers, all text in 2-bit codes",
         "sharma2025minikv",
         H2O(),
         PrefillOnly(),
         Pyramid(beta=7.0),
         representation=Kivi(group=16),
-        choices=("one set per KV head; the released code keeps one per query head",),
+        choices=("one set of tokens per KV head; the released code keeps one per query head",),
     ),
     system(
         "mini-cache",
-        "adjacent layers share directions of keys and values",
+        "full cache in which adjacent layers share directions of keys and values",
         "liu2024minicache",
         Full(),
         Never(),
@@ -72,7 +72,7 @@ SYSTEMS = (
     ),
     system(
         "kv-merger",
-        "SnapKV, evicted values merged into the nearest kept key's",
+        "SnapKV; evicted values are merged into the kept token with the nearest key",
         "wang2024kvmerger",
         SnapKV(),
         EveryK(),
@@ -81,7 +81,7 @@ SYSTEMS = (
     ),
     system(
         "cam",
-        "a sliding window, evicted values merged into those that follow",
+        "StreamingLLM; evicted values are spread over the tokens that follow",
         "zhang2024cam",
         StreamingLLM(),
         EveryStep(),
@@ -89,18 +89,18 @@ SYSTEMS = (
     ),
     system(
         "d2o",
-        "H2O, evicted tokens merged where they resemble a kept one",
+        "H2O; evicted tokens are merged if they resemble a kept one",
         "wan2025d2o",
         H2O(sinks=4),
         EveryStep(),
         representation=D2O(),
         choices=(
-            "all layers are cut alike; the paper leaves three of them whole and sets layer budgets by attention variance",
+            "all layers are compressed alike; the paper exempts three and sets layer budgets by attention variance",
         ),
     ),
     system(
         "quest",
-        "every token held, the most promising pages attended",
+        "full cache of which each query reads the most promising pages",
         "tang2024quest",
         Full(),
         Never(),

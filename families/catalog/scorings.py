@@ -1,4 +1,4 @@
-"""Systems that say which tokens are worth a slot."""
+"""Systems whose main idea is a scoring: which tokens to keep."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ SYSTEMS = (
     ),
     system(
         "scissorhands",
-        "tokens that were often above the mean attention of late",
+        "tokens whose recent attention was often above average",
         "liu2023scissorhands",
         Scissorhands(),
         Hysteresis(),
         choices=(
-            "half of the budget is dropped at a time where the steady mean allows it (cadence slack)",
-            "all layers alike; the paper gives later layers more (head routing)",
+            "up to half of the budget is dropped at a time, as far as the steady mean allows (cadence slack)",
+            "all layers get the same budget; the paper gives later layers more (head routing)",
         ),
     ),
     system("tova", "attention of the newest query", "oren2024tova", TOVA(), EveryStep()),
@@ -62,8 +62,8 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         choices=(
-            "repeated in blocks while decoding, with a window of 8; the paper cuts the prompt once (snapkv-prefill)",
-            "one set per KV head, group mean before pooling; the paper keeps a set per query head",
+            "compressed in blocks while decoding, with a window of 8; the paper compresses the prompt (snapkv-prefill)",
+            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
         ),
     ),
     system(
@@ -79,7 +79,7 @@ SYSTEMS = (
         "devoto2024l2norm",
         KNorm(),
         EveryStep(),
-        choices=("all layers are cut; the paper leaves the first two alone",),
+        choices=("all layers are compressed; the paper leaves the first two alone",),
     ),
     system("keydiff", "keys that point away from the mean direction", "park2025keydiff", KeyDiff(), EveryK()),
     system("lag-kv", "tokens that stand out against the next block", "liang2025lagkv", LagKV(), EveryK()),
@@ -92,18 +92,18 @@ SYSTEMS = (
     ),
     system(
         "r-kv",
-        "attention less redundancy of keys, block-wise",
+        "attention minus redundancy of keys, compressed in blocks",
         "cai2025rkv",
         RKV(),
         EveryK(),
         choices=(
-            "the paper's weight 0.1; the released script has 0.07 (lam)",
+            "the weight is the paper's 0.1; the released script has 0.07 (lam)",
             "a key without a near duplicate spares nothing; the released code then spares slot 0",
         ),
     ),
     system(
         "lazy-eviction",
-        "how long a token may rest between activations",
+        "tokens that are likely to be attended to again, judged by their longest pause",
         "zhang2025lazyeviction",
         LazyEviction(),
         EveryK(),
@@ -125,24 +125,24 @@ SYSTEMS = (
         "goel2025caote",
         CAOTE(),
         EveryStep(),
-        choices=("around H2O's mass, normalised (probabilities, scoring)",),
+        choices=("the probabilities are H2O's scores divided by their sum (probabilities, scoring)",),
     ),
     system(
         "critical-kv",
-        "best by attention, the rest by projected value norm",
+        "the best tokens by attention, then the best by attention times projected value norm",
         "feng2025criticalkv",
         CriticalKV(),
         EveryK(),
     ),
     system(
         "triattention",
-        "expected attention from query centres, one keep list for all heads",
+        "expected attention from mean queries, with one ranking for all heads",
         "triattention2026",
         TriAttention(),
         EveryK(),
         choices=(
             "one ranking for all layers and heads, as in the source paper; the released runner's scope is kv-head (scope)",
-            "prompt tokens count and may be evicted, no window, no sinks (sinks, recent)",
+            "prompt tokens count in the budget and may be evicted; no window and no sinks (sinks, recent)",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Systems that choose a set rather than the highest scores."""
+"""Systems whose main idea is a selector: choosing a set of tokens rather than the highest scores."""
 
 from __future__ import annotations
 
@@ -24,14 +24,32 @@ SYSTEMS = (
             "protected tokens do not count as chosen (selector seed_with_protected)",
         ),
     ),
-    system("mmr", "H2O's mass, maximal marginal relevance", "carbonell1998mmr", H2O(selector=MMR()), EveryK()),
+    system(
+        "mmr",
+        "H2O scores, with selection by maximal marginal relevance",
+        "carbonell1998mmr",
+        H2O(selector=MMR()),
+        EveryK(),
+    ),
     system(
         "facility-location",
-        "H2O's mass, coverage of all keys",
+        "H2O scores, with a selection that covers all keys",
         "nemhauser1978",
         H2O(selector=FacilityLocation()),
         EveryK(),
     ),
-    system("dpp", "H2O's mass, greedy determinantal selection", "chen2018fastdpp", H2O(selector=DPP()), EveryK()),
-    system("k-center", "H2O's mass, farthest first", "gonzalez1985", H2O(selector=KCenter()), EveryK()),
+    system(
+        "dpp",
+        "H2O scores, with greedy selection by a determinantal point process",
+        "chen2018fastdpp",
+        H2O(selector=DPP()),
+        EveryK(),
+    ),
+    system(
+        "k-center",
+        "H2O scores, with the farthest keys selected first",
+        "gonzalez1985",
+        H2O(selector=KCenter()),
+        EveryK(),
+    ),
 )

@@ -1,4 +1,4 @@
-"""How an entry of the catalogue is put together."""
+"""How an entry of the catalogue is composed."""
 
 from __future__ import annotations
 
