@@ -22,7 +22,7 @@ STRICT = [
     (r"\boxed{}", ("boxed", "")),
     (r"<think>\boxed{3}</think> so \boxed{4}", ("boxed", "4")),
     (r"<think>a</think>\boxed{3}</think> so 4", ("none", None)),
-    (r"<think>still thinking, maybe \boxed{3}", ("boxed", "3")),
+    (r"<think>still thinking, maybe \boxed{3}", ("unfinished", None)),
     (r"First \boxed{5}, then \boxed{\frac{1", ("unfinished", None)),
     (r"So the answer is \boxed", ("unfinished", None)),
     (r"\boxed{5\}", ("unfinished", None)),
