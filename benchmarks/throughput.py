@@ -21,7 +21,7 @@ from designspace.models.calibration import load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import catalog
-from designspace.tasks.task import TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from families.decoding.greedy import Greedy
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from designspace.models.model_spec import ModelSpec
     from designspace.registry import mechanism
     from designspace.store import open_results
-    from designspace.tasks.task import TaskSpec
+    from designspace.tasks.task_spec import TaskSpec
     from sweeps.plan import plan
     from sweeps.spec import load_sweep
 
@@ -46,7 +46,7 @@ _MODULE_OF = {
     "Mechanism": "designspace.axes",
     "ModelSpec": "designspace.models.model_spec",
     "Request": "designspace.axes",
-    "TaskSpec": "designspace.tasks.task",
+    "TaskSpec": "designspace.tasks.task_spec",
     "load_model": "designspace.models.loading",
     "load_sweep": "sweeps.spec",
     "mechanism": "designspace.registry",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Artefact, Geometry
+from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
 from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
