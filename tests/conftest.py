@@ -16,7 +16,9 @@ from designspace.kernels.build import load_library
 from designspace.models.loading import LoadedModel, prepare
 
 REPOSITORY = Path(__file__).parent.parent
-GOLDEN = Path(os.environ.get("DESIGNSPACE_GOLDEN", REPOSITORY / "../shared/golden"))
+GOLDEN_SUBSET = REPOSITORY / "tests/golden/data"
+_GOLDEN_WHOLE = Path(os.environ.get("DESIGNSPACE_GOLDEN", REPOSITORY / "../shared/golden"))
+GOLDEN = _GOLDEN_WHOLE if _GOLDEN_WHOLE.is_dir() else GOLDEN_SUBSET
 SHARED_DATA = Path(os.environ.get("DESIGNSPACE_SHARED", REPOSITORY / "../shared")) / "data"
 
 torch.set_num_threads(1)  # toy tensors: threads cost more than they give, and pytest runs several processes

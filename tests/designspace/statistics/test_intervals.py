@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.statistics import accuracy_interval, cluster_bootstrap, intervals, proportion_interval
-
-GOLDEN = (
-    Path(os.environ.get("DESIGNSPACE_GOLDEN", Path(__file__).parents[3] / ".." / "shared" / "golden")) / "statistics"
-)
+from tests.conftest import GOLDEN
 
 
 def golden(name):
-    """Return the entries of a golden file; skip where the golden data is not at hand."""
-    path = GOLDEN / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"no golden data at {path}")
-    return json.loads(path.read_text())["entries"]
+    """Return the entries of a golden file."""
+    return json.loads((GOLDEN / "statistics" / f"{name}.json").read_text())["entries"]
 
 
 def test_proportions_agree_with_the_golden_values():
