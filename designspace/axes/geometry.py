@@ -12,8 +12,9 @@ class Geometry:
     """Layer and head counts, head dimension and rotary frequencies of one model.
 
     inv_freq: [D_rot/2] float32, the model's own (so llama3 and YaRN scaling are included). Band f pairs components f and
-    f + D_rot/2 of a head (the "half" layout of all supported families). layers: where layers share a cache, the model's
-    layers that own one; all per-layer shapes of cache and strategies then count owners only.
+    f + D_rot/2 of a head. rotation_note: in what layers, if any, keys are turned by their positions in another way, found by
+    trying the model out; strategies that turn keys back must refuse such a model. layers: where layers share a cache, the
+    model's layers that own one; all per-layer shapes of cache and strategies then count owners only.
     """
 
     n_layers: int
@@ -22,6 +23,7 @@ class Geometry:
     head_dim: int
     inv_freq: Tensor
     attention_scaling: float = 1.0
+    rotation_note: str = ""
     layers: tuple[int, ...] | None = None
 
     @property

@@ -21,9 +21,14 @@ def unrotate(bands: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
     return bands * turn.to(torch.complex64)
 
 
-def refuse_partial_rotary(who: str, geometry: Geometry) -> str | None:
-    """Return why something that un-rotates whole heads cannot work on this model, or None."""
+def unrotation_error(who: str, geometry: Geometry) -> str | None:
+    """Return why something that turns whole keys back by `inv_freq`, in every layer, cannot work on this model, or None."""
     rotated = 2 * geometry.inv_freq.numel()
-    if rotated == geometry.head_dim:
-        return None
-    return f"{who} needs rotary embeddings over the whole head dimension of {geometry.head_dim}, this model rotates {rotated}"
+    if rotated != geometry.head_dim:
+        return (
+            f"{who} needs rotary embeddings over the whole head dimension of {geometry.head_dim}, "
+            f"this model rotates {rotated}"
+        )
+    if geometry.rotation_note:
+        return f"{who} turns keys back in every layer, but in this model {geometry.rotation_note}"
+    return None

@@ -166,7 +166,7 @@ class HeadRouting(Strategy):
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv] that sum to exactly `target * L * H_kv` per row; target: [E].
 
-        Use `designspace.engine.compress.largest_remainder` to round. The event caps shares at the tokens present, hands the
+        Use `designspace.axes.shares.largest_remainder` to round. The event caps shares at the tokens present, hands the
         surplus on, and asserts the total (everything, where less is present).
         """
 

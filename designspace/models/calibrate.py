@@ -24,7 +24,9 @@ def calibrate(
     text_path: str | None = None,
     device: str = "cpu",
 ) -> Iterator[Artefact]:
-    """Yield one artefact for each of `measures` (`designspace.registry.calibration`), measured on a plain text file or, if bundled, on calibration problems.
+    """Yield one artefact for each of `measures` (see `designspace.registry.calibration`).
+
+    They are measured on a plain text file or, for a bundled model, on calibration problems.
 
     Raises:
         CalibrationError: no text for a model that is not bundled, an unreadable one, or a model that an artefact cannot

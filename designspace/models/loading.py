@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,13 @@ from designspace.axes import Geometry
 from designspace.cache import attention
 from designspace.errors import ModelError
 from designspace.models.model_spec import ModelSpec
+from designspace.models.proof import Proof, Subject, prove
+from designspace.models.rotary_limits import longest_free_position
 
+# Of what transformers offers, the one in which a token's experts do not depend on the other rows.
+_EXPERTS = "batched_mm"
+_POINTER_BYTES = 1024
+_MOST_NAMED = 3  # weights in a message
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
@@ -23,6 +30,7 @@ _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 class LoadedModel:
     """A model ready for the engine. `tokenizer` may be None for models made in memory.
 
+    proof: what trying it out has found; None on the meta device. longest: positions that a text may have, None: any number.
     graphs: its compiled decode steps by number of rows and threads, shared by everything that runs on it.
     """
 
@@ -31,6 +39,8 @@ class LoadedModel:
     geometry: Geometry
     eos_ids: frozenset[int]
     spec: ModelSpec | None = None
+    proof: Proof | None = None
+    longest: int | None = None
     graphs: dict[tuple[int, int], Callable[[Tensor, Tensor], Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -122,15 +132,67 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
         raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
     if spec.path and not spec.exists_locally:
         raise ModelError(f"no model at {spec.path}: config.json and *.safetensors are needed")
+    if spec.folder is not None:
+        check_weight_files(spec.folder)
     try:
-        with _without_loading_bar():
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, spec.dtype), use_safetensors=True, trust_remote_code=False, **where
+        with _quietly():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=getattr(torch, spec.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                **where,
             )
         tokenizer = load_tokenizer(source, where)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load model {spec.name!r} from {source}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # transformers, safetensors and quantisation libraries raise whatever they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"cannot load model {spec.name!r} from {source}: {reason}") from error
+    _check_report(spec, source, report)
     return prepare(model.to(device), tokenizer, spec)
+
+
+def check_weight_files(folder: Path) -> None:
+    """Check that the weights in a folder open: a pointer of git-lfs, or half of a download, has a name but no weights.
+
+    Raises:
+        ModelError: naming the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            pointer = file.stat().st_size < _POINTER_BYTES and file.read_bytes().startswith(b"version https://git-lfs")
+            hint = "it is a pointer of git-lfs: fetch the file itself" if pointer else f"{error}: download it again"
+            raise ModelError(f"{file} holds no weights: {hint}") from error
+
+
+def _check_report(spec: ModelSpec, source: str, report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of other weights than the model's: what is missing would be random in every process.
+
+    Raises:
+        ModelError: naming the weights.
+    """
+    found = {
+        "lacks": report.get("missing_keys"),
+        "has unknown": report.get("unexpected_keys"),
+        "has in another shape": [key for key, *_ in report.get("mismatched_keys") or ()],
+    }
+    faults = [f"{what} {_some(keys)}" for what, keys in found.items() if keys]
+    if faults:
+        raise ModelError(
+            f"the weights of model {spec.name!r} at {source} are not those of its config.json: it {'; it '.join(faults)}"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    return ", ".join(listed[:_MOST_NAMED]) + more
 
 
 def load_tokenizer(source: str, where: dict[str, str]) -> Any:
@@ -148,15 +210,17 @@ def load_tokenizer(source: str, where: dict[str, str]) -> Any:
 
 
 @contextmanager
-def _without_loading_bar() -> Iterator[None]:
-    """Keep transformers' own progress bar out of ours."""
+def _quietly() -> Iterator[None]:
+    """Keep transformers' own progress bar out of ours, and its report, which we word ourselves."""
     from transformers.utils import logging
 
-    was_on = logging.is_progress_bar_enabled()
+    was_on, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_on:
             logging.enable_progress_bar()
 
@@ -164,13 +228,24 @@ def _without_loading_bar() -> Iterator[None]:
 def prepare(model: Any, tokenizer: Any = None, spec: ModelSpec | None = None) -> LoadedModel:
     """Put a transformers model under our attention function and read off its geometry.
 
+    It is tried out (`designspace.models.proof`) unless it is on the meta device, where nothing is computed.
+
     Raises:
-        ModelError: layers without a slot per token (linear attention, sliding-window-only caches of other designs).
+        ModelError: layers without a slot per token (linear attention, sliding-window-only caches of other designs), or a
+            forward pass that is not the same under our attention.
     """
     attention.register()
     model.eval().requires_grad_(False)
+    geometry = geometry_of(model)
+    if hasattr(model.config, "_experts_implementation"):
+        model.set_experts_implementation(_EXPERTS)
     model.set_attn_implementation(attention.IMPLEMENTATION)
-    return LoadedModel(model, tokenizer, geometry_of(model), eos_ids_of(model), spec)
+    longest = longest_free_position(model)
+    proof = None
+    if model.device.type != "meta":
+        proof = prove(Subject(model, geometry, attention.trained_owners(model.config)))
+        geometry = replace(geometry, rotation_note=proof.rotation_note)
+    return LoadedModel(model, tokenizer, geometry, eos_ids_of(model), spec, proof, longest)
 
 
 def geometry_of(model: Any) -> Geometry:
@@ -179,9 +254,10 @@ def geometry_of(model: Any) -> Geometry:
     Raises:
         ModelError: the model is not a decoder with rotary positions and ordinary attention layers.
     """
-    config, rotary = model.config, getattr(model.model, "rotary_emb", None)
+    config, rotary = model.config, getattr(getattr(model, "model", None), "rotary_emb", None)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if rotary is None or not kinds <= {"full_attention", "sliding_attention"}:
+    frequencies, scaling = _frequencies(rotary, kinds)
+    if frequencies is None or not kinds <= {"full_attention", "sliding_attention"}:
         raise ModelError(
             f"model type {config.model_type!r} is not supported: rotary positions and ordinary attention needed"
         )
@@ -190,9 +266,18 @@ def geometry_of(model: Any) -> Geometry:
         n_query_heads=config.num_attention_heads,
         n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        inv_freq=rotary.inv_freq.detach().float().cpu(),
-        attention_scaling=float(getattr(rotary, "attention_scaling", 1.0)),
+        inv_freq=frequencies.detach().float().cpu(),
+        attention_scaling=scaling,
     )
+
+
+def _frequencies(rotary: Any, kinds: Collection[str]) -> tuple[Tensor | None, float]:
+    """Return a model's rotary frequencies and their scaling; where kinds of layers differ, those of full attention."""
+    for prefix in ("", "full_attention_", *(f"{kind}_" for kind in sorted(kinds))):
+        frequencies = getattr(rotary, f"{prefix}inv_freq", None)
+        if isinstance(frequencies, Tensor):
+            return frequencies, float(getattr(rotary, f"{prefix}attention_scaling", 1.0))
+    return None, 1.0
 
 
 def eos_ids_of(model: Any) -> frozenset[int]:

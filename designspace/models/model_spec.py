@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,17 @@ from typing import Any, Literal
 from designspace.errors import ModelError, UnknownName
 
 BUNDLED_ROOT = Path(__file__).parent / "pocket"
-_FINGERPRINTED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+# First, in this order, as older results know them; then whatever else may change a prompt's tokens or where a text ends.
+_FIRST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_ALSO = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.vocab", "*chat_template*/*")
+_IRRELEVANT = (
+    "*.safetensors.index.json",
+    "training_args*",
+    "trainer_state*",
+    "*results*.json",
+    "requirements*.txt",
+    "LICENSE*",
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def forget_fingerprints() -> None:
 
 @cache
 def folder_fingerprint(folder: Path) -> str:
-    """Return the SHA-256 over names and contents of a model folder's configuration, tokenizer and safetensors files.
+    """Return the SHA-256 over names and contents of a model folder's weights and of all that can change a prompt's tokens.
 
     Raises:
         ModelError: no config.json or no *.safetensors there.
@@ -102,8 +113,16 @@ def folder_fingerprint(folder: Path) -> str:
     if not (folder / "config.json").is_file() or not weights:
         raise ModelError(f"no model at {folder}: config.json and *.safetensors are needed")
     digest = hashlib.sha256()
-    for file in [folder / name for name in _FINGERPRINTED if (folder / name).is_file()] + weights:
-        digest.update(file.name.encode() + b"\0")
+    for file in [*_described(folder), *weights]:
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+def _described(folder: Path) -> list[Path]:
+    """Return the files beside the weights that can change a result: configuration, tokenizer, templates."""
+    first = [folder / name for name in _FIRST if (folder / name).is_file()]
+    found = {file for pattern in _ALSO for file in folder.glob(pattern) if file.is_file()}
+    relevant = {file for file in found if not any(fnmatch(file.name, pattern) for pattern in _IRRELEVANT)}
+    return [*first, *sorted(relevant - set(first))]

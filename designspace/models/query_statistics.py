@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from designspace.axes import Geometry
-from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
@@ -62,7 +62,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
 def statistics_of(loaded: LoadedModel, texts: Iterable[tuple[int, ...]]) -> dict[str, Tensor]:
     """Return the statistics over token sequences."""
     geometry = loaded.geometry
-    if reason := refuse_partial_rotary("the artefact of query statistics", geometry):
+    if reason := unrotation_error("the artefact of query statistics", geometry):
         raise CalibrationError(reason)
     seen = QueryPass(geometry)
     for ids in texts:

@@ -8,6 +8,7 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate
 from designspace.cache.attention import Pass
+from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
 from designspace.models.query_statistics import causal_attention
@@ -71,7 +72,14 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
 
     The mean pre-RoPE query and key of each head over all tokens of the texts (longer texts weigh more) are placed at
     500 positions, as in kvpress's on-the-fly gate. The published gate is trained [xiao2024duoattention].
+
+    Raises:
+        CalibrationError: layers of the model turn their keys in other ways.
     """
+    if loaded.geometry.rotation_note:
+        raise CalibrationError(
+            f"artefact 'duo-gate' turns keys back in every layer, but in this model {loaded.geometry.rotation_note}"
+        )
     seen = MeanPass(loaded.geometry)
     for ids in corpus.texts:
         tokens = torch.tensor([ids], device=loaded.device)

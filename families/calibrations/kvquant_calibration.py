@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Geometry
-from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.cache.attention import Pass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
@@ -46,7 +46,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     Raises:
         CalibrationError: a model that rotates only part of its head dimension.
     """
-    refused = refuse_partial_rotary("calibration 'kvquant'", loaded.geometry)
+    refused = unrotation_error("calibration 'kvquant'", loaded.geometry)
     if refused is not None:
         raise CalibrationError(refused)
     seen, n_left = StatesPass(loaded.geometry), MAX_TOKENS

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
-from designspace.axes.rotary import refuse_partial_rotary
+from designspace.axes.rotary import unrotation_error
 from designspace.errors import DeclarationError, InvariantViolation
 from families.representation.quantiser import pack, unpack
 from families.representation.range_codes import Coded, decode, encode, row_ranges
@@ -74,7 +74,7 @@ class KVQuant(Representation):
             return f"kvquant packs codes by eight, got head_dim={geometry.head_dim}"
         if (self.most_outliers or 0) > geometry.head_dim:
             return f"kvquant has most_outliers={self.most_outliers} places for head_dim={geometry.head_dim} elements"
-        return refuse_partial_rotary("representation 'kvquant'", geometry)
+        return unrotation_error("representation 'kvquant'", geometry)
 
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of packed codes, outliers and exact first tokens."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Representation, SlotStore, StoreSpec, View
+from designspace.axes.full_store import FullStore
 from designspace.axes.slot_store import take_slots
-from families.representation.full import FullStore
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from designspace.axes import Representation, SlotState, SlotStore, StoreSpec
+from designspace.axes.full_store import FullStore
 from designspace.axes.ranking import rank_descending
-from families.representation.full import FullStore
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Geometry, MergeResult, View
 from designspace.axes.ranking import highest, scaled
-from designspace.axes.rotary import as_bands, refuse_partial_rotary
+from designspace.axes.rotary import as_bands, unrotation_error
 from families.representation.merging import Merging, averaged, counts_at
 
 _FINE = 2**24  # scores are summed as integers, so that the sum does not depend on the order
@@ -55,7 +55,7 @@ class SpanMean(Merging):
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse to un-rotate keys if the model rotates only a part of the head dimension."""
-        return None if self.keys == "rotated" else refuse_partial_rotary("span-mean with unrotated keys", geometry)
+        return None if self.keys == "rotated" else unrotation_error("span-mean with unrotated keys", geometry)
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the exact slots, and the synthetic ones in the places of their spans' newest tokens.

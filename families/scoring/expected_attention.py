@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Scoring, Selector, View
-from designspace.axes.rotary import as_bands, refuse_partial_rotary, unrotate
+from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.axes.view import masked_softmax
 from families.scoring.selectors.top_k import TopK
 
@@ -57,7 +57,7 @@ class ExpectedAttention(Scoring):
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of the head dimension."""
-        return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
+        return unrotation_error(f"scoring {self.kind!r}", geometry)
 
     def score(self, view: View) -> Tensor:
         """Return the expected contribution of each held token to the attention output, [L,E,H_kv,C]."""

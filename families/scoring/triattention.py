@@ -14,7 +14,7 @@ from designspace.axes import Geometry, Needs, Scoring, Selector, View
 from designspace.axes.across_heads import gather_heads
 from designspace.axes.artefact import Q_STATISTICS, centres
 from designspace.axes.randomness import hash_uniform
-from designspace.axes.rotary import refuse_partial_rotary
+from designspace.axes.rotary import unrotation_error
 from designspace.errors import DeclarationError
 from designspace.kernels.band_scores import band_scores
 from families.scoring.selectors.top_k import TopK
@@ -95,7 +95,7 @@ class TriAttention(Scoring):
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of the head dimension."""
-        return refuse_partial_rotary(f"scoring {self.kind!r}", geometry)
+        return unrotation_error(f"scoring {self.kind!r}", geometry)
 
     def offsets(self) -> Tensor:
         """Return the sampled distances to future queries, float64 [n_offsets]."""

@@ -1,0 +1,298 @@
+"""A model is accepted by proof: it runs under our attention next to transformers' own, and both must agree.
+
+What is looked at, on a few short random texts of unlike lengths in one batch: every layer attends once, with the heads that
+the geometry has; prompt and decode steps give the logits of transformers' eager attention; a row's logits are the same to
+the bit whatever its batch-mates; and for each layer, how its keys are turned by their positions. So a new family works
+without being known here, and one that asks for something else is refused by what differed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from designspace.axes import Geometry, Needs, Representation, SlotStore, StoreSpec
+from designspace.axes.full_store import FullStore
+from designspace.cache.attention import IMPLEMENTATION, DecodePass, Pass, PrefillPass, PrefillPasses
+from designspace.cache.packing import keep_all
+from designspace.cache.slots import SlotCache
+from designspace.errors import ModelError
+from designspace.models.rotation import Rotation, rotation_of_layer
+
+_WORDS: dict[Rotation, str] = {
+    "pairs": "turn neighbouring components instead of halves",
+    "none": "have no rotary positions",
+    "unknown": "turn their keys at other frequencies",
+}
+_LENGTHS = (3, 9, 14)  # of the prompts that run together
+_N_NEW = 4  # decode steps after them
+_OFFSET = 5  # by which a text is moved to see what positions do to its keys
+_SEED = 20_260_514
+# Of the largest logit: what float32 loses on the way through a model, and what bfloat16 does.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found on one model.
+
+    Attributes:
+        logits_error: the largest difference from transformers' logits, as a share of the largest logit.
+        rotations: how each layer turns its keys.
+        unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
+            whose rotation is known.
+    """
+
+    logits_error: float
+    rotations: tuple[Rotation, ...]
+    unrotation_error: float
+
+    @property
+    def rotation_note(self) -> str:
+        """In what layers keys are not turned as `Geometry.inv_freq` says, in words; empty: in none."""
+        odd: dict[str, list[int]] = {}
+        for layer, rotation in enumerate(self.rotations):
+            if rotation != "half":
+                odd.setdefault(_WORDS[rotation], []).append(layer)
+        return "; ".join(f"layers {', '.join(map(str, layers))} {words}" for words, layers in odd.items())
+
+
+class Subject(NamedTuple):
+    """A model under our attention, not yet accepted. owners: for each layer the layer whose cache it was trained to read."""
+
+    model: Any
+    geometry: Geometry
+    owners: tuple[int, ...] | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and cache."""
+        return self.model.get_input_embeddings().weight.dtype
+
+
+@dataclass(frozen=True)
+class _Plain(Representation):
+    """Keys and values as they are."""
+
+    kind: ClassVar[str] = "full"
+
+    def allocate(self, room: StoreSpec) -> SlotStore:
+        return FullStore(room)
+
+
+@torch.inference_mode()
+def prove(subject: Subject) -> Proof:
+    """Return what is found on a model.
+
+    Raises:
+        ModelError: it does not run under our attention, or its logits differ; the message says what.
+    """
+    texts = _texts(subject)
+    try:
+        expected = [_reference(subject, text) for text in texts]
+        found = _ours(subject, texts)
+        again = _ours(subject, [texts[0], *(text.flip(0) for text in texts[1:])])
+        rotations, unrotation_error = _rotations(subject, texts[-1])
+    except ModelError:
+        raise
+    except Exception as error:  # somebody else's forward pass may raise anything
+        reason = (str(error).splitlines() or [""])[0]
+        raise ModelError(
+            f"model type {_kind(subject)!r} is not supported: it does not run under slot attention "
+            f"({type(error).__name__}: {reason:.160})"
+        ) from error
+    error_share = max(_difference(e, f) for e, f in zip(expected, found, strict=True))
+    if not error_share <= _TOLERANCE.get(subject.dtype, 0.0):
+        raise ModelError(
+            f"model type {_kind(subject)!r} is not supported: its logits under slot attention differ from transformers' by "
+            f"{error_share:.1e} of the largest (at most {_TOLERANCE.get(subject.dtype, 0.0):.0e} in {subject.dtype})"
+        )
+    if not torch.equal(found[0], again[0]):
+        raise ModelError(
+            f"model type {_kind(subject)!r} is not supported: a row's logits depend on the other rows of its batch "
+            f"(by {float((found[0] - again[0]).abs().max()):.1e})"
+        )
+    return Proof(error_share, rotations, unrotation_error)
+
+
+def _kind(subject: Subject) -> str:
+    return str(subject.model.config.model_type)
+
+
+def _texts(subject: Subject) -> list[Tensor]:
+    """Return random texts, prompts and what follows them."""
+    n_tokens = subject.model.get_input_embeddings().weight.shape[0]
+    random = torch.Generator().manual_seed(_SEED)
+    return [torch.randint(0, n_tokens, (length + _N_NEW,), generator=random).to(subject.device) for length in _LENGTHS]
+
+
+def _reference(subject: Subject, text: Tensor) -> Tensor:
+    """Return transformers' own logits [n_new+1,V] from the prompt's last token on.
+
+    It knows nothing of layers that were trained to share caches: for those, of plain attention over the whole text.
+    """
+    if subject.owners is not None:
+        positions = torch.arange(len(text), device=subject.device)[None]
+        output = subject.model(input_ids=text[None], position_ids=positions, use_cache=False, slots=_Keys())
+        return output.logits[0, -_N_NEW - 1 :].float()
+    with _attention(subject.model, "eager"):
+        logits: Tensor = subject.model(input_ids=text[None], use_cache=False).logits
+    return logits[0, -_N_NEW - 1 :].float()
+
+
+def _ours(subject: Subject, texts: Sequence[Tensor]) -> list[Tensor]:
+    """Return our logits [n_new+1,V] of each text, prompts and steps all together."""
+    cache = SlotCache(
+        subject.geometry,
+        _Plain(),
+        Needs(),
+        rows=len(texts),
+        capacity=max(_LENGTHS) + _N_NEW + 1,
+        dtype=subject.dtype,
+        device=subject.device,
+        width=max(_LENGTHS) + _N_NEW + 1,
+        owners=subject.owners,
+    )
+    prompts = [text[:-_N_NEW] for text in texts]
+    passes = [_Watched(Needs(), subject.geometry, len(prompt), subject.owners) for prompt in prompts]
+    padded = torch.zeros(len(texts), max(map(len, prompts)), dtype=torch.long, device=subject.device)
+    for row, prompt in enumerate(prompts):
+        padded[row, : len(prompt)] = prompt
+    positions = torch.arange(padded.shape[1], device=subject.device).expand_as(padded)
+    output = subject.model(input_ids=padded, position_ids=positions, use_cache=False, slots=PrefillPasses([*passes]))
+    logits = [[output.logits[row, len(prompt) - 1].float()] for row, prompt in enumerate(prompts)]
+    for row, one in enumerate(passes):
+        one.check_complete()
+        cache.load(row, one.prompt(), keep_all(one.prompt()), row)
+    for step in range(_N_NEW):
+        cache.begin_step()
+        fed = torch.stack([text[step - _N_NEW] for text in texts])
+        output = subject.model(
+            input_ids=fed[:, None],
+            position_ids=cache.next_position[:, None],
+            use_cache=False,
+            slots=_WatchedDecode(cache, subject.geometry),
+        )
+        cache.end_step()
+        for row, found in enumerate(logits):
+            found.append(output.logits[row, -1].float())
+    return [torch.stack(found) for found in logits]
+
+
+class _Watched(PrefillPass):
+    """A prompt's pass that checks what it is given."""
+
+    def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int, owners: tuple[int, ...] | None) -> None:
+        super().__init__(needs, geometry, n_tokens, owners)
+        self.seen: set[int] = set()
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Check shapes and that the layer has not attended before, then attend."""
+        _check_layer(self.seen, layer, self.geometry, query, key, value)
+        return super().attend(layer, query, key, value, scaling, window)
+
+    def check_complete(self) -> None:
+        """Check that every layer has attended.
+
+        Raises:
+            ModelError: naming the layers that have not.
+        """
+        missing = sorted(set(range(self.geometry.n_layers)) - self.seen)
+        if missing:
+            raise ModelError(f"layers {', '.join(map(str, missing))} do not attend through the registered function")
+
+
+class _WatchedDecode(DecodePass):
+    """A decode step that checks what it is given."""
+
+    def __init__(self, cache: SlotCache, geometry: Geometry) -> None:
+        super().__init__(cache)
+        self._geometry, self._seen = geometry, set[int]()
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Check shapes and that the layer has not attended before, then attend."""
+        _check_layer(self._seen, layer, self._geometry, query, key, value)
+        return super().attend(layer, query, key, value, scaling, window)
+
+
+def _check_layer(seen: set[int], layer: int, geometry: Geometry, query: Tensor, key: Tensor, value: Tensor) -> None:
+    if layer in seen:
+        raise ModelError(f"layer {layer} attends twice in one pass, so its tokens would be stored twice")
+    seen.add(layer)
+    wanted = {
+        "query": (geometry.n_query_heads, query),
+        "key": (geometry.n_kv_heads, key),
+        "value": (geometry.n_kv_heads, value),
+    }
+    for name, (n_heads, given) in wanted.items():
+        if (given.shape[1], given.shape[3]) != (n_heads, geometry.head_dim):
+            raise ModelError(
+                f"layer {layer} hands over a {name} of {given.shape[1]} heads of {given.shape[3]}, "
+                f"the configuration says {n_heads} of {geometry.head_dim}"
+            )
+
+
+class _Keys(Pass):
+    """Plain causal attention that keeps every layer's keys [1,H_kv,T,D]."""
+
+    def __init__(self) -> None:
+        self.keys: dict[int, Tensor] = {}
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """Keep the layer's keys and attend."""
+        self.keys[layer] = key
+        output = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        return output.transpose(1, 2)
+
+
+def _rotations(subject: Subject, text: Tensor) -> tuple[tuple[Rotation, ...], float]:
+    """Return how each layer turns its keys, and the largest error of turning them back.
+
+    The same text at other positions attends alike, so its keys differ by what their positions did to them and nothing else.
+    """
+    here, there = (_keys_at(subject, text, offset) for offset in (0, _OFFSET))
+    positions = torch.arange(len(text), device=subject.device)
+    found = [
+        rotation_of_layer(here[layer], there[layer], positions, _OFFSET, subject.geometry, subject.dtype)
+        for layer in sorted(here)
+    ]
+    return tuple(rotation for rotation, _ in found), max((error for _, error in found), default=0.0)
+
+
+def _keys_at(subject: Subject, text: Tensor, offset: int) -> dict[int, Tensor]:
+    seen = _Keys()
+    positions = torch.arange(len(text), device=subject.device) + offset
+    subject.model(input_ids=text[None], position_ids=positions[None], use_cache=False, slots=seen)
+    return seen.keys
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    difference = (expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)
+    return float(difference)  # NaN if anything is: no comparison holds then
+
+
+@contextmanager
+def _attention(model: Any, implementation: str) -> Iterator[None]:
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(IMPLEMENTATION)
