@@ -25,9 +25,9 @@ from designspace.errors import ModelError
 from designspace.models.rotation import Rotation, rotation_of_layer
 
 _WORDS: dict[Rotation, str] = {
-    "pairs": "turn neighbouring components instead of halves",
-    "none": "have no rotary positions",
-    "unknown": "turn their keys at other frequencies",
+    "pairs": "neighbouring components are turned together, not halves",
+    "none": "keys are not turned at all",
+    "unknown": "keys are turned at other frequencies",
 }
 _LENGTHS = (3, 9, 14)  # of the prompts that run together
 _N_NEW = 4  # decode steps after them
@@ -59,7 +59,7 @@ class Proof:
         for layer, rotation in enumerate(self.rotations):
             if rotation != "half":
                 odd.setdefault(_WORDS[rotation], []).append(layer)
-        return "; ".join(f"layers {', '.join(map(str, layers))} {words}" for words, layers in odd.items())
+        return "; ".join(f"in layer{'s'[: len(n) > 1]} {', '.join(map(str, n))} {words}" for words, n in odd.items())
 
 
 class Subject(NamedTuple):
