@@ -39,7 +39,7 @@ _COLUMNS: tuple[tuple[str, Callable[[ArmSummary], str]], ...] = (
     ("tokens/s", lambda arm: wording.number(arm.tokens_per_s, 0)),
     ("texts", lambda arm: str(arm.n_generations)),
     ("problems", lambda arm: str(arm.n_problems)),
-    ("comparable", lambda arm: wording.comparison(arm) or "yes"),
+    ("comparable", wording.comparable),
 )
 
 
@@ -135,9 +135,9 @@ def _figure(arms: Sequence[ArmSummary], heading: str, name: str) -> str:
         "<svg ", f'<svg role="img" aria-label="Accuracy over cache size, {_text(heading)}" ', 1
     )
     return (
-        f"<figure>{drawing}<figcaption>Accuracy over the mean cache that each arm really held, with 95 % intervals. "
-        "Matched arms of one budget are spread sideways a little, for legibility; the table has the exact values. "
-        "Hollow: unmatched. Dashed: full cache.</figcaption></figure>"
+        f"<figure>{drawing}<figcaption>Accuracy against the mean cache that each arm really held, with 95 % intervals. "
+        "Matched arms of one budget are moved sideways so that they do not cover each other: read their cache from the "
+        "table. Hollow markers are unmatched arms, dashed lines arms without a budget.</figcaption></figure>"
     )
 
 
@@ -151,7 +151,7 @@ def _table(arms: Sequence[ArmSummary], heading: str) -> str:
             state = ' class="unmatched"' if arm.comparison == "unmatched" else ""
             rows.append(f'<tr{state}><th scope="row">{_text(arm.mechanism)}</th>{cells}</tr>')
         groups.append(f"<tbody>{''.join(rows)}</tbody>")
-    caption = "Tokens are per (layer, KV head); cache means run over all decode steps of all texts of an arm."
+    caption = "Tokens are per layer and KV head. Means of the cache are over all decode steps of all texts of an arm."
     return _scrolling(
         f"<table><caption>{caption}</caption>"
         f'<thead><tr><th scope="col">mechanism</th>{head}</tr></thead>{"".join(groups)}</table>',
@@ -188,17 +188,25 @@ def _scrolling(table: str, label: str) -> str:
 
 def _how_to_read(tolerance: float) -> str:
     return f"""<section><h2>How to read this</h2><ul>
-<li><b>Budget</b> means tokens attended per (layer, KV head). A plain number is the mean over decode steps in the steady
-state; <i>nominal</i> is the size right after an event, <i>peak</i> a cap.</li>
-<li><b>Mean cache</b> is what an arm really held, the fill phase included. Short texts stay below the budget.</li>
-<li><b>Unmatched</b>: the arm's mean cache differs by more than {tolerance:.1%} from the median of the arms with the
-same model, task and budget. Its accuracy is bought with another amount of memory and is not comparable.</li>
-<li><b>Accuracy</b> counts the last boxed answer only; <i>lenient</i> also takes a final-answer phrase or the last
-number. Texts without an answer count as wrong. <i>Accuracy if extracted</i> leaves them out, so it favours arms that give
-up.</li>
-<li><b>Intervals</b> cover 95 %: Wilson's for one text per problem, a bootstrap over problems for several. Overlapping
-intervals do not show that two arms are equal: the arms ran on the same problems, which only a paired test uses.</li>
-<li><b>Held</b> bytes are what the method needs, not what is reserved; <b>auxiliary</b> bytes are its bookkeeping.</li>
+<li>An <b>event</b> is one cut of a text's cache: tokens are evicted until the size that the mechanism's cadence asks for.</li>
+<li>A <b>budget</b> is a number of tokens per layer and KV head that decode steps attend to. A plain number is the mean over
+the steps after the first event of a text; <i>nominal</i> is the size right after an event, <i>peak</i> the largest size, and
+<i>in bytes</i> the mean bytes of that many tokens in full precision.</li>
+<li>The <b>mean cache</b> is the mean over all decode steps, also those before the first event, when the cache is still
+filling. Short texts therefore stay below the budget. The <b>steady mean</b> counts only the steps after the first event.</li>
+<li>An arm is <b>unmatched</b> if its mean cache is more than {100 * tolerance:g} % larger or smaller than the median of the
+arms with the same model, task and budget. It used another amount of memory, so its accuracy cannot be compared with theirs.
+An arm without a budget is a <b>reference</b>: it shows what is reached if no token is evicted.</li>
+<li><b>Accuracy</b> counts the strict reading of a text, which takes an answer only where the task asks for it, such as the
+last box; the <i>lenient</i> reading also takes a final-answer phrase or the last number. A text without an answer counts as
+wrong. <i>Accuracy if extracted</i> leaves such texts out, so it favours arms that often give no answer.</li>
+<li><b>Intervals</b> cover 95 %. They are Wilson's for one text per problem and a bootstrap over problems for several.
+Overlapping intervals do not show that two arms are equal: the arms ran on the same problems, and only a paired test uses
+that.</li>
+<li><b>Held</b> bytes are those that the stored tokens need, not those that are reserved. <b>Auxiliary</b> bytes are what the
+mechanism remembers beside them.</li>
+<li><b>Tokens/s</b> is the speed of this run, and other work on the machine slows it down. To compare the speed of mechanisms,
+use <code>designspace bench</code>.</li>
 </ul></section>"""
 
 

@@ -1,9 +1,10 @@
-"""Say in words what a reader of the numbers must know before believing them."""
+"""Says in whole sentences what a reader must know before believing the numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from designspace.report import wording
 from designspace.report.summary import TOLERANCE, ArmSummary, GroupKey
 
 
@@ -35,8 +36,8 @@ def _grader_notes(arms: Sequence[ArmSummary]) -> Iterable[str]:
     for task, found in graders.items():
         if len(found) > 1:
             yield (
-                f"grades of {task} come from {len(found)} graders ({', '.join(sorted(found))}): "
-                "run the sweep again, which grades all of its texts alike"
+                f"The grades of {task} come from {len(found)} graders ({', '.join(sorted(found))}). "
+                "Run the sweep again: it then grades all of its texts with one grader."
             )
 
 
@@ -44,37 +45,49 @@ def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
     unmatched = [arm for arm in arms if arm.comparison == "unmatched"]
     if unmatched:
         reference, unit = unmatched[0].reference_held or 0.0, "bytes" if unmatched[0].budget_of == "bytes" else "tokens"
-        held = ", ".join(f"{arm.mechanism} ({arm.held:.1f}, {_off(arm):+.1%})" for arm in unmatched)
-        yield (
-            f"unmatched, so not to be compared with the others: {held}; the group's median is {reference:.1f} {unit}, "
-            f"the tolerance {tolerance:.1%}"
+        held = ", ".join(
+            f"{arm.mechanism} ({wording.number(arm.held)} {unit}, {wording.off_median(arm)})" for arm in unmatched
         )
-    means = [arm.held for arm in arms if arm.comparison == "matched"]
-    if len(means) > 1 and min(means) > 0 and (spread := max(means) / min(means) - 1) > tolerance:
-        yield f"the matched arms lie up to {spread:.1%} apart, each within {tolerance:.1%} of their median"
+        these, they, their = ("these arms", "They are", "their") if len(unmatched) > 1 else ("this arm", "It is", "its")
+        yield (
+            f"Do not compare {these} with the others: {held}. {they} unmatched, which means that {their} mean cache is "
+            f"more than {100 * tolerance:g} % away from {wording.number(reference)} {unit}, the median of this budget."
+        )
+    matched = sorted((arm for arm in arms if arm.comparison == "matched"), key=lambda arm: arm.held)
+    if len(matched) > 1 and matched[0].held > 0:
+        smallest, largest = matched[0], matched[-1]
+        if (spread := largest.held / smallest.held - 1) > tolerance:
+            yield (
+                f"The matched arms are comparable, but the largest cache ({largest.mechanism}) is "
+                f"{100 * spread:.1f} % bigger than the smallest ({smallest.mechanism})."
+            )
     accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None]
     if len(accuracies) > 1 and len(set(accuracies)) == 1:
-        yield f"all {len(accuracies)} arms have the same accuracy, so this setting tells nothing apart"
-
-
-def _off(arm: ArmSummary) -> float:
-    reference = arm.reference_held or 0.0
-    return (arm.held - reference) / reference if reference else 0.0
+        yield f"All {len(accuracies)} arms have the same accuracy, so this budget does not show which one is better."
 
 
 def _arm_notes(arm: ArmSummary) -> Iterable[str]:
     if arm.budget_tokens is not None and arm.event_share == 0:
-        yield "no event at all, so the budget does not bite: the texts are shorter than the budget"
+        yield "The cache was never cut, because the texts are too short for this budget. The arm does not test its mechanism."
     elif arm.budget_tokens is not None and arm.event_share < 0.5:
-        yield f"only {arm.event_share:.0%} of the generations had an event"
+        yield f"The cache was cut in only {100 * arm.event_share:.0f} % of the texts; the others fit into the budget."
     if arm.is_off_target:
-        yield f"the steady mean is {arm.steady_mean_cache_tokens:.1f} tokens, the budget asks for {arm.budget_tokens}"
+        yield (
+            f"After the first event of a text, the mean cache is {wording.number(arm.steady_mean_cache_tokens)} tokens, "
+            f"but the budget asks for {arm.budget_tokens}."
+        )
     if arm.n_graded == 0:
-        yield "nothing is graded: `designspace export --completions` writes the texts for a grader elsewhere"
+        yield (
+            "No text is graded here. `designspace export --completions` writes the texts to a file for a grader elsewhere."
+        )
     elif arm.n_graded < arm.n_generations:
-        yield f"{arm.n_generations - arm.n_graded} of {arm.n_generations} generations are not graded"
+        n_open = arm.n_generations - arm.n_graded
+        yield f"{n_open} of {arm.n_generations} texts are not graded; the accuracy counts the graded ones only."
     if arm.n_cells_per_replicate > 1:
-        yield f"the label stands for {arm.n_cells_per_replicate} different configurations: report one study at a time"
+        yield (
+            f"This name stands for {arm.n_cells_per_replicate} different configurations in this folder, and the numbers mix "
+            "their texts. Do not read them as the numbers of one arm."
+        )
 
 
 def _place(arm: ArmSummary) -> str:

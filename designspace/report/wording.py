@@ -32,16 +32,33 @@ def kibibytes(n_bytes: float) -> str:
 def budget_heading(arm: ArmSummary) -> str:
     """Return the heading of an arm's group."""
     if arm.budget_tokens is None:
-        return "full cache"
+        return "no budget"
     return f"budget {arm.budget}" if arm.budget_of != "mean" else f"budget {arm.budget} mean"
 
 
 def comparison(arm: ArmSummary) -> str:
-    """Return how an arm may be compared: empty when nothing speaks against it."""
+    """Return in a word or two why an arm may not be compared; empty if it may."""
     words = {"matched": "", "unmatched": "unmatched", "reference": "reference"}[arm.comparison]
     if arm.budget_tokens is not None and arm.event_share == 0:
-        return f"{words}, no event".removeprefix(", ")
+        return f"{words}, never cut".removeprefix(", ")
     return words
+
+
+def comparable(arm: ArmSummary) -> str:
+    """Return the same for a reader who has room for the reason: `yes`, or e.g. `no: unmatched (+25.0 %)`."""
+    words = comparison(arm)
+    if not words:
+        return "yes"
+    if arm.comparison == "reference":
+        return words
+    return f"no: {words.replace('unmatched', f'unmatched ({off_median(arm)})')}"
+
+
+def off_median(arm: ArmSummary) -> str:
+    """Return how far an arm's cache is from the median of its group, in percent with a sign, e.g. `+25.0 %`."""
+    if not arm.reference_held:
+        return MISSING
+    return f"{100 * (arm.held / arm.reference_held - 1):+.1f} %"
 
 
 def printable(text: str) -> str:

@@ -73,10 +73,32 @@ def test_the_table_holds_the_numbers(page):
     """Arms, accuracy, interval, cache, kinds, comparison, notes, environment, and how to read it."""
     text = "\n".join(read(page).text)
     for words in (
-        "A & B", "Study quick · 4 arms · 16 texts", "full cache", "budget 48 mean", "r-kv", "75.0", "30.1–95.4", "48.0",
+        "A & B", "Study quick · 4 arms · 16 texts", "no budget", "budget 48 mean", "r-kv", "75.0", "30.1–95.4", "48.0",
         "Accuracy by kind of problem", "with the others: greedy", "How to read this", "2.13 <cpu>", "reference",
+        "no: unmatched (+25.0 %)", "yes",
     ):  # fmt: skip
         assert words in text
+
+
+def test_words_of_the_page_are_explained_on_it(page):
+    """Whoever meets a column or a mark there finds what it means."""
+    explained = page[page.index("How to read this") :].lower()
+    for word in (
+        "event",
+        "budget",
+        "mean cache",
+        "steady mean",
+        "unmatched",
+        "reference",
+        "accuracy",
+        "lenient",
+        "accuracy if extracted",
+        "intervals",
+        "held",
+        "auxiliary",
+        "tokens/s",
+    ):
+        assert f">{word}</" in explained, word
 
 
 def test_tables_and_figures_are_accessible(page):

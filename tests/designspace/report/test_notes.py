@@ -17,29 +17,54 @@ def test_nothing_to_say(make_table):
 def test_unmatched_arms_are_named_with_their_numbers(small):
     """The note says how far off the arm is, and from what."""
     (note,) = notes(summarise(small))
-    assert note.startswith("pocket, chain/dev, budget 48: unmatched, so not to be compared with the others: greedy (")
-    assert "(60.0, +25.0%)" in note
+    assert note == (
+        "pocket, chain/dev, budget 48: Do not compare this arm with the others: greedy (60.0 tokens, +25.0 %). It is "
+        "unmatched, which means that its mean cache is more than 2 % away from 48.0 tokens, the median of this budget."
+    )
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{}, {"mechanism": "r-kv"}], "all 2 arms have the same accuracy"),
-        ([{"n_events": 0}], "the budget does not bite"),
-        ([{"n_events": 0}, {"problem_id": "b", "n_events": 0}, {"problem_id": "c"}], "only 33% of the generations"),
-        ([{"steady_mean_cache_tokens": 60.0}], "steady mean is 60.0 tokens, the budget asks for 48"),
-        ([{}, {"problem_id": "b"} | OPEN], "1 of 2 generations are not graded"),
+        ([{}, {"mechanism": "r-kv"}], "All 2 arms have the same accuracy"),
+        ([{"n_events": 0}], "The cache was never cut, because the texts are too short for this budget."),
+        ([{"n_events": 0}, {"problem_id": "b", "n_events": 0}, {"problem_id": "c"}], "cut in only 33 % of the texts"),
+        ([{"steady_mean_cache_tokens": 60.0}], "the mean cache is 60.0 tokens, but the budget asks for 48."),
+        ([{}, {"problem_id": "b"} | OPEN], "1 of 2 texts are not graded"),
+        ([OPEN], "No text is graded here."),
         ([{}, {"cell_id": "twin"}], "stands for 2 different configurations"),
         ([{}, {"problem_id": "b", "grader_id": "g2"}], "2 graders (g1, g2)"),
         (
             [{}, {"mechanism": "a", "mean_cache_tokens": 48.9}, {"mechanism": "b", "mean_cache_tokens": 47.1}],
-            "lie up to",
+            "are comparable, but the largest cache (a) is 3.8 % bigger than the smallest (b).",
         ),
     ],
 )
 def test_each_trap_has_its_note(make_table, rows, words):
-    """One condition, one sentence."""
-    assert any(words in note for note in notes(summarise(make_table(*rows))))
+    """One condition, one note of whole sentences."""
+    found = notes(summarise(make_table(*rows)))
+
+    assert any(words in note for note in found)
+    assert all(note.endswith(".") for note in found)
+
+
+def test_several_unmatched_arms_share_a_note(make_table):
+    """They are named together, in the plural."""
+    sizes = {"a": 48.0, "b": 48.0, "c": 48.0, "d": 60.0, "e": 40.0}
+    rows = [{"mechanism": name, "mean_cache_tokens": size} for name, size in sizes.items()]
+    (note,) = [note for note in notes(summarise(make_table(*rows))) if "unmatched" in note]
+
+    assert "Do not compare these arms with the others: d (60.0 tokens, +25.0 %), e (40.0 tokens, -16.7 %). They" in note
+
+
+def test_unmatched_bytes_are_named_as_bytes(make_table):
+    """A budget in bytes is matched in bytes, and the note says so."""
+    rows = [
+        {"mechanism": name, "budget_of": "bytes", "mean_cache_bytes": size} for name, size in (("a", 1e3), ("b", 1e3))
+    ]
+    more = {"mechanism": "c", "budget_of": "bytes", "mean_cache_bytes": 42429.4}
+
+    assert "c (42,429.4 bytes, +4142.9 %)" in " ".join(notes(summarise(make_table(*rows, more))))
 
 
 def test_full_cache_gets_no_budget_notes(small):

@@ -22,8 +22,8 @@ def test_figures_and_marks_are_there(small):
     line = next(line for line in text.splitlines() if "r-kv" in line)
     assert line.split() == ["r-kv", "75.0", "30.1–95.4", "100", "48.0", "56", "200"]
     assert [line.split()[0] for line in text.splitlines() if line.rstrip().endswith("  unmatched")] == ["greedy"]
-    assert text.index("full cache") < text.index("budget 48 mean")
-    assert "! pocket, chain/dev, budget 48: unmatched, so not to be compared" in text
+    assert text.index("no budget") < text.index("budget 48 mean")
+    assert "! pocket, chain/dev, budget 48: Do not compare this arm with the others" in text
 
 
 def test_eighty_columns_suffice(make_table):
