@@ -36,7 +36,7 @@ class EvidenceFolder:
 
     @property
     def ledger(self) -> LookLedger:
-        """The ledger of looks, one for all registrations of these results."""
+        """The look ledger, one for all registrations of these results."""
         return LookLedger(self.path / "looks.jsonl")
 
     def file(self, sha256: str, what: str) -> Path:

@@ -36,7 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 from designspace.protocol.decision import Decision, decide
 from designspace.protocol.document import check_document, heldout_hash, task_record, tuned_parameters
-from designspace.protocol.looks import HeldoutKey, LookedArm, LookLedger, open_look, require_key, resume_look
+from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key, resume_look
+from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import (
     Difference,
     Registration,

@@ -11,7 +11,8 @@ from typing import Any
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
-from designspace.protocol.looks import Entry, LookedArm, LookLedger
+from designspace.protocol.look_entry import Entry, LookedArm
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import read_json
 from designspace.store.commit import atomic_bytes
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 from designspace.errors import ProtocolError
 from designspace.protocol.analysis import analyse, report_bytes
 from designspace.protocol.document import heldout_hash, heldout_problems
-from designspace.protocol.looks import Entry, LookLedger
+from designspace.protocol.look_entry import Entry
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import Difference, Registration, differences, parse_json
 from designspace.protocol.selection import Selection
 

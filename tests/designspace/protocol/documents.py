@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from designspace.protocol.document import FORMAT, heldout_problems, task_record
-from designspace.protocol.looks import LookedArm
+from designspace.protocol.look_entry import LookedArm
 from designspace.store.schema import RESULTS_SCHEMA
 from designspace.tasks.problem import Problem
 
@@ -49,16 +49,22 @@ def document(**changes: Any) -> dict[str, Any]:
         "decision": {"rules": "paper", "roles": {"qwen": "toy-qwen", "llama": "toy-llama"}},
         "tuning": {"sampler": "grid", "trials": 3, "seed": 7},
         "arms": {"baseline": {"kind": "1d"}, "alpha": {"kind": "1d_div", "weight": 0.5}},
-        "data": {
-            "dev": [task_record("toy", "dev", DEV, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
-            "heldout": [task_record("toy", "confirm", HELDOUT, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
-        },
+        "data": data_of(HELDOUT),
         "generation": {"max_new_tokens": 320, "temperature": 0.6}, "replicates": 3, "root_seed": 20260514,
         "budgets": [{"label": label, "tokens": int(label), "of": "mean"} for label in budgets],
         "models": {name: {"hub": name} for name in models}, "calibration": {}, "grader": {"missing": "incorrect"},
         "code": {"id": "c" * 40}, "power": {}, "seen": False,
     }  # fmt: skip
     return copy.deepcopy({**made, **changes})
+
+
+def data_of(heldout: list[Problem]) -> dict[str, Any]:
+    """Return the data of a document: the development problems, and these as the held-out ones."""
+    grader = {"id": GRADER, "kind": "math", "version": 1}
+    return {
+        "dev": [task_record("toy", "dev", DEV, "t" * 64, grader)],
+        "heldout": [task_record("toy", "confirm", heldout, "t" * 64, grader)],
+    }
 
 
 TUNED_ARMS = {"baseline": {"kind": "1d"}, "alpha": {"kind": "1d_div", "weight": {"tune": {"choices": [0.5, 1.0]}}}}

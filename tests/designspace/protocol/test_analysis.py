@@ -12,14 +12,13 @@ import pytest
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.analysis import analyse, report_bytes
-from designspace.protocol.document import task_record
 from designspace.protocol.registration import document_hash
 from designspace.protocol.selection import Selection
 from tests.designspace.protocol.documents import (
-    DEV,
     TUNED,
     TUNED_ARMS,
     by_chance,
+    data_of,
     document,
     hypothesis,
     problem_of,
@@ -77,7 +76,7 @@ def test_effect_is_the_mean_over_problems_of_the_difference():
 def test_sign_flip_p_of_few_problems_is_that_of_all_patterns():
     """Eight problems, all 256 patterns of signs, by hand."""
     heldout = [problem_of(f"confirm-{i}") for i in range(8)]
-    data = {"dev": [task_record("toy", "dev", DEV, "t")], "heldout": [task_record("toy", "confirm", heldout, "t")]}
+    data = data_of(heldout)
     registered = one_cell(data=data)
 
     def right(model, budget, arm, problem, replicate):
@@ -431,7 +430,7 @@ def test_published_table_is_reproduced():
     over problems is that of the published interval.
     """
     heldout = [problem_of(f"confirm-{i}") for i in range(299)]
-    data = {"dev": [task_record("toy", "dev", DEV, "t")], "heldout": [task_record("toy", "confirm", heldout, "t")]}
+    data = data_of(heldout)
     registered = document(
         data=data, budgets=[{"label": label, "tokens": int(label), "of": "mean"} for label in ("64", "128")],
         hypotheses=[hypothesis(model=model, budget=budget) for model, budget, *_ in PUBLISHED],

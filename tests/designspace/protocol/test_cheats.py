@@ -16,7 +16,9 @@ from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError, RegistrationMismatch
 from designspace.protocol.analysis import analyse, report_bytes
 from designspace.protocol.document import check_document
-from designspace.protocol.looks import HeldoutKey, LookedArm, LookLedger, open_look, require_key
+from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key
+from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import differences, load, make_registration, require_same, save
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.protocol.splits import check_disjoint
@@ -309,6 +311,33 @@ def test_deleting_the_last_look_and_mending_the_side_file(looked, registration):
     assert len(looked.entries()) == 3
     with pytest.raises(ProtocolError, match="was shortened or rewritten"):
         looked.require_head(head)
+
+
+def test_an_entry_older_than_the_one_before(looked):
+    """A clock that is set back cannot put a registration before what was seen."""
+    with pytest.raises(ProtocolError, match="must not be older than the line before"):
+        looked.append("register", registration="r", time="2020-01-01T00:00:00+00:00")
+    assert len(looked.entries()) == 4
+
+
+def test_a_chain_made_anew_with_times_that_run_backwards(looked):
+    """The hashes fit; the order of time does not."""
+    previous, made = "0" * 64, []
+    for line, time in zip(lines_of(looked), ("2026-01-04", "2026-01-03", "2026-01-02", "2026-01-01"), strict=True):
+        content = {**json.loads(line), "previous": previous, "time": f"{time}T00:00:00+00:00"}
+        made.append(canonical_json(content))
+        previous = hashlib.sha256(made[-1].encode()).hexdigest()
+    rewrite(looked, made)
+    looked.path.with_name("ledger.jsonl.head").write_text(json.dumps({"n": 4, "sha256": previous}))
+    with pytest.raises(ProtocolError, match=r"jsonl:2: line 2 of the ledger must not be older than the line before"):
+        looked.entries()
+
+
+def test_an_entry_without_a_time(looked):
+    """What has no time cannot be put in order."""
+    for time in ("long ago", "2099-01-01T00:00:00"):
+        with pytest.raises(ProtocolError, match="must be ISO 8601 with a zone"):
+            looked.append("tune", registration="r", time=time)
 
 
 # Looking
@@ -643,7 +672,7 @@ def test_rows_of_a_problem_with_another_content(column):
 def test_rows_of_another_grader():
     """A kinder grader is another one."""
     refused(broken(lambda row: {**row, "grader_id": "kind"} if is_alpha(row) else row),
-            "grader_id must be grader-1, got kind")  # fmt: skip
+            "grader_id of 'toy' must be grader-1, got kind")  # fmt: skip
 
 
 def test_rows_of_another_model_task_or_budget():

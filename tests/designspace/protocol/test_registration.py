@@ -140,7 +140,7 @@ def test_document_of_the_tests_breaks_no_rule():
         ({"metric": "extraction"}, "metric must be accuracy"),
         ({"correction": "none"}, "correction must be bonferroni"),
         ({"seen": None}, "seen must be"),
-        ({"format": 2}, "format must be 1"),
+        ({"format": 0}, "format must be 1 or 2"),
         ({"test": {"name": "t_test", "resamples": 1, "seed": 1}}, r"test\.name must be one of"),
         ({"test": {"name": "sign_flip", "resamples": 0, "seed": 1}}, r"test\.resamples"),
         ({"test": {"name": "sign_flip", "seed": 1}}, r"test\.resamples is missing"),
