@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from designspace.cli import look_up_commands, measuring_commands, study_commands, sweep_commands
+from designspace.cli import check_commands, look_up_commands, measuring_commands, study_commands, sweep_commands
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
 from designspace.version import __version__
@@ -26,6 +26,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "effects": sweep_commands.effects,
     "list": look_up_commands.list_,
     "show": look_up_commands.show,
+    "check": check_commands.check,
     "calibrate": measuring_commands.calibrate,
     "bench": measuring_commands.bench,
     "grade-cases": measuring_commands.grade_cases,

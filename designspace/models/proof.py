@@ -29,6 +29,7 @@ _WORDS: dict[Rotation, str] = {
     "none": "keys are not turned at all",
     "unknown": "keys are turned at other frequencies",
 }
+PROOF_VERSION = 1  # raised when more is looked at
 _LENGTHS = (3, 9, 14)  # of the prompts that run together
 _N_NEW = 4  # decode steps after them
 _OFFSET = 5  # by which a text is moved to see what positions do to its keys
@@ -42,12 +43,14 @@ class Proof:
     """What was found on one model.
 
     Attributes:
-        logits_error: the largest difference from transformers' logits, as a share of the largest logit.
+        logits_difference: the largest difference from transformers' logits.
+        logits_error: the same, as a share of the largest logit.
         rotations: how each layer turns its keys.
         unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
             whose rotation is known.
     """
 
+    logits_difference: float
     logits_error: float
     rotations: tuple[Rotation, ...]
     unrotation_error: float
@@ -122,7 +125,8 @@ def prove(subject: Subject) -> Proof:
             f"model type {_kind(subject)!r} is not supported: a row's logits depend on the other rows of its batch "
             f"(by {float((found[0] - again[0]).abs().max()):.1e})"
         )
-    return Proof(error_share, rotations, unrotation_error)
+    difference = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
+    return Proof(difference, error_share, rotations, unrotation_error)
 
 
 def _kind(subject: Subject) -> str:

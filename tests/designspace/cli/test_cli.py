@@ -15,7 +15,7 @@ from designspace.cli import app as cli
 from tests.cluster import tiny
 
 COMMANDS = (
-    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "grade-cases", "effects", "register", "amend",
+    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register", "amend",
     "tune", "confirm", "verify", "bench",
 )  # fmt: skip
 
