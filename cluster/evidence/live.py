@@ -10,7 +10,8 @@ from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
 from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import forget_fingerprints
-from designspace.protocol.document import FORMAT, heldout_problems
+from designspace.protocol.document import FORMAT
+from designspace.protocol.problem_records import heldout_problems
 from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
 from designspace.tasks.task_spec import forget_problems
 from sweeps.identity import IDENTITY_VERSION, calibrations_needed

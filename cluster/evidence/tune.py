@@ -19,6 +19,7 @@ from cluster.run import RunSettings, run_sweeps
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol import LookedArm, Registration, require_same
+from designspace.protocol.problem_records import known_by, problems_of
 from designspace.protocol.selection import Selection, freeze_selection
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
@@ -92,12 +93,12 @@ def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder)
     noted = [e for e in folder.ledger.entries() if e.kind == "tune" and e.registration == registered.sha256]
     if noted:
         return
-    problems = [p for task in registered.document["data"]["dev"] for p in task["problems"]]
+    ids, contents = known_by(problems_of(registered.document["data"]["dev"]))
     folder.ledger.append(
         "tune",
         registration=registered.sha256,
-        problem_ids=[p["id"] for p in problems],
-        contents=[p["content"] for p in problems],
+        problem_ids=ids,
+        contents=contents,
         arms=looked_arms(study.sweep),
         code=code_id(),
     )

@@ -24,8 +24,8 @@ What it cannot protect against: it makes tampering evident, not impossible. Some
 and side file and starts anew leaves no mark here, and neither does someone who rewrites all of them together, looks at
 the problems by other means, or changes this code. Against that helps only what lies outside: publish the hash of the
 registration (a pushed tag, a public registry, a time stamp) before the first look, and the head of the ledger with every
-report. Identity of problems is by id and content; the check for near duplicates (`check_disjoint`) sees the same
-numbers in much the same words, not the same idea in other words.
+report. Problems are known again by id, content and normalised text; the check for near duplicates (`check_disjoint`)
+sees the same numbers in much the same words, not the same idea in other words.
 
 Plain data in and out; nothing here imports the layers that declare and run studies.
 """
@@ -35,10 +35,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from designspace.protocol.decision import Decision, decide
-from designspace.protocol.document import check_document, heldout_hash, task_record, tuned_parameters
+from designspace.protocol.document import check_document, tuned_parameters
 from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key, resume_look
 from designspace.protocol.look_entry import LookedArm
 from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash, task_record
 from designspace.protocol.registration import (
     Difference,
     Registration,

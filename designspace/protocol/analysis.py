@@ -16,9 +16,10 @@ import pyarrow as pa
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.decision import decide
-from designspace.protocol.document import check_document, heldout_hash, tuned_parameters
+from designspace.protocol.document import check_document, tuned_parameters
 from designspace.protocol.hypotheses import Row, corrected, judge
 from designspace.protocol.outcome_rows import checked_rows, in_order, rows_hash
+from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import document_hash
 from designspace.protocol.report_notes import report_notes
 from designspace.protocol.selection import selection_of

@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
-from designspace.protocol.document import heldout_hash, heldout_problems, tuned_parameters
+from designspace.protocol.document import tuned_parameters
 from designspace.protocol.look_entry import Entry, LookedArm
 from designspace.protocol.looks import LookLedger, touching
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Registration
 
 _TOKEN = object()
@@ -96,8 +97,7 @@ def open_look(
     heldout = heldout_hash(registration.document)
     if registered.heldout != heldout:
         raise ProtocolError(f"the held-out problems must be those registered, {registered.heldout}, got {heldout}")
-    problems = heldout_problems(registration.document)
-    ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
+    ids, contents = known_by(heldout_problems(registration.document))
     tuned_on = touching(ledger.entries(), ids, contents, ("tune",))
     if tuned_on and not registration.document["seen"]:
         raise ProtocolError(f"held-out problems must not be tuned on, got line {tuned_on[0].n} of the ledger")

@@ -67,7 +67,7 @@ class Entry:
 
 
 class Relative(NamedTuple):
-    """Earlier work on the same problems by arms of the same family."""
+    """Earlier work on the same problems by arms of the same family; `problem_ids` are those under the same id."""
 
     entry: Entry
     arms: tuple[str, ...]

@@ -10,8 +10,9 @@ from typing import Any
 
 from designspace.errors import ProtocolError
 from designspace.protocol.chain import NOTHING, append_link, read_chain
-from designspace.protocol.document import check_document, heldout_hash, heldout_problems
+from designspace.protocol.document import check_document
 from designspace.protocol.look_entry import KINDS, Entry, Kind, LookedArm, Relative, check_order, entry_of, time_after
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Registration
 
 
@@ -62,8 +63,8 @@ class LookLedger:
             kind: what happened.
             registration: hash of the registration it belongs to.
             heldout: hash of its held-out problems.
-            problem_ids: what the arms run on.
-            contents: content hashes of these problems.
+            problem_ids: what the arms run on, or what is held out from now on.
+            contents: hashes that these problems are known by.
             arms: name -> what runs.
             details: more facts of this kind, plain JSON.
             code: id of the code.
@@ -105,13 +106,16 @@ class LookLedger:
         if document["parent"] is not None:
             self._check_parent(document)
         self._check_unseen(document)
+        ids, contents = known_by(heldout_problems(document))
         return self.append(
             "register" if document["parent"] is None else "amend",
             registration=registration.sha256,
             heldout=heldout_hash(document),
+            problem_ids=ids,
+            contents=contents,
             details={
                 "study": document["study"], "parent": document["parent"], "amendment": document["amendment"],
-                "m": document["m"], "hypotheses": len(document["hypotheses"]),
+                "m": document["m"], "hypotheses": len(document["hypotheses"]), "seen": document["seen"],
             },
             code=code,
             user=user,
@@ -154,18 +158,18 @@ class LookLedger:
 
     def seen_before(self, document: Mapping[str, Any]) -> list[Entry]:
         """Return the looks and the tuning on any held-out problem of a document: with any of these, `seen` is true."""
-        problems = heldout_problems(document)
-        ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
-        return touching(self.entries(), ids, contents, ("look", "tune"))
+        return touching(self.entries(), *known_by(heldout_problems(document)), ("look", "tune"))
 
-    def relatives(self, arm_kinds: Iterable[str], problem_ids: Iterable[str]) -> list[Relative]:
+    def relatives(
+        self, arm_kinds: Iterable[str], problem_ids: Iterable[str], contents: Iterable[str] = ()
+    ) -> list[Relative]:
         """Return earlier work, tuning included, by arms of these families on any of these problems."""
         families, problems = set(arm_kinds), set(problem_ids)
         found = []
-        for entry in self.entries():
+        for entry in touching(self.entries(), problems, contents, ("look", "tune")):
             arms = tuple(sorted(name for name, arm in entry.arms.items() if arm.family in families))
             shared = tuple(name for name in entry.problem_ids if name in problems)
-            if entry.kind in ("look", "tune") and arms and shared:
+            if arms:
                 found.append(Relative(entry, arms, shared))
         return found
 

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.document import grader_id_of
+from designspace.protocol.problem_records import hashes_ids
+from designspace.protocol.recognition import problem_content
 from designspace.report.summary import COLUMNS as SUMMARY_COLUMNS
 from designspace.report.summary import NO_BUDGET
 from designspace.tasks.problem import Problem, content_hash
@@ -77,6 +79,7 @@ class _Registered:
             task["name"]: {problem["id"]: problem["content"] for problem in task["problems"]}
             for task in registration["data"]["heldout"]
         }
+        self.content_of = _content_with_id if hashes_ids(registration) else _content
         self.budgets = {str(b["label"]): (b["tokens"], b["of"]) for b in registration["budgets"]}
         self.budgets[NO_BUDGET] = (None, None)
 
@@ -107,14 +110,17 @@ def _data_faults(known: _Registered, row: Mapping[str, Any]) -> Iterator[str]:
     elif problem not in known.contents[task]:
         yield f"problem must be one of the held-out ones, got {problem!r} of {task!r}"
     elif row["answer"] is not None:
-        content = _content(problem, row["prompt"], row["answer"], row["kind"])
+        content = known.content_of(Problem(problem, row["prompt"], row["answer"], row["kind"]))
         if content != known.contents[task][problem]:
             yield f"problem {problem!r} of {task!r} must have the registered prompt and answer, got others"
 
 
 @cache
-def _content(problem_id: str, prompt: str, answer: str, kind: str) -> str:
-    return content_hash([Problem(problem_id, prompt, answer, kind)])
+def _content_with_id(problem: Problem) -> str:
+    return content_hash([problem])
+
+
+_content = cache(problem_content)
 
 
 def _repeated(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

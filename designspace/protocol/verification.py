@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from designspace.errors import ProtocolError
 from designspace.protocol.analysis import analyse, report_bytes
-from designspace.protocol.document import heldout_hash, heldout_problems
 from designspace.protocol.look_entry import Entry
 from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Difference, Registration, differences, parse_json
 from designspace.protocol.selection import Selection
 
@@ -45,8 +45,7 @@ def verify(
     shown = None if selection is None else selection.sha256
     if noted != shown:
         raise ProtocolError(f"the look in line {entry.n} of the ledger was at selection {noted}, got {shown}")
-    problems = heldout_problems(registration.document)
-    touching = ledger.looks_touching([p["id"] for p in problems], [p["content"] for p in problems])
+    touching = ledger.looks_touching(*known_by(heldout_problems(registration.document)))
     look = sum(other.n <= entry.n for other in touching)
     again = analyse(
         registration.document, None if selection is None else selection.to_json(), table, entry.sha256, look

@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from designspace.protocol.document import FORMAT, heldout_problems, task_record
+from designspace.protocol.document import FORMAT
 from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.problem_records import heldout_problems, task_record
 from designspace.store.schema import RESULTS_SCHEMA
 from designspace.tasks.problem import Problem
 

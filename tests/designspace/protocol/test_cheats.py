@@ -19,19 +19,23 @@ from designspace.protocol.document import check_document
 from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key
 from designspace.protocol.look_entry import LookedArm
 from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash, known_by
+from designspace.protocol.recognition import problem_content
 from designspace.protocol.registration import differences, load, make_registration, require_same, save
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.protocol.splits import check_disjoint
 from designspace.protocol.verification import verify
-from designspace.tasks.problem import Problem, content_hash
+from designspace.tasks.problem import Problem
 from tests.designspace.protocol.documents import (
     ARMS,
     DEV,
     HELDOUT,
     TUNED,
     TUNED_ARMS,
+    data_of,
     document,
     hypothesis,
+    problem_of,
     rows,
     table,
 )
@@ -143,7 +147,7 @@ def test_running_with_other_settings_than_registered(registration):
 def test_swapping_a_heldout_problem_for_an_easier_one(registration):
     """Same id, other content: the hash of the problem differs."""
     live = document()
-    live["data"]["heldout"][0]["problems"][3]["content"] = content_hash([Problem("confirm-3", "1 + 1?", "2")])
+    live["data"]["heldout"][0]["problems"][3]["content"] = problem_content(Problem("confirm-3", "1 + 1?", "2"))
     assert [found.path for found in differences(registration.document, live)] == ["data.heldout[0].problems[3].content"]
 
 
@@ -414,25 +418,78 @@ def test_registering_after_a_look_as_if_unseen(looked):
     assert looked.register(make_registration(document(alpha=0.04, seen=True))).kind == "register"
 
 
-def without(document_, index=0, rename=False):
-    """Return a document less a held-out problem, or with all of them renamed."""
-    problems = document_["data"]["heldout"][0]["problems"]
-    if rename:
-        for problem in problems:
-            problem["id"] = f"new-{problem['id']}"
-    else:
-        problems.pop(index)
-    return document_
+def renamed(problems, prompt=str, answer=str, kind=""):
+    """Return problems under other ids, with texts that a function makes of theirs."""
+    return [Problem(f"new-{i}", prompt(p.prompt), answer(p.answer), kind) for i, p in enumerate(problems)]
 
 
-@pytest.mark.parametrize("rename", [False, True], ids=["one-problem-less", "other-ids"])
-def test_a_new_set_made_of_problems_already_seen(looked, rename):
-    """Another hash of the set, the same problems: neither unseen nor look number one."""
+@pytest.mark.parametrize(
+    "again",
+    [
+        HELDOUT[1:],
+        renamed(HELDOUT),
+        renamed(HELDOUT[::-1]),
+        renamed(HELDOUT[7:11]),
+        renamed(HELDOUT[5:6]),
+        renamed(HELDOUT, kind="another"),
+        renamed(HELDOUT, prompt=lambda text: f"  {text.upper()}\n"),
+        renamed(HELDOUT, prompt=lambda text: f"Solve this.\n\n{text}\nThink first."),
+        renamed(HELDOUT, answer=lambda text: f"{text}.0"),
+        renamed([*HELDOUT[:1], *(Problem(f"fresh-{i}", f"What follows {i + 1000}?", str(i)) for i in range(19))]),
+    ],
+    ids=[
+        "one-less", "other-ids", "other-order", "four", "one", "other-kinds", "other-spacing-and-case", "other-template",
+        "other-spelling-of-answers", "one-among-new-ones",
+    ],
+)  # fmt: skip
+def test_a_new_set_made_of_problems_already_seen(looked, again):
+    """Whatever they are called and however they are dressed: neither unseen nor look number one."""
     with pytest.raises(ProtocolError, match="seen must be true"):
-        looked.register(make_registration(without(document(), rename=rename)))
-    again = make_registration(without(document(seen=True), rename=rename))
-    looked.register(again)
-    assert open_look(looked, again, arms=ARMS).look == 3
+        looked.register(make_registration(document(data=data_of(again))))
+    registration = make_registration(document(data=data_of(again), seen=True))
+    looked.register(registration)
+    assert open_look(looked, registration, arms=ARMS).look == 3
+
+
+def test_the_same_problems_in_two_tasks(looked):
+    """How problems are grouped is no part of them."""
+    data = data_of(renamed(HELDOUT))
+    (whole,) = data["heldout"]
+    data["heldout"] = [
+        {**whole, "problems": whole["problems"][:9]},
+        {**whole, "name": "b", "problems": whole["problems"][9:]},
+    ]
+    with pytest.raises(ProtocolError, match="seen must be true"):
+        looked.register(make_registration(document(data=data)))
+
+
+def test_other_problems_of_the_same_form_are_not_seen(looked):
+    """A template in common, and the same words round other numbers, make no problem seen."""
+    fresh = renamed([problem_of(f"confirm-{i}") for i in range(20, 40)])
+    assert looked.register(make_registration(document(data=data_of(fresh)))).kind == "register"
+
+
+def test_tuning_on_heldout_problems_under_other_ids(ledger, registration):
+    """They are known by their content."""
+    tuned_on = data_of(renamed(HELDOUT[:3], prompt=str.upper))["heldout"][0]["problems"]
+    ids, contents = known_by(tuned_on)
+    ledger.append("tune", registration="r", problem_ids=ids, contents=contents, arms=ARMS)
+    with pytest.raises(ProtocolError, match="line 1 of the ledger is a tune on these held-out problems"):
+        ledger.register(registration)
+
+
+def test_counting_a_problem_several_times_under_several_ids():
+    """A problem is the unit of inference; more ids do not make more of them."""
+    copies = [Problem(f"copy-{p.problem_id}", f"{p.prompt} ", p.answer) for p in HELDOUT[:5]]
+    with pytest.raises(ProtocolError, match="must differ in content, got 5 of 25 that repeat another"):
+        check_document(document(data=data_of([*HELDOUT, *copies])))
+
+
+def test_the_hash_of_the_set_knows_neither_ids_nor_order(registration):
+    """Neither ids nor order are content."""
+    again = document(data=data_of(renamed(HELDOUT[::-1])))
+    assert heldout_hash(again) == heldout_hash(registration.document)
+    assert heldout_hash(document(data=data_of(HELDOUT[1:]))) != heldout_hash(registration.document)
 
 
 def test_looking_twice_is_in_the_report(registration, ledger):
@@ -449,6 +506,8 @@ def test_a_relative_tried_before_under_another_name(looked):
     """Arms of the same family on the same problems are found, whatever they are called."""
     found = looked.relatives(["triattention"], ["confirm-3"])
     assert [relative.entry.kind for relative in found] == ["look", "look"]
+    contents = known_by(data_of(renamed(HELDOUT[3:4]))["heldout"][0]["problems"])[1]
+    assert looked.relatives(["triattention"], ["new-0"], contents) != []
 
 
 # Tuning and selection
@@ -548,7 +607,7 @@ def test_tuning_on_heldout_problems_before_registering(ledger, registration):
 def test_tuning_on_heldout_problems_after_registering(ledger, registration):
     """What was tuned on opens no key."""
     ledger.register(registration)
-    ledger.append("tune", registration=registration.sha256, problem_ids=["x"], contents=[content_hash([HELDOUT[2]])])
+    ledger.append("tune", registration=registration.sha256, problem_ids=["x"], contents=[problem_content(HELDOUT[2])])
     with pytest.raises(ProtocolError, match="must not be tuned on, got line 2"):
         open_look(ledger, registration, arms=ARMS)
 

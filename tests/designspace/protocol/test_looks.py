@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from designspace.errors import ProtocolError
-from designspace.protocol.document import heldout_hash
 from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key, resume_look
 from designspace.protocol.look_entry import LookedArm
 from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import make_registration
 from tests.designspace.protocol.documents import ARMS, HELDOUT, document
 
