@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,6 +97,11 @@ def analyse(
 def report_bytes(report: Mapping[str, Any]) -> bytes:
     """Return the one spelling of a report: canonical JSON and a line end."""
     return f"{canonical_json(report)}\n".encode()
+
+
+def report_hash(report: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of `report_bytes`."""
+    return hashlib.sha256(report_bytes(report)).hexdigest()
 
 
 def _checked_selection(

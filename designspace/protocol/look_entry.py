@@ -65,6 +65,11 @@ class Entry:
     code: str | None
     sha256: str
 
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether this is a look by `confirm`; other looks name the command that showed the problems."""
+        return self.kind == "look" and "command" not in self.details
+
 
 class Relative(NamedTuple):
     """Earlier work on the same problems by arms of the same family; `problem_ids` are those under the same id."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.chain import NOTHING, append_link, read_chain
 from designspace.protocol.document import check_document
@@ -136,6 +137,48 @@ class LookLedger:
         """Return the entry that froze the selection of a registration; None where none was."""
         found = [entry for entry in self.entries() if entry.kind == "select" and entry.registration == registration]
         return found[0] if found else None
+
+    def result(self, look_sha256: str) -> Entry | None:
+        """Return the entry that sealed the result of a look; None where none was."""
+        found = [e for e in self.entries() if e.kind == "result" and e.details.get("look") == look_sha256]
+        return found[0] if found else None
+
+    def seal(self, look_sha256: str, seal: Mapping[str, Any], report_sha256: str, *, code: str | None = None) -> Entry:
+        """Note the result of a look, once: the seal of its rows and the hash of its report.
+
+        Raises:
+            ProtocolError: the look is not in the ledger, or has another result.
+        """
+        self.require_looks([look_sha256])
+        look = next(entry for entry in self.entries() if entry.sha256 == look_sha256)
+        details = {"look": look_sha256, "report": report_sha256, "seal": dict(seal)}
+        noted = self.result(look_sha256)
+        if noted is None:
+            return self.append(
+                "result", registration=look.registration, heldout=look.heldout, details=details, code=code
+            )
+        if canonical_json(noted.details) != canonical_json(details):
+            raise ProtocolError(f"one result to a look: line {noted.n} of the ledger seals another")
+        return noted
+
+    def unfinished(self) -> set[str]:
+        """Return the hashes of the confirmations whose result is not sealed yet."""
+        entries = self.entries()
+        sealed = {entry.details.get("look") for entry in entries if entry.kind == "result"}
+        return {entry.sha256 for entry in entries if entry.is_confirmation} - sealed
+
+    def require_looks(self, looks: Iterable[str]) -> None:
+        """Check that the ledger holds the looks that rows were made under.
+
+        Raises:
+            ProtocolError: it lacks one: an older ledger, or a new one, stands in the place of theirs.
+        """
+        missing = set(looks) - {entry.sha256 for entry in self.entries() if entry.kind == "look"}
+        if missing:
+            raise ProtocolError(
+                f"the ledger {self.path} must hold every look that rows here were made under, but lacks "
+                f"{sorted(missing)[0]}: it was shortened, or another ledger stands in its place"
+            )
 
     def require_head(self, head: str) -> int:
         """Return the number of the line that had this hash as the ledger's head.

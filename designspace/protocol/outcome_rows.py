@@ -20,9 +20,18 @@ from designspace.report.summary import COLUMNS as SUMMARY_COLUMNS
 from designspace.report.summary import NO_BUDGET
 from designspace.tasks.problem import Problem, content_hash
 
-COLUMNS = (*SUMMARY_COLUMNS, "prompt", "answer", "seed", "code_id", "engine_version", "cache_tokens_per_step")
+COLUMNS = (
+    *SUMMARY_COLUMNS,
+    "prompt",
+    "answer",
+    "seed",
+    "code_id",
+    "engine_version",
+    "look_sha256",
+    "cache_tokens_per_step",
+)
 _KEY = ("model", "task", "budget", "mechanism", "problem_id", "replicate")
-_PASSING = ("shard_wall_s", "started_at", "worker")
+_PASSING = ("shard_wall_s", "started_at", "worker", "look_sha256")
 _NAMED = 5  # faults of one kind that are named
 
 
@@ -47,8 +56,8 @@ def checked_rows(registration: Mapping[str, Any], table: pa.Table) -> list[dict[
 
     Raises:
         ProtocolError: a row is none of the registered ones: another arm, model, budget, task,
-            split, problem, content of a problem, replicate, root seed or grader; one that is there twice; rows of
-            several configurations under one name.
+            split, problem, content of a problem, replicate, root seed or grader; one that is there twice; one outside of
+            any look at problems that nobody has seen; rows of several configurations under one name.
     """
     steps = pc.fill_null(pc.list_value_length(table["cache_tokens_per_step"]), 0)
     plain = table.select([name for name in COLUMNS if name != "cache_tokens_per_step"])
@@ -96,6 +105,8 @@ def _faults(registration: Mapping[str, Any], known: _Registered, row: Mapping[st
         yield f"replicate must be in [0, {registration['replicates']}), got {row['replicate']}"
     if row["seed"] != registration["root_seed"]:
         yield f"seed must be {registration['root_seed']}, got {row['seed']}"
+    if row["look_sha256"] is None and not (registration["seen"] or hashes_ids(registration)):
+        yield "each generation must be made under a look at the held-out problems, got one outside of any"
     yield from _data_faults(known, row)
 
 

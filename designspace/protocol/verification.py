@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from designspace.errors import ProtocolError
-from designspace.protocol.analysis import analyse, report_bytes
+from designspace.protocol.analysis import analyse, report_bytes, report_hash
 from designspace.protocol.look_entry import Entry
 from designspace.protocol.looks import LookLedger
-from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
+from designspace.protocol.problem_records import hashes_ids, heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Difference, Registration, differences, parse_json
+from designspace.protocol.seal import require_seal
 from designspace.protocol.selection import Selection
 
 
@@ -33,8 +34,8 @@ def verify(
         ledger: must hold the look; its number is counted anew.
 
     Raises:
-        ProtocolError: the ledger does not hold together or lacks the look, registration or selection are not those it
-            knows, or the rows are not those registered.
+        ProtocolError: the ledger does not hold together or lacks the look or its result, registration or selection are
+            not those it knows, or the rows are not those registered, or not those that were sealed.
     """
     if isinstance(report, bytes):
         report = _parsed(report)
@@ -47,10 +48,26 @@ def verify(
         raise ProtocolError(f"the look in line {entry.n} of the ledger was at selection {noted}, got {shown}")
     touching = ledger.looks_touching(*known_by(heldout_problems(registration.document)))
     look = sum(other.n <= entry.n for other in touching)
+    sealed = _unbroken_result(registration, entry, table, ledger)
     again = analyse(
         registration.document, None if selection is None else selection.to_json(), table, entry.sha256, look
     )
-    return [] if report_bytes(report) == report_bytes(again) else differences(again, report)
+    if report_bytes(report) != report_bytes(again):
+        return differences(again, report)
+    if sealed is not None and sealed.details["report"] != report_hash(again):
+        raise ProtocolError(f"line {sealed.n} of the ledger sealed another report of the same rows")
+    return []
+
+
+def _unbroken_result(registration: Registration, look: Entry, table: pa.Table, ledger: LookLedger) -> Entry | None:
+    """Return the result of a look, after checking that the rows are still those it sealed; old ledgers seal nothing."""
+    ledger.require_looks(set(table["look_sha256"].to_pylist()) - {None})
+    result = ledger.result(look.sha256)
+    if result is not None:
+        require_seal(result.details["seal"], table, f"line {result.n} of the ledger")
+    elif not hashes_ids(registration.document):
+        raise ProtocolError(f"the look in line {look.n} of the ledger must have a sealed result there, got none")
+    return result
 
 
 def _look(report: Mapping[str, Any], registration: Registration, ledger: LookLedger) -> Entry:

@@ -19,6 +19,7 @@ from designspace.tasks.problem import Problem
 ARMS = {"baseline": LookedArm("b" * 64, "triattention"), "alpha": LookedArm("a" * 64, "triattention")}
 DEV = [Problem(f"dev-{i}", f"Add {i} and {i + 7} while dev.", str(2 * i + 7)) for i in range(6)]
 GRADER = "grader-1"
+HEAD = "e" * 64  # of a ledger
 
 
 def problem_of(problem_id: str) -> Problem:
@@ -73,17 +74,23 @@ TUNED = "alpha.weight"
 
 
 def rows(
-    registered: dict[str, Any], right: Callable[[str, str, str, str, int], bool] | None = None
+    registered: dict[str, Any],
+    right: Callable[[str, str, str, str, int], bool] | None = None,
+    look: str | None = HEAD,
 ) -> list[dict[str, Any]]:
     """Return every registered row once.
 
     Args:
         registered: the document; its held-out problems are the first of `HELDOUT`, or `problem_of` made them.
         right: whether model, budget, arm, problem, replicate is answered rightly; None hashes them.
+        look: hash of the look that made them.
     """
     right = right or by_chance
     return [
-        row(registered, model, budget, arm, name, replicate, right(model, budget["label"], arm, name, replicate))
+        {
+            **row(registered, model, budget, arm, name, replicate, right(model, budget["label"], arm, name, replicate)),
+            "look_sha256": look,
+        }
         for model in registered["models"]
         for budget in registered["budgets"]
         for arm in registered["arms"]

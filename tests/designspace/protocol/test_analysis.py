@@ -15,6 +15,7 @@ from designspace.protocol.analysis import analyse, report_bytes
 from designspace.protocol.registration import document_hash
 from designspace.protocol.selection import Selection
 from tests.designspace.protocol.documents import (
+    HEAD,
     TUNED,
     TUNED_ARMS,
     by_chance,
@@ -25,8 +26,6 @@ from tests.designspace.protocol.documents import (
     rows,
     table,
 )
-
-HEAD = "e" * 64
 
 
 def report(registered, found, selection=None, look=1):

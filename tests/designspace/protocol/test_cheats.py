@@ -14,14 +14,15 @@ import pytest
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError, RegistrationMismatch
-from designspace.protocol.analysis import analyse, report_bytes
+from designspace.protocol.analysis import analyse, report_bytes, report_hash
 from designspace.protocol.document import check_document
 from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key
 from designspace.protocol.look_entry import LookedArm
 from designspace.protocol.looks import LookLedger
-from designspace.protocol.problem_records import heldout_hash, known_by
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.recognition import problem_content
 from designspace.protocol.registration import differences, load, make_registration, require_same, save
+from designspace.protocol.seal import seal_of
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.protocol.splits import check_disjoint
 from designspace.protocol.verification import verify
@@ -29,6 +30,7 @@ from designspace.tasks.problem import Problem
 from tests.designspace.protocol.documents import (
     ARMS,
     DEV,
+    HEAD,
     HELDOUT,
     TUNED,
     TUNED_ARMS,
@@ -39,8 +41,6 @@ from tests.designspace.protocol.documents import (
     rows,
     table,
 )
-
-HEAD = "e" * 64
 
 
 @pytest.fixture
@@ -789,8 +789,10 @@ def confirmed(ledger, registration):
     """A confirmed study: its rows and its report."""
     ledger.register(registration)
     key = open_look(ledger, registration, arms=ARMS)
-    data = table(rows(registration.document))
-    return data, analyse(registration.document, None, data, key.ledger_head, key.look)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    ledger.seal(key.ledger_head, seal_of(data), report_hash(report))
+    return data, report
 
 
 def test_an_honest_report_verifies(confirmed, registration, ledger):
@@ -838,14 +840,94 @@ def test_pointing_the_report_at_another_line_of_the_ledger(confirmed, registrati
         verify({**report, "ledger_head": HEAD}, registration, None, data, ledger)
 
 
-def test_changing_a_row_after_the_report(confirmed, registration, ledger):
-    """Rows and report belong together."""
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"correct": True, "grade_status": "correct"}, "grades"),
+        ({"extracted": "8"}, "grades"),
+        ({"lenient_correct": True}, "grades"),
+        ({"text": "the answer is 7"}, "texts"),
+        ({"mean_cache_tokens": 47.0}, "figures"),
+        ({"cache_tokens_per_step": [1.0] * 9}, "figures"),
+        ({"text": "7", "correct": True}, "texts and the grades"),
+    ],
+    ids=["grade", "answer-found", "lenient-grade", "text", "memory", "course-of-memory", "text-and-grade"],
+)
+def test_changing_a_row_after_the_result(confirmed, registration, ledger, change, what):
+    """The result is sealed: what differs is named, whether or not the report was made anew to fit."""
     data, report = confirmed
     found = data.to_pylist()
     wrong = next(row for row in found if is_alpha(row) and not row["correct"])
-    wrong["correct"] = True
-    paths = {difference.path for difference in verify(report, registration, None, table(found), ledger)}
-    assert {"rows.sha256", "hypotheses[0].effect"} <= paths
+    wrong.update(change)
+    fitting = analyse(registration.document, None, table(found), report["ledger_head"], report["look"])
+    for shown in (report, fitting):
+        with pytest.raises(ProtocolError, match=rf"line 3 of the ledger sealed.*\n.*toy-qwen.* the {what} are not"):
+            verify(shown, registration, None, table(found), ledger)
+
+
+def test_taking_rows_away_after_the_result(confirmed, registration, ledger):
+    """They were sealed, so they are missed."""
+    data, report = confirmed
+    with pytest.raises(ProtocolError, match="20 rows were sealed, 19 are there"):
+        verify(report, registration, None, data.slice(1), ledger)
+
+
+def test_sealing_a_second_result(confirmed, ledger):
+    """The first one stays."""
+    data, report = confirmed
+    again = seal_of(table([{**row, "correct": True} for row in data.to_pylist()]))
+    with pytest.raises(ProtocolError, match="one result to a look: line 3 of the ledger seals another"):
+        ledger.seal(report["ledger_head"], again, report_hash(report))
+    assert ledger.seal(report["ledger_head"], seal_of(data), report_hash(report)).n == 3
+
+
+def test_a_report_whose_result_was_never_sealed(ledger, registration):
+    """Analysing rows by hand makes no confirmation."""
+    ledger.register(registration)
+    key = open_look(ledger, registration, arms=ARMS)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    with pytest.raises(ProtocolError, match="must have a sealed result"):
+        verify(report, registration, None, data, ledger)
+
+
+def test_another_report_of_the_sealed_rows(ledger, registration):
+    """The ledger has the hash of the one that was made."""
+    ledger.register(registration)
+    key = open_look(ledger, registration, arms=ARMS)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    ledger.seal(key.ledger_head, seal_of(data), HEAD)
+    with pytest.raises(ProtocolError, match="sealed another report"):
+        verify(report, registration, None, data, ledger)
+
+
+def test_rows_of_a_look_that_the_ledger_lacks(tmp_path, confirmed, registration):
+    """An older ledger, or a new one, beside rows of a later look."""
+    data, report = confirmed
+    anew = LookLedger(tmp_path / "anew.jsonl")
+    anew.register(registration)
+    key = open_look(anew, registration, arms=ARMS)
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    assert "480 of 480 generations were there before this look" in report["notes"][0]
+    with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
+        verify(report, registration, None, data, anew)
+
+
+def test_rows_made_outside_of_any_look():
+    """Problems that nobody has seen have no rows from elsewhere; where they were seen, the report says so."""
+    outside = [{**row, "look_sha256": None} for row in rows(document())]
+    refused(outside, "must be made under a look at the held-out problems, got one outside of any")
+    assert "480 of 480 generations were there before this look" in judged(outside, seen=True)["notes"][1]
+
+
+def test_selecting_after_the_problems_were_shown(tmp_path, tuned, ledger):
+    """A look by any command is a look."""
+    ledger.register(tuned)
+    ids, contents = known_by(heldout_problems(tuned.document)[4:5])
+    ledger.append("look", registration=tuned.sha256, problem_ids=ids, contents=contents, details={"command": "report"})
+    with pytest.raises(ProtocolError, match="must come before any look, got a look in line 2"):
+        freeze_selection(tmp_path / "s.json", chosen(tuned, 0.5), ledger)
 
 
 def test_showing_another_selection_with_the_report(confirmed, registration, ledger):
