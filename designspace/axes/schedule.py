@@ -85,13 +85,18 @@ class RowSchedule:
         self.schedule = schedule
         self.n_events = 0
 
+    @property
+    def sees_every_step(self) -> bool:
+        """Whether `due` must be asked after every step, as it may remember what it was told: true where it is overridden."""
+        return type(self).due is not RowSchedule.due
+
     def due(self, step: int, size: int, signal: float | None) -> bool:
         """Return whether the row is cut after this step; step 0 is the prompt, size the attended size."""
         return bool(self.schedule.due(step, size, self.n_events))
 
     def steps_until_due(self, step: int, size: int, horizon: int) -> int:
         """Return for how many steps `due` need not be asked: 1 where it must see every step."""
-        if type(self).due is not RowSchedule.due:
+        if self.sees_every_step:
             return 1
         return self.schedule.steps_until_due(step, size, self.n_events, horizon)
 

@@ -183,6 +183,11 @@ class Cadence(Strategy):
     compresses: ClassVar[bool] = True
     bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
 
+    @property
+    def reads_signals(self) -> bool:
+        """Whether `signal` is asked for after every decode step: true of each cadence that overrides it."""
+        return type(self).signal is not Cadence.signal
+
     @abstractmethod
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule whose budget, in the reading asked for, is `budget`.
@@ -192,7 +197,7 @@ class Cadence(Strategy):
         """
 
     def signal(self, seen: StepSeen) -> Tensor | None:
-        """Return one number per row [B] that this step says to the rows' pacers; None: the cadence goes by sizes alone."""
+        """Return one number per row [B] that this step tells the rows' schedules; None: the cadence goes by sizes alone."""
         return None
 
 
@@ -208,7 +213,7 @@ class Representation(Strategy):
 
     @property
     def merges(self) -> bool:
-        """Whether events change what kept slots hold."""
+        """Whether events change what kept slots hold: true of each representation that overrides `merge_evicted`."""
         return type(self).merge_evicted is not Representation.merge_evicted
 
     @abstractmethod
@@ -254,6 +259,11 @@ class Decoding(Strategy):
     def samples(self) -> int:
         """How many generations are made of each problem, of which one answer is returned."""
         return 1
+
+    @property
+    def steers(self) -> bool:
+        """Whether its generations may have controllers: true of each decoding that overrides `controller`."""
+        return type(self).controller is not Decoding.controller
 
     @property
     def grows(self) -> bool:

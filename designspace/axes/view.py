@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,6 +48,22 @@ class Observed:
         )
 
 
+class Protection(Protocol):
+    """What a scoring says about its scores and about the tokens that are kept whatever their scores."""
+
+    @property
+    def sinks(self) -> int:
+        """First positions that are always kept."""
+
+    @property
+    def recent(self) -> int:
+        """Newest positions that are always kept."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether scores of different heads are on one scale."""
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
@@ -59,6 +75,18 @@ class RunContext:
     comparable_scores: bool = False
     artefacts: Mapping[str, Artefact] = field(default_factory=dict)
     output_projection: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scoring: Protection,
+        geometry: Geometry,
+        width: int,
+        artefacts: Mapping[str, Artefact],
+        output_projection: Tensor | None,
+    ) -> RunContext:
+        """Return the context of a mechanism with this scoring; geometry: that of the layers that own a cache."""
+        return cls(geometry, width, scoring.sinks, scoring.recent, scoring.comparable, artefacts, output_projection)
 
 
 @dataclass
