@@ -1,4 +1,4 @@
-"""What holds for every scoring: each check runs it with its own selector through a real event."""
+"""What must be true of every scoring: each check runs it with its own selector through a real event."""
 
 from __future__ import annotations
 

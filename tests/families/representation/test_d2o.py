@@ -184,7 +184,7 @@ def test_rows_do_not_depend_on_their_neighbours(scoring: Any, cadence: Any, rout
 
 def test_the_contract_of_representations() -> None:
     """The published kit."""
-    check_strategy(D2O(), only=("layout", "bytes", "fold", "fold independence", "purity"))
+    check_strategy(D2O(), only=("layout", "bytes", "merge", "merge independence", "purity"))
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

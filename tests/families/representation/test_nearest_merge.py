@@ -270,7 +270,7 @@ def test_rows_do_not_depend_on_their_neighbours(form: Any, scoring: Any, cadence
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_the_contract_of_representations(form: NearestMerge) -> None:
     """The published kit."""
-    check_strategy(form, only=("layout", "bytes", "fold", "fold independence", "purity"))
+    check_strategy(form, only=("layout", "bytes", "merge", "merge independence", "purity"))
 
 
 @pytest.mark.parametrize(
