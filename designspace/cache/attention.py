@@ -19,6 +19,7 @@ from torch.nn import functional
 from designspace.axes import Geometry, Needs, Observed, Tracker
 from designspace.cache.observers import group_mean
 from designspace.cache.packing import Prompt
+from designspace.cache.region import Region, no_region
 from designspace.cache.slots import SlotCache
 
 IMPLEMENTATION = "designspace"
@@ -84,16 +85,22 @@ def register() -> None:
 class DecodePass(Pass):
     """One new token per row against the slot cache."""
 
-    def __init__(self, cache: SlotCache) -> None:
-        self.cache = cache
+    def __init__(self, cache: SlotCache, region: Region = no_region) -> None:
+        self.cache, self.region = cache, region
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Write the token, then attend to everything held, the token included.
+        """Write the token into its slot, then attend to every filled slot, the token's included.
 
         A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
         """
+        with self.region("attention"):
+            return self._attend(layer, query, key, value, scaling, window)
+
+    def _attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         cache, index, owns = self.cache, self.cache.cache_of[layer], self.cache.owns(layer)
         if cache.fused is None:
             new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
@@ -121,7 +128,7 @@ class DecodePass(Pass):
     def _attend_plain(
         self, index: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *, append: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to all slots through a mask, whatever the store holds and wherever it is."""
+        """Attend to all slots through a mask, in whatever form and place the store keeps them."""
         cache, group = self.cache, self.cache.geometry.group
         if append:
             cache.append(index, key, value)
@@ -131,7 +138,7 @@ class DecodePass(Pass):
             visible = visible & (positions > (cache.next_position - window)[:, None, None])[:, :, None]
         chosen = cache.visible(index, query)
         visible = visible if chosen is None else visible & chosen
-        # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
+        # Not -inf: a row without a single token must stay finite, and exp() of this is zero all the same.
         bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
         log_mass = cache.log_mass(index)
         bias = bias if log_mass is None else bias + log_mass[:, :, None].to(bias.dtype)
