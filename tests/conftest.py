@@ -62,7 +62,7 @@ def toy_model(
 
 def start(engine: Engine, row: int, request: Request) -> None:
     """Load one prompt into a row, as a refill would."""
-    engine._start(row, request, *engine.prefill.encode(request.prompt_ids))
+    engine.start(row, request, *engine.prefill.encode(request.prompt_ids))
 
 
 def statistics_artefact(mean: torch.Tensor, modulus: torch.Tensor) -> Artefact:

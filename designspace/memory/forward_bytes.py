@@ -1,4 +1,4 @@
-"""What a model's own forward passes need beside weights and cache, found on a skeleton: nothing is computed."""
+"""Bytes that a model's own forward passes need beside weights and cache, measured on a skeleton: nothing is computed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _TRACKER_COPIES = 4  # per layer, stacked, and two while one is being updated
 
 
 class PromptBytes(NamedTuple):
-    """encoding: the most that is alive while prompts run. each: what one holds that waits for a row."""
+    """encoding: the most bytes alive while prompts run. each: those of one encoded prompt that waits for a row."""
 
     encoding: int
     each: int
 
 
 class _NoAttention(Pass):
-    """Leaves attention out."""
+    """A pass without attention."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
-        """Return something of the shape of the output, [B,T,H_q,D]."""
+        """Return a tensor of the output's shape, [B,T,H_q,D], with no particular content."""
         return torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
 
 
@@ -61,7 +61,7 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
     with torch.inference_mode(), LiveBytes() as live:
         prefill = Prefill(skeleton, shown, owners, projection)
         prefill.announce(queue)
-        taken = prefill.take(queue)
-        held = live.now
-    del taken
-    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(held + tracked) // n_prompts))
+        prompt = prefill.pop_prompt(queue)
+        alive = live.now
+    del prompt
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(alive + tracked) // n_prompts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
@@ -332,17 +332,18 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
 # In the engine -------------------------------------------------------------------------------------------------------
 
 
-class Watched(Engine):
-    """An engine that after each step compares the tokens that slots stand for with the tokens seen."""
+class MassChecks(EngineHook):
+    """After each step compares the tokens that slots stand for with the tokens seen."""
 
-    n_checked = 0
-    n_synthetic = 0
+    def __init__(self, engine: Engine) -> None:
+        self.cache, self.n_checked, self.n_synthetic = engine.cache, 0, 0
 
-    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
-        super()._compress_due(tokens, logits)
+    def on_compressed(self, states: Collection[RowState]) -> None:
+        """Compare."""
         cache = self.cache
         assert cache.mass is not None
-        for row in self._in_flight:
+        for state in states:
+            row = state.index
             stands_for = (cache.mass[:, row] * (cache.positions[:, row] >= 0)).sum(dim=-1)
             assert stands_for.unique().tolist() == [int(cache.next_position[row])]
             self.n_checked += 1
@@ -384,11 +385,12 @@ def test_slots_stand_for_every_token_seen_at_every_step(
     """In every layer and head, after every step of every row."""
     mechanism = compose(scoring, cadence, form, routing)
     settings = {"rows": 3, "max_new_tokens": 14, "max_prompt_tokens": 30}
-    engine = Watched(toy_model(), mechanism, Budget(12), **settings)
+    engine = Engine(toy_model(), mechanism, Budget(12), **settings)
+    engine.hook = mass_checks = MassChecks(engine)
     generations = run(engine, requests())
 
-    assert engine.n_checked == 6 * 13
-    assert engine.n_synthetic > 100
+    assert mass_checks.n_checked == 6 * 13
+    assert mass_checks.n_synthetic > 100
     assert all(g.n_events > 0 for g in generations.values() if g.n_prompt_tokens > 12)
 
 
