@@ -26,6 +26,7 @@ import torch
 from designspace.axes import Artefact, Geometry, Mechanism, Needs, RunContext, Scoring, Selector
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.slots import SlotCache
 from designspace.engine.compress import compress
 from designspace.environment import environment
@@ -148,7 +149,7 @@ class Synthetic:
             for layer in range(geometry.n_layers):
                 query = torch.randn(self.rows, geometry.n_query_heads, 1, dim, generator=generator)
                 key, value = torch.randn(2, self.rows, geometry.n_kv_heads, 1, dim, generator=generator)
-                decode.attend(layer, query, key, value, dim**-0.5, None)
+                decode.attend(LayerCall(layer, dim**-0.5), query, key, value)
             cache.end_step()
         return Filled(cache)
 

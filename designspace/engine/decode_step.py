@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from designspace.cache.attention import DecodePass, Pass
+from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import in_flight
 from designspace.cache.region import Region, no_region
 from designspace.cache.slots import SlotCache
 from designspace.errors import DeclarationError, InvariantViolation
@@ -34,10 +33,6 @@ class DecodeStep(Protocol):
 
     def __call__(self, tokens: Tensor, region: Region = no_region) -> Tensor:
         """Feed tokens [B] at the cache's next positions and return logits [B,V] float32; `region` is entered for attention."""
-
-
-_flight = threading.local()
-_library = torch.library.Library("designspace", "DEF")
 
 
 def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> DecodeStep:
@@ -56,7 +51,7 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Decode
             "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
         )
     if kind == "plain":
-        return lambda tokens, region=no_region: _plain(loaded.model, tokens, cache, region)
+        return lambda tokens, region=no_region: _plain(loaded, tokens, cache, region)
     forward = compiled_forward(loaded, cache.rows)
     if cache.positions.device.type == "cuda":
         return CapturedStep(forward, cache)
@@ -68,12 +63,9 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def _plain(model: Any, tokens: Tensor, cache: SlotCache, region: Region) -> Tensor:
-    output = model(
-        input_ids=tokens[:, None],
-        position_ids=cache.next_position[:, None],
-        use_cache=False,
-        slots=DecodePass(cache, region),
+def _plain(loaded: LoadedModel, tokens: Tensor, cache: SlotCache, region: Region) -> Tensor:
+    output = loaded.forward(
+        DecodePass(cache, region), input_ids=tokens[:, None], position_ids=cache.next_position[:, None]
     )
     logits: Tensor = output.logits[:, -1].float()
     return logits
@@ -82,7 +74,7 @@ def _plain(model: Any, tokens: Tensor, cache: SlotCache, region: Region) -> Tens
 def _compiled_step(forward: Forward, tokens: Tensor, cache: SlotCache, region: Region = no_region) -> Tensor:
     if len(tokens) != cache.rows:  # the graph has no guards: another shape would be computed wrongly
         raise InvariantViolation(f"the step was compiled for {cache.rows} rows, got {len(tokens)}")
-    with _in_flight(DecodePass(cache, region)):
+    with in_flight(DecodePass(cache, region)):
         return forward(tokens, cache.next_position)
 
 
@@ -138,28 +130,3 @@ class CapturedStep:
         self._tokens.copy_(tokens)
         self._graph.replay()
         return self._logits
-
-
-@contextmanager
-def _in_flight(one: Pass) -> Iterator[None]:
-    _flight.now = one
-    try:
-        yield
-    finally:
-        _flight.now = None
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
-    one: Pass | None = getattr(_flight, "now", None)
-    if one is None:
-        raise InvariantViolation("a compiled step ran outside of the engine")
-    return one.attend(layer, query, key, value, scaling, window or None)
-
-
-def _attend_shape(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
-    return query.new_empty((query.shape[0], query.shape[2], query.shape[1], query.shape[3]))
-
-
-_library.define("attend(Tensor query, Tensor key, Tensor value, int layer, float scaling, int window) -> Tensor")
-_library.impl("attend", _attend, "CompositeExplicitAutograd")
-torch.library.register_fake("designspace::attend", _attend_shape, lib=_library)

@@ -149,6 +149,12 @@ class Engine:
             raise InvariantViolation(
                 f"prompt of {request.problem_id!r} must have 1 to {self.max_prompt_tokens} tokens, got {n_prompt}"
             )
+        limit, longest = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens), self.loaded.longest
+        if longest is not None and n_prompt + limit > longest:
+            raise DeclarationError(
+                f"a text of this model may have {longest:,} positions, {request.problem_id!r} with its new tokens may reach "
+                f"{n_prompt + limit:,}: lower max_new_tokens, or use max_total_tokens: {longest}"
+            )
 
     def start(self, row: int, request: Request, prompt: Prompt, logits: Tensor) -> RowState:
         """Load a prompt into a free row and choose its first token from the logits [1,V] after the prompt."""

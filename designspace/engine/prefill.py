@@ -107,12 +107,11 @@ class Prefill:
             ids[row, : len(prompt)] = torch.tensor(prompt)
         last = torch.tensor([len(prompt) - 1 for prompt in rows], device=device)
         passes = [PrefillPass(self.needs, self.loaded.geometry, len(prompt), self.owners) for prompt in prompts]
-        output = self.loaded.model(
+        output = self.loaded.forward(
+            PrefillPasses(passes),
             input_ids=ids.to(device),
             position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
-            use_cache=False,
             logits_to_keep=last,
-            slots=PrefillPasses(passes),
             output_hidden_states=self.needs.layer_cosine,
         )
         self.n_encoded += len(prompts)

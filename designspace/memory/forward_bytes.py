@@ -11,6 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Needs, Request
 from designspace.cache.attention import Pass
+from designspace.cache.layer_call import LayerCall
 from designspace.engine.prefill import Prefill, bucket, prompts_per_pass
 from designspace.memory.live_bytes import LiveBytes, peak_bytes
 from designspace.models.loading import LoadedModel
@@ -29,9 +30,7 @@ class PromptBytes(NamedTuple):
 class _NoAttention(Pass):
     """A pass without attention."""
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return a tensor of the output's shape, [B,T,H_q,D], with no particular content."""
         return torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
 
@@ -42,7 +41,7 @@ def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
 
     def step() -> object:
         ids = torch.zeros(rows, 1, dtype=torch.long, device=_META)
-        output = skeleton.model(input_ids=ids, position_ids=ids, use_cache=False, slots=_NoAttention())
+        output = skeleton.forward(_NoAttention(), input_ids=ids, position_ids=ids)
         return output.logits[:, -1].float()
 
     return peak_bytes(step)

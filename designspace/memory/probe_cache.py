@@ -9,6 +9,7 @@ from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Observed, RunContext
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import Prompt, keep_all
 from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compress import compress
@@ -55,7 +56,7 @@ class ProbeCache:
         for layer in range(geometry.n_layers):
             query = self._normal(self.cache.rows, geometry.n_query_heads, 1, geometry.head_dim)
             key, value = self._normal(2, self.cache.rows, geometry.n_kv_heads, 1, geometry.head_dim)
-            decode.attend(layer, query, key, value, geometry.head_dim**-0.5, None)
+            decode.attend(LayerCall(layer, geometry.head_dim**-0.5), query, key, value)
         self.cache.end_step()
 
     def event(self) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.cache import attention
+from designspace.cache.attention import Pass
+from designspace.cache.layer_call import in_flight
 from designspace.errors import ModelError
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, Subject, prove
@@ -46,6 +48,12 @@ class LoadedModel:
     graphs: dict[tuple[int, int], Callable[[Tensor, Tensor], Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def forward(self, slots: Pass, **arguments: Any) -> Any:
+        """Call the model with a pass, which its layers attend through, and return what it returns."""
+        # Known in both ways: some models do not hand on to their layers what they are called with.
+        with in_flight(slots):
+            return self.model(use_cache=False, slots=slots, **arguments)
 
     @property
     def kv_owners(self) -> tuple[int, ...] | None:

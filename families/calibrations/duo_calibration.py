@@ -8,10 +8,11 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 
 N_POSITIONS = 500  # as in kvpress
 
@@ -34,17 +35,15 @@ class MeanPass(Pass):
         bands = torch.zeros(*shape, self.n_rotated // 2, dtype=torch.complex128)
         return bands, torch.zeros(*shape, self.geometry.head_dim - self.n_rotated, dtype=torch.float64)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums, and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
         for (bands, rest), x in ((self.queries, query), (self.keys, key)):
             rotated = unrotate(as_bands(x[0, ..., : self.n_rotated].float()), positions, self.geometry)
-            bands[layer] += rotated.sum(dim=1).to(torch.complex128).cpu()
-            rest[layer] += x[0, ..., self.n_rotated :].double().sum(dim=1).cpu()
-        self.scaling[layer] = scaling
-        return causal_attention(query, key, value, scaling, window)
+            bands[call.layer] += rotated.sum(dim=1).to(torch.complex128).cpu()
+            rest[call.layer] += x[0, ..., self.n_rotated :].double().sum(dim=1).cpu()
+        self.scaling[call.layer] = call.scaling
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
     def last_row_logits(self, n_positions: int) -> Tensor:
         """Return the logits [L,H_q,n] float64 of the mean query at position n-1 for the mean key at 0 … n-1."""
@@ -83,6 +82,6 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     seen = MeanPass(loaded.geometry)
     for ids in corpus.texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
         seen.n_tokens += tokens.shape[1]
     return {"gate": gate_of(seen.last_row_logits(N_POSITIONS), loaded.geometry.group).float()}

@@ -17,6 +17,7 @@ from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Obs
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine, EngineHook, RowState
@@ -321,7 +322,7 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
     cache.begin_step()
     for layer in range(2):
         query, key, value = (torch.randn(1, n, 1, 8, generator=generator) for n in (4, 2, 2))
-        output = DecodePass(cache).attend(layer, query, key, value, 0.3, None)
+        output = DecodePass(cache).attend(LayerCall(layer, 0.3), query, key, value)
         for head in range(4):
             all_keys = torch.cat([keys_held[layer, 0, head // 2], key[0, head // 2]])
             all_values = torch.cat([values_held[layer, 0, head // 2], value[0, head // 2]])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from designspace.axes import Budget, Geometry, Mechanism, Needs
 from designspace.cache.attention import PrefillPass
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism, check_strategy
@@ -102,7 +103,7 @@ def test_prompt_against_its_attention_matrix(n_tokens: int, history: int) -> Non
     key, value = (torch.randn(1, 2, padded, 8, generator=generator) for _ in range(2))
     tracker = PivotalHistory(history)
     prefill = PrefillPass(Needs(trackers=(tracker,)), Geometry(1, 4, 2, 8, torch.ones(4)), n_tokens)
-    prefill.attend(0, query, key, value, 0.3, None)
+    prefill.attend(LayerCall(0, 0.3), query, key, value)
     counts = n_bits(prefill.prompt().observed.tracked[tracker])[0, 0]
 
     for head in range(2):
