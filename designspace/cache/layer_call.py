@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WITHOUT_EFFECT = frozenset(
     {
         "attention_mask", "cache_position", "dropout", "is_causal", "output_attentions", "output_hidden_states",
-        "position_ids", "return_dict", "use_cache",
+        "output_router_logits", "position_ids", "return_dict", "use_cache",
     }
 )  # fmt: skip
 _flight = threading.local()

@@ -12,6 +12,7 @@ import torch
 
 from designspace.errors import ModelError
 from designspace.models.loading import prepare
+from designspace.models.rotary_limits import longest_free_position
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": 97,
@@ -46,25 +47,19 @@ SUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
     "Mistral": ("mistral", _WINDOW),
     "Mixtral": ("mixtral", {"num_local_experts": 4}),
     "Phi-3": ("phi3", {}),
+    "Gemma 2": ("gemma2", {**_WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 30.0}),
     "Gemma 3": ("gemma3_text", {**_WINDOW, **_KINDS_OF_LAYERS}),
     "OLMo 2": ("olmo2", {}),
     "OLMo 3": ("olmo3", {"sliding_window": 8, **_KINDS_OF_LAYERS}),
     "SmolLM3": ("smollm3", {"no_rope_layers": [1, 0, 1]}),
+    "GPT-OSS": ("gpt_oss", {**_WINDOW, "num_local_experts": 4, "rope_parameters": _YARN}),
+    "StableLM": ("stablelm", {}),
     "GLM-4": ("glm4", {"head_dim": 16}),
     "Llama, dynamic scaling": ("llama", {"rope_parameters": _DYNAMIC, "max_position_embeddings": 64}),
 }  # fmt: skip
 
 # By name: the model type, its configuration, and what of the refusal names the reason.
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "Gemma 2": (
-        *("gemma2", {**_WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 30.0}),
-        "its logits under slot attention differ",
-    ),
-    "GPT-OSS": (
-        *("gpt_oss", {**_WINDOW, "num_local_experts": 4, "rope_parameters": _YARN}),
-        "its logits under slot attention differ",
-    ),
-    "StableLM": (*("stablelm", {}), "does not run under slot attention"),
     "DiffLlama": ("diffllama", {"head_dim": 16}, "attends twice in one pass"),
     "GPT-2": ("gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4}, "rotary positions and ordinary attention needed"),
 }
@@ -111,8 +106,8 @@ def page() -> Iterator[str]:
         proof, remarks = loaded.proof, [loaded.geometry.rotation_note]
         if proof is None:
             continue
-        if loaded.longest is not None:
-            remarks.append(f"texts of at most {loaded.longest} positions here: beyond, angles depend on the batch")
+        if longest_free_position(loaded.model) is not None:
+            remarks.append("texts no longer than it was trained for: beyond, angles depend on the longest in a batch")
         errors = f"{proof.logits_difference:.0e} | {proof.unrotation_error:.0e}"
         yield f"| {name} | `{kind}` | {errors} | {'; '.join(filter(None, remarks))} |"
     yield "\nRefused, with the reason that is given:\n"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.axes import Artefact, View
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from designspace.axes import Artefact, Budget, Generation, Geometry, Mechanism, Request
 from designspace.axes.randomness import stream_key
+from designspace.cache.layer_call import LayerCall
 from designspace.engine import Engine
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus, save_artefact
