@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from annotated_types import Ge
@@ -28,6 +28,7 @@ from designspace.axes.renamed import STRATEGY_METHODS, refuse_former_names
 from designspace.axes.schedule import Schedule
 from designspace.axes.slot_store import SlotStore, StoreSpec
 from designspace.axes.view import View
+from designspace.axes.window import Window, WindowShare
 
 
 class Composition(Protocol):
@@ -102,8 +103,15 @@ class Strategy(ABC):
         return {
             "kind": self.kind,
             "version": self.version,
-            **{k: v.identity() if isinstance(v, Strategy) else v for k, v in parameters.items()},
+            **{name: _plain(value) for name, value in parameters.items()},
         }
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON-able data."""
+    if isinstance(value, Strategy):
+        return value.identity()
+    return asdict(value) if isinstance(value, WindowShare) else value
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,8 @@ class Scoring(Strategy):
     """Says which tokens are worth a slot.
 
     Protection is shared code: the first `sinks` positions and the newest `recent` ones are always kept (as far as the
-    share allows) and count in the budget.
+    share allows) and count in the budget. `recent` is a number of tokens or a share of the size that an event leaves;
+    a scoring that observes as many queries declares it as a number.
     """
 
     axis: ClassVar[str] = "scoring"
@@ -135,7 +144,15 @@ class Scoring(Strategy):
 
     selector: Selector
     sinks: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
-    recent: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
+    recent: Window = field(default=0, kw_only=True)
+
+    def n_recent(self, size: int) -> int:
+        """Return how many newest tokens are always kept where an event leaves `size` tokens at least."""
+        return self.recent.tokens(size) if isinstance(self.recent, WindowShare) else self.recent
+
+    def n_protected(self, size: int) -> int:
+        """Return how many first and newest tokens are always kept where an event leaves `size` tokens at least."""
+        return self.sinks + self.n_recent(size)
 
     @property
     def one_ranking(self) -> bool:

@@ -50,7 +50,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
+    """What all events of one run share.
+
+    width: positions lie in [0, width). recent: in tokens, whatever form the scoring declares it in. output_projection:
+    [L,H_q,D,hidden].
+    """
 
     geometry: Geometry
     width: int

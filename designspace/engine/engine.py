@@ -106,7 +106,7 @@ class Engine:
             geometry=self.cache.geometry,
             width=self.cache.width,
             sinks=mechanism.scoring.sinks,
-            recent=mechanism.scoring.recent,
+            recent=mechanism.scoring.n_recent(self.schedule.low),
             comparable_scores=mechanism.scoring.comparable,
             artefacts=self.artefacts,
             output_projection=None if projection is None else self.cache.geometry.held(projection),

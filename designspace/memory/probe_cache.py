@@ -87,7 +87,7 @@ class ProbeCache:
             geometry=geometry,
             width=self.cache.width,
             sinks=scoring.sinks,
-            recent=scoring.recent,
+            recent=scoring.n_recent(self.target),
             comparable_scores=scoring.comparable,
             artefacts=artefacts,
             output_projection=self._normal(*shape) if wants_projection else None,

@@ -39,7 +39,7 @@ SYSTEMS = (
         H2O(),
         EveryStep(),
         choices=(
-            "the window is a fixed number of tokens (recent); the paper gives it half of the budget",
+            "half of the budget is the window; the released code counts it in tokens or in shares of the prompt (recent)",
             "query heads of a group are averaged row by row; the paper has no groups",
         ),
     ),
@@ -54,7 +54,14 @@ SYSTEMS = (
             "all layers get the same budget; the paper gives later layers more (head routing)",
         ),
     ),
-    system("tova", "attention of the newest query", "oren2024tova", TOVA(), EveryStep()),
+    system(
+        "tova",
+        "attention of the newest query",
+        "oren2024tova",
+        TOVA(),
+        EveryStep(),
+        choices=("the newest token is always kept, as in kvpress; the authors' code may evict it (recent)",),
+    ),
     system(
         "snapkv",
         "pooled attention of an observation window, repeated while decoding",
@@ -62,7 +69,19 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         choices=(
-            "compressed in blocks while decoding, with a window of 8; the paper compresses the prompt (snapkv-prefill)",
+            "compressed in blocks while decoding; the authors compress the prompt alone (cadence, snapkv-prefill)",
+            "a window of 8, as in R-KV's release, which runs SnapKV while decoding; the authors have 32 (snapkv-window-32)",
+            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
+        ),
+    ),
+    system(
+        "snapkv-window-32",
+        "pooled attention of an observation window of 32 tokens, repeated while decoding",
+        "li2024snapkv",
+        SnapKV(recent=32),
+        EveryK(),
+        choices=(
+            "the authors' window, but compressed in blocks while decoding; they compress the prompt alone (cadence)",
             "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
         ),
     ),
@@ -72,6 +91,9 @@ SYSTEMS = (
         "li2024snapkv",
         SnapKV(recent=32),
         PrefillOnly(),
+        choices=(
+            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
+        ),
     ),
     system(
         "knorm",
@@ -79,16 +101,34 @@ SYSTEMS = (
         "devoto2024l2norm",
         KNorm(),
         EveryStep(),
-        choices=("all layers are compressed; the paper leaves the first two alone",),
+        choices=(
+            "all layers are compressed; the paper leaves the first two alone",
+            "the newest 8 tokens are always kept; the released code has no window (recent)",
+        ),
     ),
-    system("keydiff", "keys that point away from the mean direction", "park2025keydiff", KeyDiff(), EveryK()),
-    system("lag-kv", "tokens that stand out against the next block", "liang2025lagkv", LagKV(), EveryK()),
+    system(
+        "keydiff",
+        "keys that point away from the mean direction",
+        "park2025keydiff",
+        KeyDiff(),
+        EveryK(),
+        choices=("the newest 8 tokens are always kept; the paper has no window (recent)",),
+    ),
+    system(
+        "lag-kv",
+        "tokens that stand out against the next block",
+        "liang2025lagkv",
+        LagKV(),
+        EveryK(),
+        choices=("blocks of 16 tokens, for small budgets; the released code has 128 (lag)",),
+    ),
     system(
         "expected-attention",
         "expected attention of Gaussian future queries times the value's norm",
         "devoto2025expected",
         ExpectedAttention(),
         EveryK(),
+        choices=("the newest 8 tokens are always kept; the released code has no window (recent)",),
     ),
     system(
         "r-kv",
@@ -117,7 +157,7 @@ SYSTEMS = (
         "guo2024vatp",
         VATP(),
         EveryStep(),
-        choices=("20 sinks as published; at budgets below 40 this leaves nothing to rank (sinks)",),
+        choices=("20 sinks and H2O's window, as published: up to 40 tokens they leave nothing to rank (sinks)",),
     ),
     system(
         "caote",
@@ -133,6 +173,9 @@ SYSTEMS = (
         "feng2025criticalkv",
         CriticalKV(),
         EveryK(),
+        choices=(
+            "the base is SnapKV with its window of 8 for decoding; the released code has 32 for prompts (scoring)",
+        ),
     ),
     system(
         "triattention",

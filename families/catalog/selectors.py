@@ -12,6 +12,8 @@ from families.scoring.selectors.k_center import KCenter
 from families.scoring.selectors.mmr import MMR
 from families.scoring.triattention import TriAttention
 
+_WINDOW = "half of the budget is H2O's window, so the selector chooses the other half (scoring recent)"
+
 SYSTEMS = (
     system(
         "alpha",
@@ -30,6 +32,7 @@ SYSTEMS = (
         "carbonell1998mmr",
         H2O(selector=MMR()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "facility-location",
@@ -37,6 +40,7 @@ SYSTEMS = (
         "nemhauser1978",
         H2O(selector=FacilityLocation()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "dpp",
@@ -44,6 +48,7 @@ SYSTEMS = (
         "chen2018fastdpp",
         H2O(selector=DPP()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "k-center",
@@ -51,5 +56,6 @@ SYSTEMS = (
         "gonzalez1985",
         H2O(selector=KCenter()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
 )

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector, Tracker, View
+from designspace.axes import Needs, Scoring, Selector, Tracker, View, Window
 from families.scoring.selectors.top_k import TopK
 
 
@@ -70,7 +70,7 @@ class Scissorhands(Scoring):
 
     selector: Selector = field(default=TopK())
     history: Annotated[int, Ge(1)] = 400
-    recent: int = field(default=10, kw_only=True)
+    recent: Window = field(default=10, kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the ring of bits."""

@@ -64,9 +64,8 @@ class WatchedEngine(Engine):
         expect(bool(rising.all()), f"{who}: positions must rise from slot to slot")
         length = int(cache.next_position[row])
         expect(bool((positions < length).all()), f"{who}: a position is not yet reached")
-        scoring = self.mechanism.scoring
         token = torch.arange(length)
-        protected = (token < scoring.sinks) | (token >= length - scoring.recent)
+        protected = (token < self.context.sinks) | (token >= length - self.context.recent)
         held = torch.zeros(*counts.shape, length + 1, dtype=torch.bool)
         held.scatter_(-1, positions.masked_fill(~filled, length), True)
         n_protected = int(protected.sum())

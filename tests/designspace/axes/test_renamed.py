@@ -22,7 +22,9 @@ def method(self: object, *args: object) -> None:
     """Do nothing."""
 
 
-@pytest.mark.parametrize(("former", "present"), [*STRATEGY_METHODS.items(), *TRACKER_METHODS.items(), *SCHEDULE_METHODS.items()])
+@pytest.mark.parametrize(
+    ("former", "present"), [*STRATEGY_METHODS.items(), *TRACKER_METHODS.items(), *SCHEDULE_METHODS.items()]
+)
 def test_a_former_name_is_refused_with_the_present_one(former: str, present: str) -> None:
     """When the class is made, on every axis that has the method."""
     for base in BASES[former]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Needs, Scoring, Selector, View
+from designspace.axes import Mechanism, Needs, Scoring, Selector, View, WindowShare
 from designspace.engine.compress import compress
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.testing.views import view_of
@@ -463,6 +463,20 @@ def test_protection_covers_the_base(kind: type[Scoring]) -> None:
         kind(scoring=base, recent=7)  # type: ignore[call-arg]
     with pytest.raises(DeclarationError, match="sinks must be 0 or at least the base's 2, got sinks=1"):
         kind(scoring=base, sinks=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [*WEIGHTED, VariantB])
+def test_protection_covers_a_base_whose_window_is_a_share(kind: type[Scoring]) -> None:
+    """Shares are compared with shares; with a number only where the base protects nothing."""
+    half, most = WindowShare(0.5), WindowShare(0.75)
+    assert kind(scoring=H2O(recent=half)).recent == half  # type: ignore[call-arg]
+    assert kind(scoring=H2O(recent=half), recent=most).recent == most  # type: ignore[call-arg]
+    assert kind(scoring=H2O(recent=0), recent=half).recent == half  # type: ignore[call-arg]
+    for base, own in ((most, half), (half, 99), (8, most)):
+        with pytest.raises(
+            DeclarationError, match=r"^recent must be 0 or at least the base's (\{share: 0\.\d+\}|8), got"
+        ):
+            kind(scoring=H2O(recent=base), recent=own)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", [*WEIGHTED, VariantB])
