@@ -56,6 +56,17 @@ SYSTEMS = (
         "gonzalez1985",
         H2O(selector=KCenter()),
         EveryK(),
-        choices=(_WINDOW,),
+        choices=(_WINDOW, "the scores have no say where tokens are protected (selector weigh)"),
+    ),
+    system(
+        "k-center-weighted",
+        "H2O scores, with the keys selected first that are far and relevant",
+        "gonzalez1985",
+        H2O(selector=KCenter(weigh=True)),
+        EveryK(),
+        choices=(
+            _WINDOW,
+            "distances are multiplied by the relevance, which Gonzalez' bound does not allow (selector weigh)",
+        ),
     ),
 )
