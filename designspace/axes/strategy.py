@@ -60,7 +60,9 @@ class Strategy(ABC):
     """Base of every strategy on every axis.
 
     Class attributes: `axis` and `kind` name it in YAML, `version` is raised when its output changes for the same
-    parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`.
+    parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`. `added` names parameters
+    that came after results had been stored, each with the value that stands for how it was without it: that value is no
+    part of the identity, so those results keep their ids. It never changes, also if the default does.
 
     Parameters are checked against the annotations of their fields when an instance is made: types, the choices of a
     `Literal`, and bounds such as `window: Annotated[int, Ge(1)] = 64` (`designspace.axes.parameters`). A `__post_init__`
@@ -71,6 +73,7 @@ class Strategy(ABC):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     citation: ClassVar[str | None] = None
+    added: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse a subclass that overrides a method of the contract by its former name."""
@@ -98,13 +101,20 @@ class Strategy(ABC):
         return None
 
     def identity(self) -> dict[str, Any]:
-        """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity."""
-        parameters = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity.
+
+        Left out are parameters at the value that `added` has for them.
+        """
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        parameters = {name: value for name, value in named.items() if self.added.get(name, _NEVER) != value}
         return {
             "kind": self.kind,
             "version": self.version,
             **{name: _plain(value) for name, value in parameters.items()},
         }
+
+
+_NEVER = object()  # equal to no parameter
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,13 @@ _LAZY_THRESHOLD = (
     "5e-4 was chosen for some 1,400 tokens; up to 100 nearly all pass it, which leaves recency (threshold)"
 )
 
+_SCISSORHANDS = (
+    "up to half of the budget is dropped at a time, as far as the steady mean allows (cadence slack)",
+    "all layers get the same budget; the paper gives later layers more (head routing)",
+    "history and window (400 and 10 tokens) are those of a public re-implementation (history, recent)",
+    "prompt queries count, and query heads of a group are averaged before the threshold",
+)
+
 SYSTEMS = (
     system(
         "streaming-llm",
@@ -61,13 +68,21 @@ SYSTEMS = (
     ),
     system(
         "scissorhands",
-        "tokens whose recent attention was often above average",
+        "tokens that recent queries seldom gave less than average attention",
         "liu2023scissorhands",
         Scissorhands(),
         Hysteresis(),
+        choices=(*_SCISSORHANDS, "what counts is the number of queries against a token, as published (normalise)"),
+    ),
+    system(
+        "scissorhands-rate",
+        "tokens to which a large share of recent queries gave at least average attention",
+        "liu2023scissorhands",
+        Scissorhands(normalise="rate"),
+        Hysteresis(),
         choices=(
-            "up to half of the budget is dropped at a time, as far as the steady mean allows (cadence slack)",
-            "all layers get the same budget; the paper gives later layers more (head routing)",
+            *_SCISSORHANDS,
+            "queries against a token count by their share, so new ones are not favoured; the paper counts them (normalise)",
         ),
     ),
     system(

@@ -10,6 +10,7 @@ from torch import Tensor
 from designspace.axes import Composition, Geometry, Needs, Scoring, Selector, View, WindowShare
 from designspace.errors import DeclarationError, InvariantViolation
 from families.scoring.expected_attention import ExpectedAttention
+from families.scoring.scissorhands import Scissorhands
 from families.scoring.selectors.top_k import TopK
 
 
@@ -97,6 +98,11 @@ class ValueWeighted(Wrapper):
             raise DeclarationError(
                 f"scoring of {self.kind!r} must have attention-like scores (comparable between heads), "
                 f"got scoring={base.kind!r}"
+            )
+        if isinstance(base, Scissorhands) and base.normalise == "count":
+            raise DeclarationError(
+                f"scoring of {self.kind!r} must have attention-like scores, got scoring={base.kind!r} "
+                "with normalise='count': use 'rate'"
             )
         if isinstance(base, Wrapper) or (isinstance(base, ExpectedAttention) and base.value_norm):
             hint = " with value_norm=True" if isinstance(base, ExpectedAttention) else ""

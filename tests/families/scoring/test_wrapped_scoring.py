@@ -25,6 +25,7 @@ from families.scoring.full import Full
 from families.scoring.h2o import H2O
 from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
+from families.scoring.scissorhands import Scissorhands
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.selectors.mmr import MMR
 from families.scoring.selectors.top_k import TopK
@@ -495,11 +496,17 @@ def test_a_base_must_rank(kind: type[Scoring]) -> None:
 
 
 @pytest.mark.parametrize("kind", WEIGHTED)
-@pytest.mark.parametrize("base", [KeyDiff(), KNorm(), StreamingLLM()], ids=lambda base: base.kind)
+@pytest.mark.parametrize("base", [KeyDiff(), KNorm(), StreamingLLM(), Scissorhands()], ids=lambda base: base.kind)
 def test_value_weights_need_attention(kind: type[Scoring], base: Scoring) -> None:
     """A product with a score that may be negative would turn the order around."""
     with pytest.raises(DeclarationError, match="must have attention-like scores"):
         kind(scoring=base)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_a_share_of_queries_may_be_weighted(kind: type[Scoring]) -> None:
+    """A number of queries less a constant may not: it is nearly the same for all tokens."""
+    assert kind(scoring=Scissorhands(normalise="rate")).recent == 10  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", WEIGHTED)
