@@ -100,7 +100,7 @@ class Synthetic:
 
     def __init__(self, geometry: Geometry, arguments: argparse.Namespace) -> None:
         self.geometry, self.rows, self.seed = geometry, arguments.rows, arguments.seed
-        self.n_tokens = arguments.budget + arguments.interval
+        self.n_tokens, self.budget = arguments.budget + arguments.interval, arguments.budget
         generator = torch.Generator().manual_seed(self.seed)
         heads = (geometry.n_layers, geometry.n_query_heads)
         real, imag = torch.randn(2, *heads, geometry.head_dim // 2, generator=generator)
@@ -125,7 +125,7 @@ class Synthetic:
         if needs not in self._caches:
             self._caches[needs] = self._filled(needs)
         projection = self.output_projection if needs.output_projection else None
-        context = RunContext.of(scoring, self.geometry, self.n_tokens, self.artefacts, projection)
+        context = RunContext.of(scoring, self.geometry, self.n_tokens, self.artefacts, projection, self.budget)
         return Arm(name, mechanism, self._caches[needs], context)
 
     def _filled(self, needs: Needs) -> Filled:

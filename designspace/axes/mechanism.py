@@ -13,6 +13,7 @@ from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
 from designspace.axes.schedule import Schedule
 from designspace.axes.strategy import Cadence, Decoding, HeadRouting, Representation, Scoring, Strategy
+from designspace.axes.window import WindowShare
 from designspace.errors import DeclarationError
 
 AXES = ("representation", "head_routing", "cadence", "decoding", "scoring")
@@ -120,11 +121,12 @@ class Mechanism:
         if budget is not None and budget.of == "bytes":
             budget = self.in_tokens(budget, geometry, dtype, owners)
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
-        protected = self.scoring.sinks + self.scoring.recent
-        if self.budget_applies and protected >= schedule.low:
+        scoring, size = self.scoring, schedule.low
+        if self.budget_applies and scoring.n_protected(size) >= size:
+            share = f" ({scoring.recent})" if isinstance(scoring.recent, WindowShare) else ""
             raise DeclarationError(
-                f"sinks + recent must be smaller than the after-event size, got sinks={self.scoring.sinks}, "
-                f"recent={self.scoring.recent}, after-event size={schedule.low} (budget {budget})"
+                f"sinks + recent must be smaller than the after-event size, got sinks={scoring.sinks}, "
+                f"recent={scoring.n_recent(size)}{share}, after-event size={size} (budget {budget})"
             )
         return schedule
 

@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from designspace.axes.renamed import SCHEDULE_METHODS, refuse_former_names
 
 IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
@@ -30,6 +32,11 @@ class Schedule(ABC):
     high: int
     max_growth: int
     steady_mean: float | None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse a subclass that overrides a method of the contract by its former name."""
+        super().__init_subclass__(**keywords)
+        refuse_former_names(cls, SCHEDULE_METHODS)
 
     @property
     def steady_peak(self) -> int | None:

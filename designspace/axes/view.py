@@ -55,9 +55,8 @@ class Protection(Protocol):
     def sinks(self) -> int:
         """First positions that are always kept."""
 
-    @property
-    def recent(self) -> int:
-        """Newest positions that are always kept."""
+    def n_recent(self, size: int) -> int:
+        """Return how many newest positions are always kept where an event leaves `size` tokens at least."""
 
     @property
     def comparable(self) -> bool:
@@ -66,7 +65,11 @@ class Protection(Protocol):
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
+    """What all events of one run share.
+
+    width: positions lie in [0, width). recent: in tokens, whatever form the scoring declares it in. output_projection:
+    [L,H_q,D,hidden].
+    """
 
     geometry: Geometry
     width: int
@@ -84,9 +87,15 @@ class RunContext:
         width: int,
         artefacts: Mapping[str, Artefact],
         output_projection: Tensor | None,
+        smallest_size: int,
     ) -> RunContext:
-        """Return the context of a mechanism with this scoring; geometry: that of the layers that own a cache."""
-        return cls(geometry, width, scoring.sinks, scoring.recent, scoring.comparable, artefacts, output_projection)
+        """Return the context of a mechanism with this scoring.
+
+        geometry: that of the layers that own a cache. smallest_size: the smallest size after an event, of which a protected
+        window may be a share.
+        """
+        recent = scoring.n_recent(smallest_size)
+        return cls(geometry, width, scoring.sinks, recent, scoring.comparable, artefacts, output_projection)
 
 
 @dataclass

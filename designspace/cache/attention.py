@@ -228,7 +228,9 @@ class PrefillPass(Pass):
             now = torch.tensor([start + offset], device=weights.device)
             for tracker, state in tracks.items():
                 unseen = ((positions < 0) | (positions > now))[..., None]
-                seen = tracker.observe(state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now)
+                seen = tracker.observe_prompt(
+                    state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now
+                )
                 tracks[tracker] = seen.masked_fill(unseen, 0)
 
     def record_layer_cosines(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:

@@ -121,7 +121,7 @@ def needed_capacity(
     peak = schedule.peak_bound(max_prompt_tokens, max_new_tokens)
     if not mechanism.budget_applies:
         return peak + 1
-    protected = mechanism.scoring.sinks + mechanism.scoring.recent
+    protected = mechanism.scoring.n_protected(schedule.low)
     # A steered row may be cut anew at any size; others are cut to the after-event size alone.
     cut_to = peak if decoding is not None and decoding.steers else schedule.high
     excess = mechanism.head_routing.largest_share(cut_to, geometry, protected) - cut_to

@@ -96,6 +96,7 @@ class Engine:
             cache.width,
             plan.artefacts,
             None if projection is None else cache.geometry.held(projection),
+            self.schedule.low,
         )
         chunk_rows = event_rows(self.rows, self.schedule.max_growth, usual_burst(self.max_new_tokens))
         self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection)

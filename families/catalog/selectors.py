@@ -12,6 +12,8 @@ from families.scoring.selectors.k_center import KCenter
 from families.scoring.selectors.mmr import MMR
 from families.scoring.triattention import TriAttention
 
+_WINDOW = "half of the budget is H2O's window, so the selector chooses the other half (scoring recent)"
+
 SYSTEMS = (
     system(
         "alpha",
@@ -30,6 +32,7 @@ SYSTEMS = (
         "carbonell1998mmr",
         H2O(selector=MMR()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "facility-location",
@@ -37,6 +40,7 @@ SYSTEMS = (
         "nemhauser1978",
         H2O(selector=FacilityLocation()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "dpp",
@@ -44,6 +48,7 @@ SYSTEMS = (
         "chen2018fastdpp",
         H2O(selector=DPP()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "k-center",
@@ -51,5 +56,17 @@ SYSTEMS = (
         "gonzalez1985",
         H2O(selector=KCenter()),
         EveryK(),
+        choices=(_WINDOW, "the scores have no say where tokens are protected (selector weigh)"),
+    ),
+    system(
+        "k-center-weighted",
+        "H2O scores, with the keys selected first that are far and relevant",
+        "gonzalez1985",
+        H2O(selector=KCenter(weigh=True)),
+        EveryK(),
+        choices=(
+            _WINDOW,
+            "distances are multiplied by the relevance, which Gonzalez' bound does not allow (selector weigh)",
+        ),
     ),
 )

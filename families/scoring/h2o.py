@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes import Needs, Scoring, Selector, View, Window, WindowShare
 from families.scoring.selectors.top_k import TopK
 
 
@@ -23,8 +23,8 @@ class H2O(Scoring):
         normalise: "sum" as published (the default), or "mean": the sum divided by the number of queries that could see
             the token. The mean weakens the sum's bias towards old tokens.
         sinks: number of first tokens that are always kept; 0 by default.
-        recent: number of newest tokens that are always kept; 16 by default. The original gives them half of the budget.
-            A fixed number makes one declaration valid at every budget.
+        recent: number of newest tokens that are always kept, or a share of the size after an event; half of it by
+            default, as published. With a fixed number, what part of the cache the window has depends on the budget.
     """
 
     kind: ClassVar[str] = "h2o"
@@ -33,7 +33,7 @@ class H2O(Scoring):
 
     selector: Selector = field(default=TopK())
     normalise: Literal["sum", "mean"] = "sum"
-    recent: int = field(default=16, kw_only=True)
+    recent: Window = field(default=WindowShare(0.5), kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the running sum of attention probabilities."""

@@ -27,6 +27,8 @@ class CacheChecks(EngineHook):
 
     def __init__(self, engine: Engine) -> None:
         self.mechanism, self.cache = engine.mechanism, engine.cache
+        scoring = engine.mechanism.scoring
+        self.sinks, self.recent = scoring.sinks, scoring.n_recent(engine.schedule.low)
         self.signals: dict[str, list[float]] = {}
         # Could every protected token be afforded at every cut so far? False from the first one where it could not.
         self._afforded = torch.ones(self.cache.counts.shape, dtype=torch.bool)
@@ -58,9 +60,8 @@ class CacheChecks(EngineHook):
         expect(bool(rising.all()), f"{who}: positions must rise from slot to slot")
         length = int(cache.next_position[row])
         expect(bool((positions < length).all()), f"{who}: a position is not yet reached")
-        scoring = self.mechanism.scoring
         token = torch.arange(length)
-        protected = (token < scoring.sinks) | (token >= length - scoring.recent)
+        protected = (token < self.sinks) | (token >= length - self.recent)
         present = torch.zeros(*counts.shape, length + 1, dtype=torch.bool)
         present.scatter_(-1, positions.masked_fill(~filled, length), True)
         n_protected = int(protected.sum())

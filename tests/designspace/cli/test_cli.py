@@ -182,6 +182,13 @@ def test_show_a_mechanism() -> None:
     assert "[cai2025rkv]" in text
 
 
+def test_show_a_window_that_is_a_share() -> None:
+    """As the declaration has it, and as data."""
+    assert data("show", "h2o")["axes"]["scoring"]["parameters"]["recent"] == {"share": 0.5}  # type: ignore[index,call-overload]
+    assert "recent={share: 0.5}" in call("show", "h2o").stdout
+    assert "recent: {share: 0.5}" in call("show", "scoring.h2o").stdout
+
+
 def test_show_says_when_the_budget_does_not_apply_or_is_infeasible() -> None:
     """In words, not as an error: the other budgets are still shown."""
     assert "budget: does not apply" in call("show", "full").stdout
