@@ -80,6 +80,9 @@ SYSTEMS = (
         Full(),
         Never(),
         KVSharer(),
-        choices=("one layer is replaced; the paper replaces a quarter (n_shared)",),
+        choices=(
+            "one layer is replaced; the paper replaces a quarter, the released code 4 of 32 (n_shared)",
+            "replacements are chosen on the model's own texts (designspace calibrate); the released code has Wikipedia's",
+        ),
     ),
 )
