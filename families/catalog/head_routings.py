@@ -54,7 +54,8 @@ SYSTEMS = (
         Duo(),
         choices=(
             "retrieval heads are bounded, so that the mean is the budget; in the paper they hold everything",
-            "the gate is computed from mean queries and keys; the paper trains it",
+            "the gate is computed from mean queries and keys, as kvpress does on the fly; the paper trains it",
+            "streaming heads hold 4 first tokens and a quarter of the budget; in kvpress 128 and 256 (sinks, stream)",
         ),
     ),
     system(
