@@ -56,7 +56,8 @@ SYSTEMS = (
         Duo(),
         choices=(
             "retrieval heads are bounded, so that the mean is the budget; in the paper they hold everything",
-            "the gate is computed from mean queries and keys; the paper trains it",
+            "the gate is computed from mean queries and keys, as kvpress does on the fly; the paper trains it",
+            "streaming heads hold 4 first tokens and a quarter of the budget; in kvpress 128 and 256 (sinks, stream)",
         ),
     ),
     system(
@@ -83,6 +84,9 @@ SYSTEMS = (
         Full(),
         Never(),
         KVSharer(),
-        choices=("one layer is replaced; the paper replaces a quarter (n_shared)",),
+        choices=(
+            "one layer is replaced; the paper replaces a quarter, the released code 4 of 32 (n_shared)",
+            "replacements are chosen on the model's own texts (designspace calibrate); the released code has Wikipedia's",
+        ),
     ),
 )

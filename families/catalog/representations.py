@@ -40,6 +40,12 @@ SYSTEMS = (
         Full(),
         Never(),
         representation=QAQ(),
+        choices=(
+            "of the authors' search the point that keeps most bits; they search for each model (epsilon, min_bits, max_bits)",
+            "one width per token and KV head, by the largest attention of its query heads; no widths per layer or token",
+            "coding goes on while decoding, from codes, and only to fewer bits; the paper keeps the originals elsewhere",
+            "the norm of queries is the released code's constant; it can be measured (query_norm)",
+        ),
     ),
     system(
         "kvtuner",

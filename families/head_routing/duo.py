@@ -23,9 +23,11 @@ class Duo(HeadRouting):
     In the published method retrieval heads hold everything, so their cache grows with the text and matches no budget b.
     Here streaming heads hold S tokens. Each retrieval head holds (b - (1 - rho) S) / rho tokens, rounded by largest
     remainder, where rho is the share of retrieval heads. The calibration "duo-gate" decides which heads are retrieval
-    heads, not training: those with the largest gates, ties to the lower (layer, head). The scores of a streaming head
-    are replaced, so that its first `sinks` positions come first and then its newest ones. This is exact with the
-    selector `top-k`; other selectors add terms of their own.
+    heads: those with the largest gates, ties to the lower (layer, head). The published gate is trained; this one is
+    computed from mean queries and keys, as kvpress does on the fly. A streaming head holds `sinks` first positions and
+    then its newest ones, for which its scores are replaced. This is exact with the selector `top-k`; other selectors
+    add terms of their own. With the gate on the fly, kvpress gives streaming heads 128 first and 256 newest tokens,
+    more than a small budget; here they have 4 first ones and a part of the budget.
 
     Attributes:
         retrieval: share rho of retrieval heads, in (0, 1], rounded to whole heads, at least one; 0.5 by default, as in

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from designspace.axes import Artefact, Mechanism, View
+from designspace.axes import Artefact, Geometry, Mechanism, View
 from designspace.engine.compress import compress
 from designspace.errors import DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK
-from families.calibrations.duo_calibration import gate_of, measure
+from families.calibrations.duo_calibration import Means, gate_of, last_row_logits, measure
 from families.head_routing.duo import ARTEFACT, Duo
 from families.representation.full import FullPrecision
 from families.scoring.knorm import KNorm
@@ -121,6 +123,22 @@ def test_even_attention_has_gate_one_half() -> None:
     assert gate_of(newest, 1).tolist() == [[pytest.approx(1 / 500)] * 2]
 
 
+def test_gates_of_texts_are_averaged_not_their_queries() -> None:
+    """One slow band, a text of queries and keys 2 and one of -2: the same gate twice, though both means are zero."""
+    geometry = Geometry(1, 1, 1, 2, torch.tensor([0.003]))
+    gates = []
+    for x in (2.0, -2.0):
+        means = Means(torch.full((1, 1, 1), x, dtype=torch.complex128), torch.zeros(1, 1, 0, dtype=torch.float64))
+        gates.append(float(gate_of(last_row_logits(means, means, geometry, 500) / 2**0.5, 1)))
+
+    assert gates == [pytest.approx(0.32200, abs=5e-6)] * 2
+    logits = [4 * math.cos(0.003 * (499 - i)) for i in range(500)]
+    for scale, expected in ((2**0.5, 0.32200), (1.0, 0.27705), (math.inf, 0.50100)):
+        weights = [math.exp((logit - 4) / scale) for logit in logits]
+        early = [sum(weights[: i + 1]) / sum(weights) for i in range(500)]
+        assert sum(early) / 500 == pytest.approx(expected, abs=5e-6)
+
+
 FAMILIES = {
     "llama": {},
     "qwen3": {},
@@ -135,7 +153,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("case", FAMILIES)
 def test_gate_is_that_of_the_mean_query_and_key(case: str) -> None:
-    """Means of the projections' own outputs, placed at 500 positions by the model's own rotation, row by row."""
+    """Means of the projections' own outputs, placed at 500 positions by the model's own rotation, text by text."""
     from transformers.models.phi3.modeling_phi3 import apply_rotary_pos_emb
 
     loaded = toy_model(case if case != "yarn" else "llama", **FAMILIES[case])  # type: ignore[arg-type]
@@ -148,17 +166,22 @@ def test_gate_is_that_of_the_mean_query_and_key(case: str) -> None:
     for layer in range(geometry.n_layers):
         gates = []
         for head in range(geometry.n_query_heads):
-            q = queries[layer][:, head].mean(dim=0).expand(1, 1, 500, -1)
-            k = keys[layer][:, head // geometry.group].mean(dim=0).expand(1, 1, 500, -1)
-            q, k = apply_rotary_pos_emb(q, k, cos, sin)
-            weights = (k[0, 0] @ q[0, 0, -1] / geometry.head_dim**0.5).softmax(dim=0).tolist()
-            gates.append(sum(sum(weights[: i + 1]) for i in range(500)) / 500)
+            of_texts = []
+            for text in range(len(texts)):
+                q = queries[layer][text][:, head].mean(dim=0).expand(1, 1, 500, -1)
+                k = keys[layer][text][:, head // geometry.group].mean(dim=0).expand(1, 1, 500, -1)
+                q, k = apply_rotary_pos_emb(q, k, cos, sin)
+                weights = (k[0, 0] @ q[0, 0, -1] / geometry.head_dim**0.5).softmax(dim=0).tolist()
+                of_texts.append(sum(sum(weights[: i + 1]) for i in range(500)) / 500)
+            gates.append(sum(of_texts) / len(texts))
         per_group = [sum(gates[h : h + geometry.group]) / geometry.group for h in range(0, len(gates), geometry.group)]
         assert found[layer].tolist() == pytest.approx(per_group, abs=2e-5)
 
 
-def _projections(loaded: object, texts: tuple[tuple[int, ...], ...]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Return pre-RoPE queries and keys per layer, [all tokens, heads, D], caught on their way out of the projections."""
+def _projections(
+    loaded: object, texts: tuple[tuple[int, ...], ...]
+) -> tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]]:
+    """Return pre-RoPE queries and keys per layer and text, [tokens, heads, D], caught on their way out of the projections."""
     from designspace.axes import Needs
     from designspace.cache.attention import PrefillPass
 
@@ -189,4 +212,4 @@ def _projections(loaded: object, texts: tuple[tuple[int, ...], ...]) -> tuple[li
         model(input_ids=torch.tensor([ids]), use_cache=False, slots=PrefillPass(Needs(), geometry, len(ids)))
     for handle in handles:
         handle.remove()
-    return [torch.cat(x) for x in queries], [torch.cat(x) for x in keys]
+    return queries, keys

@@ -19,7 +19,14 @@ from designspace.models.loading import LoadedModel
 from families.cadence.every_k import EveryK
 from families.cadence.never import Never
 from families.calibrations import kv_sharer_calibration
-from families.calibrations.kv_sharer_calibration import measure, pieces_of, ranked_pairs
+from families.calibrations.kv_sharer_calibration import (
+    distances,
+    mean_cache,
+    mean_cosine,
+    measure,
+    ranked_pairs,
+    texts_of,
+)
 from families.decoding.greedy import Greedy
 from families.head_routing.kv_sharer import ARTEFACT, KVSharer, owners_of
 from families.head_routing.uniform import Uniform
@@ -161,43 +168,74 @@ def test_owned_caches_are_compressed_like_any() -> None:
     assert shared.mean_cache_bytes == pytest.approx(full.mean_cache_bytes / 2)
 
 
+def test_distances_by_hand() -> None:
+    """One head, two positions, no values: averages that cancel out are told apart position by position."""
+    keys = torch.tensor([[[1.0, 0], [-1, 0]], [[-1, 0], [1, 0]], [[0.1, 0], [0.1, 0]]])[:, None]  # [L,H,N,D]
+    found = distances(torch.stack([keys, torch.zeros_like(keys)], dim=1))
+
+    assert found.tolist() == [pytest.approx(row) for row in ([0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.5, 0.5, 0.0])]
+    assert found.equal(found.T)
+
+
 def test_pairs_are_ranked_by_distance() -> None:
     """The most different first: 0 and 3 are 10 apart, 1 and 3 nine; of equal ones the lower layers."""
-    means = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    place = torch.tensor([0.0, 1.0, 2.0, 10.0])
+    distance = (place[:, None] - place).abs()
 
-    assert ranked_pairs(means) == [(3, 0), (3, 1), (3, 2), (2, 0), (1, 0), (2, 1)]
-    assert ranked_pairs(means[:1]) == []
-
-
-def test_texts_are_cut_to_pieces() -> None:
-    """At most thirty of at most 128 tokens, none across two texts."""
-    pieces = pieces_of(Corpus((tuple(range(300)), tuple(range(5)), tuple(range(128 * 40))), (), "test"))
-
-    assert [len(piece) for piece in pieces] == [128, 128, 44, 5] + [128] * 26
-    assert pieces[2][0] == 256 and pieces[4][0] == 0
+    assert ranked_pairs(distance) == [(3, 0), (3, 1), (3, 2), (2, 0), (1, 0), (2, 1)]
+    assert ranked_pairs(distance[:1, :1]) == []
 
 
-TEXTS = tuple(tuple((i * 5 + j * j * 3) % 90 + 2 for j in range(n)) for i, n in enumerate((25, 14)))
+def test_shorter_texts_are_not_averaged() -> None:
+    """They end where the others go on, so at later positions the average would be one of other texts."""
+    caches = [torch.full((2, 2, 1, n, 4), float(i)) for i, n in enumerate((5, 7, 3, 7))]
+
+    assert mean_cache(caches).shape == (2, 2, 1, 7, 4)
+    assert mean_cache(caches).unique().tolist() == [2.0]
+
+
+def test_a_text_counts_as_one_vector() -> None:
+    """So a token with long hidden states weighs more; all texts weigh the same."""
+    a, b = torch.tensor([[3.0, 0], [0, 1]]), torch.tensor([[3.0, 0], [0, -1]])
+
+    assert mean_cosine([a], [b]) == pytest.approx(0.8)  # the mean over tokens would be 0
+    assert mean_cosine([a, a[:1]], [b, -a[:1]]) == pytest.approx((0.8 - 1) / 2)
+
+
+def test_texts_are_cut() -> None:
+    """Thirty beginnings of 64 tokens; of fewer texts the pieces that follow, none across two texts."""
+    few = texts_of(Corpus((tuple(range(150)), tuple(range(5)), tuple(range(64 * 40))), (), "test"))
+    many = texts_of(Corpus(tuple((i,) * 100 for i in range(40)), (), "test"))
+
+    assert [len(text) for text in few] == [64, 5, 64, 64, 64, 22] + [64] * 24
+    assert [text[0] for text in few[:6]] == [0, 0, 0, 64, 64, 128]
+    assert many == [(i,) * 64 for i in range(30)]
+
+
+TEXTS = tuple(tuple((i * 5 + j * j * 3) % 90 + 2 for j in range(n)) for i, n in enumerate((25, 14, 25)))
 
 
 def greedy_reference(loaded: LoadedModel, threshold: float) -> tuple[list[list[int]], list[float]]:
     """Return accepted pairs and their cosines by the definition, on full forwards with loops."""
     n_layers = loaded.geometry.n_layers
     nobody = tuple(range(n_layers))
-    means = []
-    for layer in range(n_layers):
-        keys, values = [], []
-        for ids in TEXTS:
-            own = SharedAttention(nobody, loaded.geometry.group)
-            loaded.model(input_ids=torch.tensor([ids]), use_cache=False, slots=own)
-            for t in range(len(ids)):
-                keys.append(own.cache[layer][0][0, :, t].flatten())
-                values.append(own.cache[layer][1][0, :, t].flatten())
-        means.append(torch.cat([sum(keys) / len(keys), sum(values) / len(values)]))  # type: ignore[arg-type]
-    pairs = sorted(
-        ((a, b) for a in range(n_layers) for b in range(a)),
-        key=lambda p: -float(((means[p[0]] - means[p[1]]) ** 2).sum().sqrt()),
-    )
+    caches = []
+    for ids in TEXTS:
+        own = SharedAttention(nobody, loaded.geometry.group)
+        loaded.model(input_ids=torch.tensor([ids]), use_cache=False, slots=own)
+        caches.append(own.cache)
+    whole = [cache for ids, cache in zip(TEXTS, caches, strict=True) if len(ids) == 25]
+    assert len(whole) == 2
+
+    def distance(a: int, b: int) -> float:
+        found = []
+        for kind in (0, 1):
+            of_a, of_b = (sum(cache[layer][kind][0] for cache in whole) / 2 for layer in (a, b))
+            for head in range(loaded.geometry.n_kv_heads):
+                found += [float(((of_a[head, t] - of_b[head, t]) ** 2).sum().sqrt()) for t in range(25)]
+        return sum(found) / len(found)
+
+    pairs = sorted(((a, b) for a in range(n_layers) for b in range(a)), key=lambda p: -distance(*p))
     before = [last_hidden(loaded, ids, nobody) for ids in TEXTS]
     owner_of, accepted, cosines = dict(enumerate(nobody)), [], []
     for later, earlier in pairs:
@@ -205,11 +243,10 @@ def greedy_reference(loaded: LoadedModel, threshold: float) -> tuple[list[list[i
             continue
         root = owner_of[earlier]
         trial = {layer: root if owner == later else owner for layer, owner in owner_of.items()}
-        alike = [
-            float(x @ y / (x.norm() * y.norm()))
-            for ids, hidden in zip(TEXTS, before, strict=True)
-            for x, y in zip(last_hidden(loaded, ids, tuple(trial[i] for i in nobody)), hidden, strict=True)
-        ]
+        alike = []
+        for ids, hidden in zip(TEXTS, before, strict=True):
+            now = last_hidden(loaded, ids, tuple(trial[i] for i in nobody))
+            alike.append(float((now * hidden).sum() / ((now**2).sum() * (hidden**2).sum()).sqrt()))
         cosine = sum(alike) / len(alike)
         if cosine > threshold:
             owner_of = trial

@@ -190,7 +190,7 @@ def test_coarse_codes_do_change_tokens(toy_llama: LoadedModel) -> None:
     full = generate(toy_llama, FullPrecision(), requests(), cut=True)
     for representation in (
         KVQuant(bits=2, exact=0),
-        QAQ(max_bits=1),
+        QAQ(min_bits=1, max_bits=1),
         Subspace(rank=1),
         MiniCache(start=0, threshold=1.0),
     ):
