@@ -69,7 +69,8 @@ def test_tokens_of_different_ages() -> None:
 def test_results_by_rate_keep_their_ids() -> None:
     """It was all there was, without a parameter."""
     known = {
-        "kind": "scissorhands", "version": 1, "selector": {"kind": "top-k", "version": 1}, "sinks": 0, "recent": 10, "history": 400
+        "kind": "scissorhands", "version": 1, "selector": {"kind": "top-k", "version": 1}, "sinks": 0, "recent": 10,
+        "history": 400,
     }  # fmt: skip
 
     assert Scissorhands(normalise="rate").identity() == known
