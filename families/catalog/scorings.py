@@ -46,6 +46,9 @@ _SCISSORHANDS = (
     "prompt queries count, and query heads of a group are averaged before the threshold",
 )
 
+_RKV_DUPLICATES = "a key without a near duplicate spares nothing; the released code then spares slot 0"
+_RKV_ORDER = "kept tokens stay in the order of the text; the released code leaves them in the order of their scores"
+
 SYSTEMS = (
     system(
         "streaming-llm",
@@ -168,8 +171,21 @@ SYSTEMS = (
         RKV(),
         EveryK(),
         choices=(
-            "the weight is the paper's 0.1; the released script has 0.07 (lam)",
-            "a key without a near duplicate spares nothing; the released code then spares slot 0",
+            "attention weighs the recommended 0.1; the released script has 0.07, and r-kv-equal 0.5 (lam)",
+            _RKV_DUPLICATES,
+            _RKV_ORDER,
+        ),
+    ),
+    system(
+        "r-kv-equal",
+        "attention minus redundancy of keys in equal parts, compressed in blocks",
+        "cai2025rkv",
+        RKV(lam=0.5),
+        EveryK(),
+        choices=(
+            "attention weighs 0.5: 7 to 9 points above the recommended 0.1 where others measured it, arXiv 2609.03430 (lam)",
+            _RKV_DUPLICATES,
+            _RKV_ORDER,
         ),
     ),
     system(
