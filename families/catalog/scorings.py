@@ -6,7 +6,7 @@ from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis
 from families.cadence.prefill_only import PrefillOnly
-from families.catalog.system import system
+from families.catalog.system import TRIGGER, system
 from families.scoring.caote import CAOTE
 from families.scoring.critical_kv import CriticalKV
 from families.scoring.expected_attention import ExpectedAttention
@@ -245,6 +245,7 @@ SYSTEMS = (
         choices=(
             "one ranking for all layers and heads, as in the source paper; the released runner's scope is kv-head (scope)",
             "prompt tokens count in the budget and may be evicted; no window and no sinks (sinks, recent)",
+            TRIGGER,
         ),
     ),
 )
