@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from families.cadence.every_k import EveryK
-from families.catalog.system import PAPER, system
+from families.catalog.system import PAPER, TRIGGER, system
 from families.scoring.h2o import H2O
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.selectors.dpp import DPP
@@ -24,6 +24,7 @@ SYSTEMS = (
         choices=(
             "scores are z-normalised first, which the paper does not state (scoring normalise)",
             "protected tokens do not count as chosen (selector seed_with_protected)",
+            TRIGGER,
         ),
     ),
     system(

@@ -16,7 +16,8 @@ class H2O(Scoring):
     """Prefer tokens that have received the most attention from all queries so far [zhang2023h2o].
 
     The score of a token is the sum of its attention probabilities over all past queries, averaged over the query heads
-    that share a KV head, in float32.
+    that share a KV head, in float32. The authors' models have no such groups. Their code states the numbers of heavy
+    hitters and of newest tokens outright, or as shares of the prompt's length; here both are parts of the budget.
 
     Attributes:
         selector: turns scores into the set of kept tokens; `top-k` by default.

@@ -207,6 +207,20 @@ def test_snapkv(file: Path) -> None:
         assert torch.equal(select(view, scores, parameters["budget"]), tensors["kept_spec_ties"])
 
 
+@pytest.mark.parametrize("file", golden_files("snapkv", "kvf_*max*.safetensors"))
+def test_snapkv_takes_the_largest_of_a_group(file: Path) -> None:
+    """From the scores of single query heads: the largest of a group and of neighbours may be taken in either order."""
+    tensors, meta = read(file)
+    p = meta["parameters"]
+    view = view_of(tensors["keys"][None], queries=tensors["queries_window"][None], recent=p["window"])
+    scores = SnapKV(kernel=p["kernel"], pool="max", group="max", recent=p["window"]).score(view)
+    by_head = tensors["scores_past_sum_query_heads"][0].unflatten(0, (p["kv_heads"], -1)) / p["window"]
+
+    expected = by_head.amax(dim=1)
+    assert torch.allclose(scores[0, 0, :, : -p["window"]], expected, atol=meta["tolerance"]["scores_abs"], rtol=0)
+    assert not torch.allclose(by_head.mean(dim=1), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("file", golden_files("rkv"))
 def test_r_kv(file: Path) -> None:
     """Importance, redundancy, their mix and the kept set; the documented rule where the reference has a known defect."""

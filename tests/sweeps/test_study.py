@@ -248,6 +248,15 @@ def test_the_share_of_a_window_can_be_tuned() -> None:
     assert [8, WindowShare(0.5)] == windows
 
 
+def test_a_parameter_that_its_value_leaves_out_is_shown_too() -> None:
+    """`group: mean` is no part of an identity; the placeholder is."""
+    arm = study_of(
+        tuned(scoring={"kind": "snapkv", "kernel": 5, "group": {"tune": {"choices": ["mean", "max"]}}})
+    ).arms()["arm"]
+    assert arm["scoring"]["group"] == {"tune": "arm.scoring.group"}
+    assert arm["scoring"]["kind"] == "snapkv"
+
+
 def test_what_a_study_tells_can_be_registered(tmp_path: Path) -> None:
     """Hypotheses, data, arms and tuning are in the form that a registration wants."""
     study = study_of()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Budget, Geometry, Mechanism, Needs, View
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
@@ -116,7 +117,7 @@ def test_queries_of_the_prompt_do_not_count(n_tokens: int) -> None:
     query = torch.randn(1, 4, 16, 8, generator=generator)
     key, value = (torch.randn(1, 2, 16, 8, generator=generator) for _ in range(2))
     prefill = PrefillPass(Needs(trackers=(tracker,)), Geometry(1, 4, 2, 8, torch.ones(4)), n_tokens)
-    prefill.attend(0, query, key, value, 0.3, None)
+    prefill.attend(LayerCall(0, 0.3), query, key, value)
     state = prefill.prompt().observed.tracked[tracker][0, 0]  # [H_kv,P,2]
 
     assert state[:, :n_tokens].tolist() == [[[n_tokens - 1, 0]] * n_tokens] * 2

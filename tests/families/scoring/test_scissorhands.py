@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Budget, Geometry, Mechanism, Needs
-from designspace.cache.attention import PrefillPass
 from designspace.cache.layer_call import LayerCall
+from designspace.cache.attention import PrefillPass
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism, check_strategy
@@ -71,7 +71,7 @@ def test_results_by_rate_keep_their_ids() -> None:
     """It was all there was, without a parameter."""
     known = {
         "kind": "scissorhands", "version": 1, "selector": {"kind": "top-k", "version": 1}, "sinks": 0, "recent": 10,
-        "history": 400
+        "history": 400,
     }  # fmt: skip
 
     assert Scissorhands(normalise="rate").identity() == known
