@@ -34,6 +34,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("cadence", "schedule"): {"horizon": 32},
     ("cadence", "adaptive"): {"k_max": 8},
     ("representation", "kivi"): {"group": 16, "residual": 16},
+    ("representation", "minikv"): {"residual": 16},
     ("representation", "kvtuner"): {"mean_bits": 4.0, "group": 16, "residual": 16},
     ("representation", "subspace"): {"rank": 8},
     ("representation", "quest"): {"page": 4, "attended": 24, "dense_layers": 1},

@@ -7,13 +7,14 @@ from families.cadence.every_step import EveryStep
 from families.cadence.never import Never
 from families.cadence.prefill_only import PrefillOnly
 from families.catalog.system import system
-from families.head_routing.pyramid import Pyramid
+from families.head_routing.windowed_pyramid import WindowedPyramid
 from families.representation.cam import CaM
 from families.representation.d2o import D2O
 from families.representation.kivi import Kivi
 from families.representation.kvquant import KVQuant
 from families.representation.kvtuner import KVTuner
 from families.representation.mini_cache import MiniCache
+from families.representation.mini_kv import MiniKV
 from families.representation.nearest_merge import NearestMerge
 from families.representation.qaq import QAQ
 from families.representation.quest import Quest
@@ -62,11 +63,15 @@ SYSTEMS = (
         "minikv",
         "H2O on the prompt with more tokens in lower layers, all text in 2-bit codes",
         "sharma2025minikv",
-        H2O(),
+        H2O(recent=0),
         PrefillOnly(),
-        Pyramid(beta=7.0),
-        representation=Kivi(group=16),
-        choices=("one set of tokens per KV head; the released code keeps one per query head",),
+        WindowedPyramid(),
+        representation=MiniKV(),
+        choices=(
+            "a budget in tokens, half of it the newest; the released code keeps half of the prompt, whatever its length",
+            "one set of tokens per KV head; the released code keeps one per query head",
+            "the layers' shares add up to the budget; the released code rounds each down",
+        ),
     ),
     system(
         "mini-cache",

@@ -97,21 +97,26 @@ class KiviStore(SlotStore):
         The oldest exact value is encoded, and so is the group of exact keys that the new key belongs to.
         """
         residual = self.config.residual
-        ring = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
-        self._retire_value(layer, slot, self.recent_values[layer].gather(2, ring)[:, :, 0])
-        self.recent_keys[layer].scatter_(2, ring, keys[:, :, None])
-        self.recent_values[layer].scatter_(2, ring, values[:, :, None])
-        self._encode_group(layer, slot)
+        place = (slot % residual)[..., None, None].expand(*slot.shape, 1, self.dim)
+        oldest = self.recent_values[layer].gather(2, place)[:, :, 0]
+        self.encode_value(layer, (slot - residual).clamp(min=0), oldest, where=slot >= residual)
+        self.put_exact(layer, slot, keys, values)
+        self.encode_group(layer, slot)
 
-    def _retire_value(self, layer: int, slot: Tensor, oldest: Tensor) -> None:
-        """Encode the values [B,H,D] that leave the exact window when `slot` [B,H] is written."""
-        leaving, left = slot >= self.config.residual, (slot - self.config.residual).clamp(min=0)
-        coded = quantise(oldest.unflatten(-1, (-1, self.config.group)), self.value_bits)
-        put(self.value_codes[layer], left, pack(coded.codes.flatten(-2), self.value_bits), where=leaving)
-        put(self.value_scale[layer], left, coded.scale[..., 0], where=leaving)
-        put(self.value_minimum[layer], left, coded.minimum[..., 0], where=leaving)
+    def put_exact(self, layer: int, slot: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put one token [B,H,D] per (row, head) into the ring of exact tokens."""
+        place = (slot % self.config.residual)[..., None, None].expand(*slot.shape, 1, self.dim)
+        self.recent_keys[layer].scatter_(2, place, keys[:, :, None])
+        self.recent_values[layer].scatter_(2, place, values[:, :, None])
 
-    def _encode_group(self, layer: int, slot: Tensor) -> None:
+    def encode_value(self, layer: int, slot: Tensor, values: Tensor, where: Tensor | None = None) -> None:
+        """Encode the values [B,H,D] of one slot [B,H] per (row, head). where: [B,H] bool; None for all."""
+        coded = quantise(values.unflatten(-1, (-1, self.config.group)), self.value_bits)
+        put(self.value_codes[layer], slot, pack(coded.codes.flatten(-2), self.value_bits), where=where)
+        put(self.value_scale[layer], slot, coded.scale[..., 0], where=where)
+        put(self.value_minimum[layer], slot, coded.minimum[..., 0], where=where)
+
+    def encode_group(self, layer: int, slot: Tensor) -> None:
         """Encode the group of exact keys that `slot` [B,H] belongs to.
 
         This is done at every token, though codes are valid only once their block is full: so the device is never asked
@@ -153,14 +158,20 @@ class KiviStore(SlotStore):
         value_codes = unpack(self.value_codes[at], self.value_bits).unflatten(-1, (-1, group))
         values = dequantise(value_codes, self.value_scale[at][..., None], self.value_minimum[at][..., None]).flatten(-2)
         slot = torch.arange(self.capacity, device=counts.device)
-        n_tokens = counts.long()[..., None]
-        exact_key = (slot >= n_tokens - n_tokens % residual)[..., None]
-        exact_value = (slot >= n_tokens - residual)[..., None]
+        exact_key, exact_value = ((slot >= n[..., None])[..., None] for n in self.n_coded(counts.long(), at))
         ring = slot % residual
         return (
             torch.where(exact_key, self.recent_keys[at][..., ring, :], keys[..., : self.capacity, :]),
             torch.where(exact_value, self.recent_values[at][..., ring, :], values[..., : self.capacity, :]),
         )
+
+    def n_coded(self, counts: Tensor, at: tuple[slice, slice | Tensor]) -> tuple[Tensor, Tensor]:
+        """Return how many of `counts` keys and values are in codes, each like counts.
+
+        counts: int64 [L,B,H], of these layers and rows. The others are exact.
+        """
+        residual = self.config.residual
+        return counts - counts % residual, (counts - residual).clamp(min=0)
 
     def load(self, rows: Tensor, keys: Tensor, values: Tensor, held: SlotState) -> None:
         """Encode whole rows [E] again; keys, values: [L,E,H,C,D]."""
@@ -188,8 +199,7 @@ class KiviStore(SlotStore):
         """
         itemsize = self.key_scale.element_size()
         n_tokens = counts.long()
-        coded_keys = n_tokens - n_tokens % self.config.residual
-        coded_values = (n_tokens - self.config.residual).clamp(min=0)
+        coded_keys, coded_values = self.n_coded(n_tokens, (slice(None), slice(None)))
         scales, exact = 2 * itemsize * self.dim // self.config.group, self.dim * itemsize
         per_head = (2 * n_tokens - coded_keys - coded_values) * exact
         for n_coded, bits in ((coded_keys, self.key_bits), (coded_values, self.value_bits)):
