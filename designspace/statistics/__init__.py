@@ -1,5 +1,6 @@
 """Intervals, paired tests, corrections, margins and power. The unit of inference is the problem."""
 
+from designspace.statistics.attainable import can_reject, problems_needed, resamples_needed, smallest_p_value
 from designspace.statistics.axis_effects import AxisEffect, FactorialEffects, interactions, main_effects
 from designspace.statistics.bootstrap import cluster_bootstrap_test
 from designspace.statistics.corrections import Corrected, bonferroni, bonferroni_threshold, holm
@@ -43,6 +44,7 @@ __all__ = [
     "accuracy_interval",
     "bonferroni",
     "bonferroni_threshold",
+    "can_reject",
     "cluster_bootstrap",
     "cluster_bootstrap_test",
     "default_test",
@@ -61,7 +63,10 @@ __all__ = [
     "pair",
     "paired_test",
     "pass_at_k",
+    "problems_needed",
     "proportion_interval",
+    "resamples_needed",
     "sign_flip",
+    "smallest_p_value",
     "t_test",
 ]
