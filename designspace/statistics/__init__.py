@@ -1,7 +1,7 @@
 """Intervals, paired tests, corrections, margins and power. The unit of inference is the problem."""
 
 from designspace.statistics.attainable import can_reject, problems_needed, resamples_needed, smallest_p_value
-from designspace.statistics.axis_effects import AxisEffect, FactorialEffects, interactions, main_effects
+from designspace.statistics.axis_effects import AxisEffect, FactorialEffects, family_size, interactions, main_effects
 from designspace.statistics.bootstrap import cluster_bootstrap_test
 from designspace.statistics.corrections import Corrected, bonferroni, bonferroni_threshold, holm
 from designspace.statistics.difference_interval import difference_interval
@@ -51,6 +51,7 @@ __all__ = [
     "difference_interval",
     "equivalence",
     "estimate_power",
+    "family_size",
     "fit_beta",
     "holm",
     "interactions",
