@@ -23,6 +23,7 @@ from designspace.errors import DeclarationError, UnknownName
 from designspace.memory.free_memory import free_bytes
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
+from sweeps.idle_axes import idle_notes
 from sweeps.shards import Shard
 from sweeps.spec import Sweep, load_sweep
 from sweeps.task_data import task_data
@@ -153,6 +154,8 @@ def run_sweeps(
     if executes_here(settings):
         check_room(pending, settings.workers)
     outcome.n_left = len(work.pending) - len(pending)
+    for note in idle_notes(shard.cell for shard in pending):
+        display.note(f"note: {note}")
     if pending:
         _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display)
     return outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cluster.evidence.design_power import check_power
 from cluster.evidence.folder import EvidenceFolder, opened
 from cluster.evidence.live import live_document
 from cluster.run import default_results
@@ -27,7 +28,7 @@ def register(
     Raises:
         DeclarationError: the file is no valid study.
         ProtocolError: development and held-out problems overlap, the held-out ones were looked at before (amend), or the
-            power is too small and no reason is given.
+            power is too small and no reason is given; or the test draws too few resamples to reject anything.
     """
     study = load_study(file)
     folder = EvidenceFolder(Path(results) if results is not None else default_results(study.name))
@@ -71,7 +72,7 @@ def _registered(study: Study, folder: EvidenceFolder, document: dict[str, Any]) 
     overlaps = study.overlaps()
     if overlaps:
         raise ProtocolError("development and held-out problems overlap:\n" + "\n".join(overlaps))
-    _check_power(document)
+    check_power(document)
     registration = make_registration(document)
     ResultsStore.open(folder.results)
     path = folder.file(registration.sha256, "registration")
@@ -79,14 +80,3 @@ def _registered(study: Study, folder: EvidenceFolder, document: dict[str, Any]) 
     save(path, registration)
     folder.ledger.register(registration, code=document["code"]["id"])
     return registration, path
-
-
-def _check_power(document: dict[str, Any]) -> None:
-    smallest, found = document["smallest_effect"], document["power"]["minimum_detectable_effect"]
-    if (found is None or found > smallest) and not document["power"]["override"]:
-        needs = "no effect" if found is None else f"an effect of {found:.3f}"
-        raise ProtocolError(
-            f"the smallest effect of interest is {smallest:g}, but this design finds {needs} with a power of "
-            f"{document['power']['target_power']:.0%}: more problems, more replicates or fewer hypotheses are needed, "
-            "or a reason to register it all the same (--underpowered REASON), which is recorded"
-        )

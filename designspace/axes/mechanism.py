@@ -70,6 +70,15 @@ class Mechanism:
         )
         return reasons
 
+    def idle_axes(self, schedule: Schedule, geometry: Geometry | None = None) -> dict[str, str]:
+        """Return the axes whose strategy changes nothing, or next to nothing, here, and why; empty where all count.
+
+        schedule: as `bind` returns it. geometry: of the model; None where it is not known yet.
+        """
+        parts: dict[str, Strategy] = {**self.strategies(), "selector": self.scoring.selector}
+        found = {axis: part.idle_reason(self, schedule, geometry) for axis, part in parts.items()}
+        return {axis: reason for axis, reason in found.items() if reason is not None}
+
     @property
     def budget_applies(self) -> bool:
         """Whether the budget axis means anything: it is collapsed before hashing when not, so the arm runs once."""

@@ -100,6 +100,14 @@ class Strategy(ABC):
         """Return why this strategy would mean nothing, or the wrong thing, in this composition, or None."""
         return None
 
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Return why this strategy changes nothing, or next to nothing, in this composition at this budget, or None.
+
+        The arm runs all the same, and whoever plans it is told. schedule: the cadence's, at the budget. geometry: of the
+        model; None where it is not known yet.
+        """
+        return None
+
     def identity(self) -> dict[str, Any]:
         """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity.
 
@@ -180,6 +188,16 @@ class HeadRouting(Strategy):
 
     axis: ClassVar[str] = "head_routing"
     works_without_events: ClassVar[bool] = False
+    follows_scores: ClassVar[bool] = False  # do shares go by the scores alone? Then heads that rank alike get alike
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Return that shares which follow the scores are equal where one ranking holds in all layers and heads."""
+        if self.follows_scores and mechanism.scoring.one_ranking:
+            return (
+                f"scoring {mechanism.scoring.kind!r} ranks the tokens alike in all layers and heads, so all heads get the "
+                "same share"
+            )
+        return None
 
     def owners(self, geometry: Geometry, artefacts: Mapping[str, Artefact]) -> tuple[int, ...] | None:
         """Return for each layer the layer whose cache it reads (its own, or an earlier one's), or None: each its own."""

@@ -69,13 +69,13 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     planned = make_plan(with_rows_of(declared, store), store)
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
     if study is not None:
-        from cluster.evidence.live import power
+        from cluster.evidence.design_power import power, undrawable, unprovable
 
         m = len(study.hypotheses())
-        typer.echo(
-            f"study: development sweep above; {power_text(power(study, study.data_records(), m), m)}",
-            err=as_json,
-        )
+        found = power(study, study.data_records(), m)
+        typer.echo(f"study: development sweep above; {power_text(found, m)}", err=as_json)
+        for reason in (*undrawable(found), *unprovable(found)):
+            typer.echo(f"study: register will refuse it: {reason}", err=as_json)
 
 
 def status(
