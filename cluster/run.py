@@ -21,6 +21,7 @@ from cluster.work import Work, find_work, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.memory.free_memory import free_bytes
+from designspace.protocol.places import FOLDER
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
 from sweeps.idle_axes import idle_notes
@@ -126,8 +127,11 @@ def run_sweeps(
     results: Path,
     settings: RunSettings,
     only: Callable[[Cell], bool] | None = None,
+    look_sha256: str | None = None,
 ) -> RunOutcome:
-    """Run several sweeps as one, cells that they share once; rows carry `study`.
+    """Run several sweeps as one, cells that they share once; rows carry `study`, and the look that they are made under.
+
+    look_sha256: the look that is noted for them; None notes one where a problem is held out by a registration here.
 
     Raises:
         DeclarationError, DesignspaceError, KeyboardInterrupt: as `run_sweep`.
@@ -156,9 +160,19 @@ def run_sweeps(
     outcome.n_left = len(work.pending) - len(pending)
     for note in idle_notes(shard.cell for shard in pending):
         display.note(f"note: {note}")
+    look = look_sha256 or _note_look(work, root, display.note)
     if pending:
-        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display)
+        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display, look)
     return outcome
+
+
+def _note_look(work: Work, root: Path, say: Callable[[str], None]) -> str | None:
+    """Note a look where the work is on held-out problems, before any of it is shown, and return its hash."""
+    if not (root / FOLDER).is_dir():
+        return None
+    from cluster.evidence.run_gate import note_run
+
+    return note_run(work, root, say)
 
 
 def executes_here(settings: RunSettings) -> bool:
@@ -226,7 +240,12 @@ def _summary(work: Work) -> str:
 
 
 def _execute(
-    executor: Executor, queue: ShardQueue, store: ResultsStore, outcome: RunOutcome, display: Progress
+    executor: Executor,
+    queue: ShardQueue,
+    store: ResultsStore,
+    outcome: RunOutcome,
+    display: Progress,
+    look_sha256: str | None,
 ) -> None:
     started_s = time.monotonic()
 
@@ -236,7 +255,7 @@ def _execute(
 
     display.start(len(queue), queue.n_rows)
     try:
-        executor.run(queue, WorkerSettings(store.root, outcome.study), on_event)
+        executor.run(queue, WorkerSettings(store.root, outcome.study, look_sha256), on_event)
     except KeyboardInterrupt as error:
         raise error if isinstance(error, Interrupted) else Interrupted() from error
     finally:

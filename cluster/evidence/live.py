@@ -6,8 +6,10 @@ from typing import Any
 
 from cluster.code_id import code_id
 from cluster.evidence.design_power import power
+from cluster.evidence.third_party import third_party_code
 from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
+from designspace.kernels.build import load_library, switched_off
 from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import forget_fingerprints
 from designspace.protocol.document import FORMAT
@@ -69,10 +71,19 @@ def live_document(
             "engine_version": ENGINE_VERSION,
             "identity_version": IDENTITY_VERSION,
             "packages": environment(),
+            "kernels": kernels(),
+            "third_party": third_party_code(study, data),
         },
         "power": power(study, data, m, override),
         "seen": seen,
     }
+
+
+def kernels() -> str:
+    """Return `on`, `off` where `DESIGNSPACE_KERNELS=0` asks for the plain path, or `not here` where none can be compiled."""
+    if switched_off():
+        return "off"
+    return "on" if load_library("decode_attention") is not None else "not here"
 
 
 def _calibrations(study: Study) -> dict[str, dict[str, str | None]]:

@@ -100,9 +100,9 @@ class LookLedger:
         """
         registration.check()
         check_document(registration.document)
-        noted = [entry for entry in self.entries() if _registers(entry, registration.sha256)]
-        if noted:
-            return noted[0]
+        noted = self.registered(registration.sha256)
+        if noted is not None:
+            return noted
         document = registration.document
         if document["parent"] is not None:
             self._check_parent(document)
@@ -128,10 +128,15 @@ class LookLedger:
         Raises:
             ProtocolError: none did: a registration whose content and hash were both edited ends here.
         """
-        for entry in self.entries():
-            if _registers(entry, registration):
-                return entry
-        raise ProtocolError(f"registration {registration} is not in the ledger {self.path}: register it first")
+        found = self.registered(registration)
+        if found is None:
+            raise ProtocolError(f"registration {registration} is not in the ledger {self.path}: register it first")
+        return found
+
+    def registered(self, registration: str) -> Entry | None:
+        """Return the entry that registered a hash; None where none did."""
+        found = [e for e in self.entries() if e.kind in ("register", "amend") and e.registration == registration]
+        return found[0] if found else None
 
     def selected(self, registration: str) -> Entry | None:
         """Return the entry that froze the selection of a registration; None where none was."""
@@ -245,10 +250,6 @@ def touching(
         for entry in entries
         if entry.kind in kinds and not (ids.isdisjoint(entry.problem_ids) and hashes.isdisjoint(entry.contents))
     ]
-
-
-def _registers(entry: Entry, registration: str) -> bool:
-    return entry.kind in ("register", "amend") and entry.registration == registration
 
 
 def _user() -> str:

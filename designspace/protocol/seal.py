@@ -1,4 +1,4 @@
-"""A seal: hashes of the texts, figures and grades of every cell, by which rows that change later are told, and where.
+"""A seal: hashes of the texts, figures and grades of every shard, by which rows that change later are told, and where.
 
 What a second run of the same cells changes (times, workers, attempts) is left out, and so is what is null, so that a column
 which a later version adds breaks no seal.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,79 +19,103 @@ from designspace.errors import ProtocolError
 from designspace.store.schema import GRADE_COLUMNS, ROW_KEY
 
 VERSION = 1
-_PASSING = ("study", "wall_s", "shard_wall_s", "attempt", "worker", "started_at", "look_sha256")
-_TEXTS = ("prompt", "text")
-_LABEL = ("model", "task", "split", "mechanism", "budget", "replicate")
 _PARTS = ("texts", "figures", "grades")
-_NAMED = 5  # cells that are named
+_TEXTS = ("prompt", "text")
+_PASSING = ("study", "wall_s", "shard_wall_s", "attempt", "worker", "started_at", "look_sha256")
+_COURSE = "cache_tokens_per_step"
+_LABEL = ("model", "task", "split", "mechanism", "budget", "replicate")
+_DIGITS = 24  # of the hash of a part of a shard
+_NAMED = 5  # shards that are named
 
 Row = Mapping[str, Any]
+Shard = tuple[str, str]  # cell and shard id
 
 
 def seal_of(table: pa.Table) -> dict[str, Any]:
     """Return the seal of rows of the results store joined with their grades, as plain JSON data."""
-    cells = {cell: _sealed(rows) for cell, rows in _by_cell(table).items()}
-    return {"version": VERSION, "rows": table.num_rows, "sha256": _sha256(cells), "cells": cells}
+    cells: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (cell, shard), rows in by_shard(table).items():
+        cells[cell][shard] = _sealed(rows)
+    return {"version": VERSION, "rows": table.num_rows, "sha256": _sha256(cells), "cells": dict(cells)}
 
 
-def missing_rows(seal: Mapping[str, Any], cell_ids: Sequence[str]) -> int:
-    """Return how many sealed rows are gone; cell_ids: the cell of every row that is there."""
-    counts: dict[str, int] = defaultdict(int)
-    for cell in cell_ids:
-        counts[cell] += 1
-    return sum(max(sealed["rows"] - counts[cell], 0) for cell, sealed in seal["cells"].items())
+def sealed_shards(seal: Mapping[str, Any]) -> set[Shard]:
+    """Return cell and shard ids of what is sealed."""
+    return {(cell, shard) for cell, shards in seal["cells"].items() for shard in shards}
 
 
-def broken_seal(seal: Mapping[str, Any], table: pa.Table) -> list[str]:
-    """Return where rows differ from those that were sealed, in words; empty if nowhere. Rows of other cells do not count."""
-    found = _by_cell(table)
+def require_seal(
+    seal: Mapping[str, Any],
+    rows: Mapping[Shard, Sequence[Row]],
+    sealed_by: str,
+    shards: Collection[Shard] | None = None,
+) -> None:
+    """Check that rows are those that were sealed; rows of other cells do not matter.
+
+    Args:
+        seal: what `seal_of` returned.
+        rows: what `by_shard` returned of the rows as they are now.
+        sealed_by: what sealed them, for the message.
+        shards: those to check, None for all that are sealed.
+
+    Raises:
+        ProtocolError: some differ, or are gone; the message names the shards, and what of them differs.
+    """
+    wanted = sorted(sealed_shards(seal) if shards is None else sealed_shards(seal).intersection(shards))
     broken = [
-        line for cell, sealed in seal["cells"].items() for line in _differences(cell, sealed, found.get(cell, []))
+        line
+        for cell, shard in wanted
+        for line in _differences(cell, shard, seal["cells"][cell][shard], rows.get((cell, shard), []))
     ]
-    more = [f"and {len(broken) - _NAMED} cells more"] if len(broken) > _NAMED else []
-    return [*broken[:_NAMED], *more]
-
-
-def require_seal(seal: Mapping[str, Any], table: pa.Table, sealed_by: str) -> None:
-    """Raise ProtocolError, naming what differs, unless the rows are those that were sealed; sealed_by: says where."""
-    broken = broken_seal(seal, table)
     if broken:
+        more = [f"and {len(broken) - _NAMED} shards more"] if len(broken) > _NAMED else []
         raise ProtocolError(
-            "\n".join([f"the rows must be those that {sealed_by} sealed, but were changed since:", *broken])
+            "\n".join(
+                [f"the rows must be those that {sealed_by} sealed, but were changed since:", *broken[:_NAMED], *more]
+            )
         )
 
 
-def _differences(cell: str, sealed: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
-    label = f"{', '.join(str(rows[0][name]) for name in _LABEL)} (cell {cell[:16]})" if rows else f"cell {cell[:16]}"
+def shards_of(table: pa.Table) -> dict[Shard, set[str]]:
+    """Return the shards that rows are of, each with the looks that they were made under."""
+    found: dict[Shard, set[str]] = {}
+    for row in table.select(["cell_id", "shard_id", "look_sha256"]).to_pylist():
+        found.setdefault((row["cell_id"], row["shard_id"]), set()).update({row["look_sha256"]} - {None})
+    return found
+
+
+def _differences(cell: str, shard: str, sealed: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
+    place = f"cell {cell[:16]}, shard {shard[:16]}"
+    if rows:
+        problems = f"{rows[0]['problem_id']} to {rows[-1]['problem_id']}"
+        place = f"{', '.join(str(rows[0][name]) for name in _LABEL)}, {problems} ({place})"
     if len(rows) != sealed["rows"]:
-        yield f"{label}: {sealed['rows']} rows were sealed, {len(rows)} are there"
+        yield f"{place}: {sealed['rows']} rows were sealed, {len(rows)} are there"
         return
     now = _sealed(rows)
-    changed = [what for what in _PARTS if now[what] != sealed[what]]
+    changed = [part for part in _PARTS if now[part] != sealed[part]]
     if changed:
-        yield f"{label}: the {' and the '.join(changed)} are not those that were sealed"
+        yield f"{place}: the {' and the '.join(changed)} are not those that were sealed"
 
 
-def _by_cell(table: pa.Table) -> dict[str, list[Row]]:
-    plain = [name for name in table.column_names if name not in (*_PASSING, "cache_tokens_per_step")]
-    rows = table.select(plain).to_pylist()
-    cells: dict[str, list[Row]] = defaultdict(list)
-    for row, course in zip(rows, _courses(table), strict=True):
-        cells[row["cell_id"]].append({**row, "cache_tokens_per_step": course})
-    return {
-        cell: sorted(found, key=lambda row: [row[name] for name in ROW_KEY]) for cell, found in sorted(cells.items())
-    }
+def by_shard(table: pa.Table) -> dict[Shard, list[Row]]:
+    """Return what is sealed of rows of the results store, shard by shard, in one order whatever order they came in."""
+    plain = [name for name in table.column_names if name not in (*_PASSING, _COURSE)]
+    shards: dict[Shard, list[Row]] = defaultdict(list)
+    for row, course in zip(table.select(plain).to_pylist(), _courses(table), strict=True):
+        shards[row["cell_id"], row["shard_id"]].append({**row, _COURSE: course})
+    return {key: sorted(rows, key=lambda row: [row[name] for name in ROW_KEY]) for key, rows in sorted(shards.items())}
 
 
 def _courses(table: pa.Table) -> Iterator[str]:
     """Yield a hash of each row's cache size over the steps: as JSON, these numbers would be most of what is hashed."""
-    for course in table["cache_tokens_per_step"]:
+    for course in table[_COURSE]:
         numbers = np.asarray(course.values if course.is_valid else [], dtype="<f4")
         yield hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
 def _sealed(rows: Sequence[Row]) -> dict[str, Any]:
-    return {"rows": len(rows), **{part: _sha256([_part(row, part) for row in rows]) for part in _PARTS}}
+    return {"rows": len(rows), **{part: _sha256([_part(row, part) for row in rows])[:_DIGITS] for part in _PARTS}}
 
 
 def _part(row: Row, part: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from designspace.protocol.look_entry import Entry
 from designspace.protocol.looks import LookLedger
 from designspace.protocol.problem_records import hashes_ids, heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Difference, Registration, differences, parse_json
-from designspace.protocol.seal import require_seal
+from designspace.protocol.seal import by_shard, require_seal
+from designspace.protocol.sealed_results import require_sealed_rows
 from designspace.protocol.selection import Selection
 
 
@@ -49,9 +50,8 @@ def verify(
     touching = ledger.looks_touching(*known_by(heldout_problems(registration.document)))
     look = sum(other.n <= entry.n for other in touching)
     sealed = _unbroken_result(registration, entry, table, ledger)
-    again = analyse(
-        registration.document, None if selection is None else selection.to_json(), table, entry.sha256, look
-    )
+    chosen = None if selection is None else selection.to_json()
+    again = analyse(registration.document, chosen, _as_of(entry, table, ledger), entry.sha256, look)
     if report_bytes(report) != report_bytes(again):
         return differences(again, report)
     if sealed is not None and sealed.details["report"] != report_hash(again):
@@ -61,13 +61,22 @@ def verify(
 
 def _unbroken_result(registration: Registration, look: Entry, table: pa.Table, ledger: LookLedger) -> Entry | None:
     """Return the result of a look, after checking that the rows are still those it sealed; old ledgers seal nothing."""
-    ledger.require_looks(set(table["look_sha256"].to_pylist()) - {None})
+    require_sealed_rows(ledger, table)
     result = ledger.result(look.sha256)
     if result is not None:
-        require_seal(result.details["seal"], table, f"line {result.n} of the ledger")
+        require_seal(result.details["seal"], by_shard(table), f"line {result.n} of the ledger")
     elif not hashes_ids(registration.document):
         raise ProtocolError(f"the look in line {look.n} of the ledger must have a sealed result there, got none")
     return result
+
+
+def _as_of(look: Entry, table: pa.Table, ledger: LookLedger) -> pa.Table:
+    """Return the rows as at a look: those made anew under a later one, which its seal found the same, count as its own."""
+    later = {entry.sha256 for entry in ledger.entries() if entry.kind == "look" and entry.n > look.n}
+    place = table.schema.get_field_index("look_sha256")
+    looks = [look.sha256 if found in later else found for found in table["look_sha256"].to_pylist()]
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(looks, pa.string()).cast(field.type))
 
 
 def _look(report: Mapping[str, Any], registration: Registration, ledger: LookLedger) -> Entry:

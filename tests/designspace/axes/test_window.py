@@ -6,10 +6,10 @@ import math
 from fractions import Fraction
 
 import pytest
-from designspace.engine.capacity import needed_capacity
 
 from designspace.axes import Budget, Cadence, Mechanism, WindowShare
 from designspace.engine import Engine
+from designspace.engine.cache_plan import CachePlan, needed_capacity
 from designspace.errors import DeclarationError
 from designspace.memory.probe_cache import ProbeCache
 from designspace.models.loading import LoadedModel
@@ -124,9 +124,8 @@ def test_slots_and_events_know_the_number(toy_llama: LoadedModel) -> None:
     budget, limits = Budget(23), {"max_prompt_tokens": 40, "max_new_tokens": 40}
     schedule = shared.bind(budget)
     slots = [needed_capacity(m, schedule, toy_llama.geometry, **limits) for m in (shared, counted)]
-    probe = ProbeCache(
-        shared, toy_llama.geometry, {}, dtype=toy_llama.dtype, rows=1, layers=1, slots=12, target=9, hidden=8
-    )
+    plan = CachePlan.of(toy_llama, shared, budget, artefacts={}, **limits)
+    probe = ProbeCache(plan, rows=1, layers=1, slots=12, target=9, hidden=8)
 
     assert schedule.low == 20
     assert (
@@ -136,7 +135,7 @@ def test_slots_and_events_know_the_number(toy_llama: LoadedModel) -> None:
             compose(H2O(recent=1), EveryK(k=4), head_routing=Pyramid()), schedule, toy_llama.geometry, **limits
         )
     )
-    assert Engine(toy_llama, shared, budget, rows=1, **limits).context.recent == 10
+    assert Engine(toy_llama, shared, budget, rows=1, **limits).compressor.context.recent == 10
     assert probe.context.recent == 4
 
 
