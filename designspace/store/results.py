@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from designspace.errors import StoreError
-from designspace.store.commit import atomic_bytes, document_bytes, sweep_scratch
+from designspace.store.commit import atomic_bytes, document_bytes
 from designspace.store.fsck import documents, find_damaged, read_document, set_aside
 from designspace.store.layout import Layout, ShardKey
 from designspace.store.opening import begin_store, check_format
 from designspace.store.scan import DamagedFile, grades_contents, samples_contents, scan, shard_files
 from designspace.store.schema import GRADES_SCHEMA, ROW_KEY, SAMPLES_SCHEMA, table_from_rows
+from designspace.store.scratch import sweep_scratch
 from designspace.store.shard_file import Contents, Damaged, check_shard, read_shard, same_rows, write_shard
 
 if TYPE_CHECKING:
