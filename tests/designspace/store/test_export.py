@@ -11,7 +11,7 @@ import pytest
 
 from designspace.errors import StoreError
 from designspace.store import export_results
-from designspace.store.results import frame
+from designspace.store.reader import frame
 
 
 def test_parquet_round_trip(filled, tmp_path):
