@@ -17,7 +17,7 @@ from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
 from cluster.shard_queue import Event, OnEvent, ShardQueue
 from cluster.study_record import study_document, with_rows_of
-from cluster.work import Work, find_work, merged
+from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.memory.free_memory import free_bytes
@@ -139,13 +139,14 @@ def run_sweeps(
     display = make_progress(settings.progress)
     chosen = make_executor(settings.executor, settings.address, settings.workers, display.note)
     root, limit = results.resolve(), settings.limit
-    before = existing_store(root)
+    before = existing_store(root, display.note)
     sweeps = [with_rows_of(sweep, before) for sweep in sweeps]
     found = [find_work(sweep, before, only) for sweep in sweeps]
-    store = ResultsStore.open(root)
+    store = ResultsStore.open(root, say=display.note)
     for sweep, part in zip(sweeps, found, strict=True):
         store.write_study(sweep.study, study_document(sweep, part))
     work = merged(found)
+    make_way(store, work)
     outcome = RunOutcome(
         study,
         root,
@@ -222,13 +223,13 @@ def default_results(study: str) -> Path:
     return Path("results") / study
 
 
-def existing_store(root: Path) -> ResultsStore | None:
-    """Return the store at a folder, None where there is nothing yet.
+def existing_store(root: Path, say: Callable[[str], None] | None = None) -> ResultsStore | None:
+    """Return the store at a folder, None where there is nothing yet; `say` is of a run, see `ResultsStore.open`.
 
     Raises:
         StoreError: the folder holds something else.
     """
-    return ResultsStore.open(root, create=False) if root.is_dir() and any(root.iterdir()) else None
+    return ResultsStore.open(root, create=False, say=say) if root.is_dir() and any(root.iterdir()) else None
 
 
 def _summary(work: Work) -> str:

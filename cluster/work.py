@@ -75,6 +75,20 @@ def merged(parts: Sequence[Work]) -> Work:
     return Work(tuple(cells.values()), tuple(blocks.values()), tuple(pending.values()))
 
 
+def make_way(store: ResultsStore, work: Work) -> None:
+    """Set aside what is damaged of the shards to do, and write the documents that other shards' cells have lost.
+
+    Raises:
+        StoreError: a file cannot be read here, or the file system refused.
+    """
+    for shard in work.pending:
+        store.set_shard_aside(shard.cell.cell_id, shard.shard_id)
+    pending = {shard.shard_id for shard in work.pending}
+    done = {shard.cell.cell_id: shard.cell for shard in work.shards if shard.shard_id not in pending}
+    for cell_id, cell in done.items():
+        store.write_cell(cell_id, cell.identity)
+
+
 def is_done(store: ResultsStore, shard: Shard) -> bool:
     """Return whether a shard's samples, and grades of them by the task's grader as it is now, are stored."""
     cell_id, shard_id = shard.cell.cell_id, shard.shard_id

@@ -19,8 +19,9 @@ from designspace.errors import ProtocolError
 from designspace.protocol import HeldoutKey, Registration, open_look, resume_look
 from designspace.protocol import verify as recompute
 from designspace.protocol.analysis import analyse, report_bytes, report_hash
+from designspace.protocol.document import grader_id_of
 from designspace.protocol.registration import Difference, read_json
-from designspace.protocol.seal import seal_of
+from designspace.protocol.row_seal import seal_of
 from designspace.protocol.sealed_results import gone, require_sealed_rows
 from designspace.protocol.selection import Selection, load_selection
 from designspace.store.commit import atomic_bytes
@@ -79,7 +80,9 @@ def verify(report: str | Path) -> list[Difference]:
     stored = read_json(path, "report")
     folder, registered = opened(EvidenceFolder.around(path).file(str(stored.get("registration")), "registration"))
     selection = _selection(study_of(registered, folder), registered, folder)
-    table = folder.rows(set(map(str, stored.get("rows", {}).get("cells", []))))
+    cells = set(map(str, stored.get("rows", {}).get("cells", [])))
+    graders = {grader_id_of(registered.document, task) for task in registered.document["data"]["heldout"]}
+    table = folder.rows(cells, graders=graders)
     return recompute(path.read_bytes(), registered, selection, table, folder.ledger)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,18 @@ class EvidenceFolder:
         looks = [e.sha256 for e in self.ledger.entries() if e.is_confirmation and e.registration == key.registration]
         return self.file(key.registration, "report" if key.ledger_head == looks[0] else f"look-{key.look}.report")
 
-    def rows(self, cell_ids: set[str] | None = None, columns: list[str] | None = None) -> pa.Table:
-        """Return the rows of some cells, or of all; none where there is no store yet."""
+    def rows(
+        self,
+        cell_ids: Collection[str] | None = None,
+        columns: list[str] | None = None,
+        graders: Collection[str] = (),
+    ) -> pa.Table:
+        """Return the rows of some cells, or of all; none where there is no store yet. One grader: with its grades."""
         if not self.results.is_dir() or not any(self.results.iterdir()):
             return pa.schema([RESULTS_SCHEMA.field(name) for name in columns or RESULTS_SCHEMA.names]).empty_table()
-        return ResultsStore.open(self.results, create=False).samples(columns, cell_ids=cell_ids).to_table()
+        grader = next(iter(graders)) if len(graders) == 1 else None
+        store = ResultsStore.open(self.results, create=False)
+        return store.samples(columns, cell_ids=cell_ids, grader_id=grader).to_table()
 
     def require_own_ledger(self) -> None:
         """Check that the ledger is the one of the rows, selections and reports here.

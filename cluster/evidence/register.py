@@ -103,7 +103,8 @@ def _registered(study: Study, folder: EvidenceFolder, document: dict[str, Any]) 
     registration = make_registration(document)
     ResultsStore.open(folder.results)
     path = folder.file(registration.sha256, "registration")
+    # The ledger first: what it refuses leaves no file behind, and whoever is killed between the two registers again.
+    folder.ledger.register(registration, code=document["code"]["id"])
     folder.note_source(registration.sha256, study.folder)
     save(path, registration)
-    folder.ledger.register(registration, code=document["code"]["id"])
     return registration, path

@@ -19,7 +19,7 @@ from cluster.run import RunSettings, run_sweeps
 from designspace.errors import ProtocolError
 from designspace.protocol import Registration, require_same
 from designspace.protocol.problem_records import known_by, problems_of
-from designspace.protocol.seal import by_shard, require_seal, seal_of
+from designspace.protocol.row_seal import by_shard, graders_of, require_seal, seal_of
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
@@ -105,7 +105,7 @@ def require_development_rows(selection: Selection, folder: EvidenceFolder, *, st
     """
     seal = selection.evidence.get("rows")
     if seal is not None:
-        rows = by_shard(folder.rows(set(seal["cells"])))
+        rows = by_shard(folder.rows(set(seal["cells"]), graders=graders_of(seal)))
         require_seal(seal, rows, f"selection {selection.sha256[:16]}", rows.keys() if still_there_only else None)
 
 

@@ -3,7 +3,7 @@
 Two promises, both tested: with fixed `rows` and `capacity` a row's tokens and ledger do not depend on its batch-mates, on
 their order, or on when it was refilled; and nothing of a sample is left when its row is retired.
 
-Why it holds: a prompt's pass, a decode step and an event chunk always have the same shapes, whoever else is in them (see
+Why they are kept: a prompt's pass, a decode step and an event chunk always have the same shapes, whoever else is in them (see
 `designspace.engine.prefill` for prompts); randomness is a hash of what it is for.
 
 Why it is fast: when a row is due follows from its size, so the rows run in bursts of steps up to the next event, and the
@@ -185,7 +185,7 @@ class Engine:
         """Return how many steps all rows can run before the host must look: none is due or full earlier."""
         # Bursts end, and free rows are filled, on a grid of steps: rows then tend to fall due together.
         to_grid = self._longest_burst - self.n_steps % self._longest_burst
-        return max(1, min(to_grid, *(state.steps_until_look() for state in self.in_flight.values())))
+        return max(1, min([to_grid, *[state.steps_until_look() for state in self.in_flight.values()]]))
 
     def _account(self, burst: Burst) -> None:
         """Record the steps in the accounts of the rows in flight, up to the end of each row's text."""

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from designspace.protocol.look_entry import Entry
 from designspace.protocol.looks import LookLedger
-from designspace.protocol.seal import Shard, by_shard, require_seal, sealed_shards, shards_of
+from designspace.protocol.row_seal import Shard, by_shard, regraded, require_seal, sealed_shards, shards_of
 
 
 def require_sealed_rows(ledger: LookLedger, table: pa.Table) -> None:
@@ -26,7 +26,9 @@ def require_sealed_rows(ledger: LookLedger, table: pa.Table) -> None:
     for result in (entry for entry in entries if entry.kind == "result"):
         until = looks[result.details["look"]]
         still = {shard for shard, found in made_under.items() if all(looks[look] <= until for look in found)}
-        require_seal(result.details["seal"], rows, f"line {result.n} of the ledger", still)
+        seal = result.details["seal"]
+        # A registration with another grader has other grades of the same texts: those are not the sealed ones, edited.
+        require_seal(seal, rows, f"line {result.n} of the ledger", still, ungraded=regraded(seal, rows))
 
 
 def gone(result: Entry, table: pa.Table) -> set[Shard]:

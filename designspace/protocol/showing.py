@@ -23,7 +23,7 @@ from designspace.protocol.places import ledger_in
 from designspace.protocol.problem_records import heldout_problems, known_by
 from designspace.protocol.recognition import recognised_by
 from designspace.protocol.registration import load
-from designspace.protocol.seal import sealed_shards, shards_of
+from designspace.protocol.row_seal import sealed_shards, shards_of
 from designspace.store import ResultsStore
 from designspace.tasks.problem import Problem
 

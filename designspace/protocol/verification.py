@@ -13,7 +13,7 @@ from designspace.protocol.look_entry import Entry
 from designspace.protocol.looks import LookLedger
 from designspace.protocol.problem_records import hashes_ids, heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Difference, Registration, differences, parse_json
-from designspace.protocol.seal import by_shard, require_seal
+from designspace.protocol.row_seal import by_shard, require_seal
 from designspace.protocol.sealed_results import require_sealed_rows
 from designspace.protocol.selection import Selection
 

@@ -384,6 +384,7 @@ def test_registering_seen_problems_as_new_is_refused(copy: Path, done: Path) -> 
     other.write_text((done / "study.yaml").read_text().replace("study: tiny-study", "study: second"))
     with pytest.raises(ProtocolError, match="seen must be true"):
         register(other, copy, underpowered="a test")
+    assert len(list((copy / "protocol").glob("*.registration.json"))) == 1
 
 
 def test_overlapping_splits_and_small_samples_are_refused(tmp_path: Path) -> None:
@@ -742,6 +743,7 @@ def test_a_ledger_deleted_and_registered_anew_is_refused(copy: Path, done: Path)
     shutil.rmtree(copy / "protocol")
     with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
         register(done / "study.yaml", copy, underpowered="a test")
+    assert "must hold every look" in call("report", copy).output
 
 
 def test_a_ledger_cut_back_to_before_the_selection_is_refused(tmp_path: Path) -> None:

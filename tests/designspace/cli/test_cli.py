@@ -16,7 +16,7 @@ from tests.cluster import tiny
 
 COMMANDS = (
     "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
-    "amend", "tune", "confirm", "verify", "bench",
+    "amend", "tune", "confirm", "verify", "bench", "doctor",
 )  # fmt: skip
 
 

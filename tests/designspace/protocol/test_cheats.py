@@ -22,7 +22,8 @@ from designspace.protocol.looks import LookLedger
 from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.recognition import problem_content
 from designspace.protocol.registration import differences, load, make_registration, require_same, save
-from designspace.protocol.seal import seal_of
+from designspace.protocol.row_seal import seal_of
+from designspace.protocol.sealed_results import require_sealed_rows
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.protocol.splits import check_disjoint
 from designspace.protocol.verification import verify
@@ -863,6 +864,27 @@ def test_changing_a_row_after_the_result(confirmed, registration, ledger, change
     for shown in (report, fitting):
         with pytest.raises(ProtocolError, match=rf"line 3 of the ledger sealed.*\n.*toy-qwen.* the {what} are not"):
             verify(shown, registration, None, table(found), ledger)
+
+
+def test_grading_anew_by_a_kinder_grader_after_the_result(confirmed, registration, ledger):
+    """Its grades break no seal, and are not those of the registered grader."""
+    data, report = confirmed
+    kinder = table([{**row, "correct": True, "grader_id": "kinder"} for row in data.to_pylist()])
+    require_sealed_rows(ledger, kinder)
+    with pytest.raises(ProtocolError, match="the grades are not those that were sealed"):
+        verify(report, registration, None, kinder, ledger)
+    with pytest.raises(ProtocolError, match="grader_id of 'toy' must be grader-1, got kinder"):
+        analyse(registration.document, None, kinder, report["ledger_head"], 1)
+
+
+def test_grading_some_rows_anew_by_a_kinder_grader_after_the_result(confirmed, ledger):
+    """The others are still sealed."""
+    data, _ = confirmed
+    found = data.to_pylist()
+    found[0].update(grader_id="kinder", correct=True)
+    found[-1].update(correct=not found[-1]["correct"])
+    with pytest.raises(ProtocolError, match="the grades are not those that were sealed"):
+        require_sealed_rows(ledger, table(found))
 
 
 def test_taking_rows_away_after_the_result(confirmed, registration, ledger):

@@ -14,7 +14,7 @@ import pytest
 from designspace.errors import StoreError
 from designspace.store import export_results
 from designspace.store.export import unguarded
-from designspace.store.results import frame
+from designspace.store.reader import frame
 
 FORMULAS = (
     '=HYPERLINK("http://x.example","y")', "=1+1", "+1", "-1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1",

@@ -44,11 +44,26 @@ def sealed_shards(seal: Mapping[str, Any]) -> set[Shard]:
     return {(cell, shard) for cell, shards in seal["cells"].items() for shard in shards}
 
 
+def graders_of(seal: Mapping[str, Any]) -> set[str]:
+    """Return the ids of the graders whose grades are sealed."""
+    return {grader for shards in seal["cells"].values() for sealed in shards.values() for grader in sealed["graders"]}
+
+
+def regraded(seal: Mapping[str, Any], rows: Mapping[Shard, Sequence[Row]]) -> set[Shard]:
+    """Return the shards that have grades by others than the graders whose grades are sealed."""
+    return {
+        (cell, shard)
+        for cell, shard in sealed_shards(seal).intersection(rows)
+        if _graders(rows[cell, shard]) != seal["cells"][cell][shard]["graders"]
+    }
+
+
 def require_seal(
     seal: Mapping[str, Any],
     rows: Mapping[Shard, Sequence[Row]],
     sealed_by: str,
     shards: Collection[Shard] | None = None,
+    ungraded: Collection[Shard] = (),
 ) -> None:
     """Check that rows are those that were sealed; rows of other cells do not matter.
 
@@ -57,6 +72,7 @@ def require_seal(
         rows: what `by_shard` returned of the rows as they are now.
         sealed_by: what sealed them, for the message.
         shards: those to check, None for all that are sealed.
+        ungraded: those whose grades are passed over.
 
     Raises:
         ProtocolError: some differ, or are gone; the message names the shards, and what of them differs.
@@ -65,7 +81,12 @@ def require_seal(
     broken = [
         line
         for cell, shard in wanted
-        for line in _differences(cell, shard, seal["cells"][cell][shard], rows.get((cell, shard), []))
+        for line in _differences(
+            (cell, shard),
+            seal["cells"][cell][shard],
+            rows.get((cell, shard), []),
+            [part for part in _PARTS if part != "grades" or (cell, shard) not in ungraded],
+        )
     ]
     if broken:
         more = [f"and {len(broken) - _NAMED} shards more"] if len(broken) > _NAMED else []
@@ -84,8 +105,8 @@ def shards_of(table: pa.Table) -> dict[Shard, set[str]]:
     return found
 
 
-def _differences(cell: str, shard: str, sealed: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
-    place = f"cell {cell[:16]}, shard {shard[:16]}"
+def _differences(key: Shard, sealed: Mapping[str, Any], rows: Sequence[Row], parts: Sequence[str]) -> Iterator[str]:
+    place = f"cell {key[0][:16]}, shard {key[1][:16]}"
     if rows:
         problems = f"{rows[0]['problem_id']} to {rows[-1]['problem_id']}"
         place = f"{', '.join(str(rows[0][name]) for name in _LABEL)}, {problems} ({place})"
@@ -93,7 +114,7 @@ def _differences(cell: str, shard: str, sealed: Mapping[str, Any], rows: Sequenc
         yield f"{place}: {sealed['rows']} rows were sealed, {len(rows)} are there"
         return
     now = _sealed(rows)
-    changed = [part for part in _PARTS if now[part] != sealed[part]]
+    changed = [part for part in parts if now[part] != sealed[part]]
     if changed:
         yield f"{place}: the {' and the '.join(changed)} are not those that were sealed"
 
@@ -115,7 +136,12 @@ def _courses(table: pa.Table) -> Iterator[str]:
 
 
 def _sealed(rows: Sequence[Row]) -> dict[str, Any]:
-    return {"rows": len(rows), **{part: _sha256([_part(row, part) for row in rows])[:_DIGITS] for part in _PARTS}}
+    hashes = {part: _sha256([_part(row, part) for row in rows])[:_DIGITS] for part in _PARTS}
+    return {"rows": len(rows), "graders": _graders(rows), **hashes}
+
+
+def _graders(rows: Sequence[Row]) -> list[str]:
+    return sorted({str(row["grader_id"]) for row in rows if row["grader_id"] is not None})
 
 
 def _part(row: Row, part: str) -> dict[str, Any]:
