@@ -97,6 +97,21 @@ SYSTEMS = (
         StreamingLLM(),
         EveryStep(),
         representation=CaM(),
+        choices=(
+            "as in the authors' evaluation code; their streaming code is cam-streaming (attention, compared, spread)",
+            "what the prompt's event evicts is dropped, as in both released codes (at_prompt)",
+            "a token is merged when it leaves; the evaluation code merges the one after it, and never the first to leave",
+            "the attention of the query heads of a group is averaged; the released code has no groups",
+        ),
+    ),
+    system(
+        "cam-streaming",
+        "StreamingLLM; evicted values are spread by accumulated attention, as in the authors' streaming code",
+        "zhang2024cam",
+        StreamingLLM(),
+        EveryStep(),
+        representation=CaM(spread=16, attention="accumulated", compared="next"),
+        choices=("tokens keep their original positions; the released code counts positions within the cache",),
     ),
     system(
         "d2o",
