@@ -80,6 +80,10 @@ SYSTEMS = (
         Full(),
         Never(),
         representation=MiniCache(),
+        choices=(
+            "the twentieth of a prompt whose keys are furthest apart stays in full; the paper's rule is unclear (retained)",
+            "a generated token stays in full if its keys are more than a quarter turn apart (threshold)",
+        ),
     ),
     system(
         "kv-merger",
