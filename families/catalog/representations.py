@@ -57,6 +57,7 @@ SYSTEMS = (
         representation=KVTuner(mean_bits=4.0),
         choices=(
             "bits minimise the attention output's error on calibration texts; the paper searches by task accuracy",
+            "full groups are coded once, as in KIVI; the released code codes the whole cache again with each of them",
         ),
     ),
     system(
@@ -92,7 +93,11 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         representation=NearestMerge(),
-        choices=("nearest neighbours; the paper clusters runs of similar keys first",),
+        choices=(
+            "nearest neighbours; the paper clusters runs of similar keys first",
+            "only values move; the paper merges keys too (merge)",
+            "weights are (1 + cosine) / 2, and 1 for the kept token; the paper has a Gaussian kernel (weighting)",
+        ),
     ),
     system(
         "cam",
