@@ -65,6 +65,10 @@ SYSTEMS = (
         H2O(),
         EveryStep(),
         Squeeze(),
+        choices=(
+            "groups of layers are the exact optimum; the released code's clustering depends on random seeds",
+            "the layers' shares add up to the budget; the released code rounds each down",
+        ),
     ),
     system(
         "dynamic-kv",
@@ -73,6 +77,10 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         DynamicKV(),
+        choices=(
+            "all layers are compared at every event; the released code decides after every fourth layer of the prompt",
+            "one set of tokens per KV head, and shares that add up; the released code has query heads and rounds down",
+        ),
     ),
     system(
         "kv-sharer",

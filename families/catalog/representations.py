@@ -131,6 +131,8 @@ SYSTEMS = (
         representation=D2O(),
         choices=(
             "all layers are compressed alike; the paper exempts three and sets layer budgets by attention variance",
+            "every head decides what it merges; the released code decides for all heads by the mean of their cosines",
+            "the budget is given and cuts the prompt too; the released code takes it from the prompt, a step later",
         ),
     ),
     system(
