@@ -56,6 +56,7 @@ SYSTEMS = (
         TriAttention(),
         EveryK(),
         decoding=BudgetForcing(),
+        choices=("</think> closes a thought; the released code has the delimiters of its own chat format (tag)",),
     ),
     system(
         "chain-of-thought",

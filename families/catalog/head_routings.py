@@ -67,7 +67,11 @@ SYSTEMS = (
         H2O(recent=WindowShare(Squeeze().p / 2)),
         EveryStep(),
         Squeeze(),
-        choices=("the window is half of what the smallest layers hold, and no longer in the others (scoring recent)",),
+        choices=(
+            "groups of layers are the exact optimum; the released code's clustering depends on random seeds",
+            "the layers' shares add up to the budget; the released code rounds each down",
+            "the window is half of what the smallest layers hold, and no longer in the others (scoring recent)",
+        ),
     ),
     system(
         "dynamic-kv",
@@ -76,6 +80,10 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         DynamicKV(),
+        choices=(
+            "all layers are compared at every event; the released code decides after every fourth layer of the prompt",
+            "one set of tokens per KV head, and shares that add up; the released code has query heads and rounds down",
+        ),
     ),
     system(
         "kv-sharer",

@@ -77,6 +77,7 @@ SYSTEMS = (
         StaticRoute(),
         choices=(
             "the paper does not state the criterion; here the rule that keeps more future attention on calibration texts",
+            "one ranking for each layer and head, as rules differ by head; the baseline has one for all (scoring scope)",
         ),
     ),
     system(

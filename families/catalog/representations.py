@@ -57,6 +57,7 @@ SYSTEMS = (
         representation=KVTuner(mean_bits=4.0),
         choices=(
             "bits minimise the attention output's error on calibration texts; the paper searches by task accuracy",
+            "full groups are coded once, as in KIVI; the released code codes the whole cache again with each of them",
         ),
     ),
     system(
@@ -80,6 +81,10 @@ SYSTEMS = (
         Full(),
         Never(),
         representation=MiniCache(),
+        choices=(
+            "the twentieth of a prompt whose keys are furthest apart stays in full; the paper's rule is unclear (retained)",
+            "a generated token stays in full if its keys are more than a quarter turn apart (threshold)",
+        ),
     ),
     system(
         "kv-merger",
@@ -88,7 +93,11 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         representation=NearestMerge(),
-        choices=("nearest neighbours; the paper clusters runs of similar keys first",),
+        choices=(
+            "nearest neighbours; the paper clusters runs of similar keys first",
+            "only values move; the paper merges keys too (merge)",
+            "weights are (1 + cosine) / 2, and 1 for the kept token; the paper has a Gaussian kernel (weighting)",
+        ),
     ),
     system(
         "cam",
@@ -97,6 +106,21 @@ SYSTEMS = (
         StreamingLLM(),
         EveryStep(),
         representation=CaM(),
+        choices=(
+            "as in the authors' evaluation code; their streaming code is cam-streaming (attention, compared, spread)",
+            "what the prompt's event evicts is dropped, as in both released codes (at_prompt)",
+            "a token is merged when it leaves; the evaluation code merges the one after it, and never the first to leave",
+            "the attention of the query heads of a group is averaged; the released code has no groups",
+        ),
+    ),
+    system(
+        "cam-streaming",
+        "StreamingLLM; evicted values are spread by accumulated attention, as in the authors' streaming code",
+        "zhang2024cam",
+        StreamingLLM(),
+        EveryStep(),
+        representation=CaM(spread=16, attention="accumulated", compared="next"),
+        choices=("tokens keep their original positions; the released code counts positions within the cache",),
     ),
     system(
         "d2o",
@@ -107,6 +131,8 @@ SYSTEMS = (
         representation=D2O(),
         choices=(
             "all layers are compressed alike; the paper exempts three and sets layer budgets by attention variance",
+            "every head decides what it merges; the released code decides for all heads by the mean of their cosines",
+            "the budget is given and cuts the prompt too; the released code takes it from the prompt, a step later",
         ),
     ),
     system(
@@ -116,6 +142,9 @@ SYSTEMS = (
         Full(),
         Never(),
         representation=Quest(),
-        choices=("the cache is not smaller: compare its bytes read, never its bytes held (attended)",),
+        choices=(
+            "the cache is not smaller: compare its bytes read, never its bytes held (attended)",
+            "the last page is always read, as in the released kernel; the evaluation code lets its bound decide",
+        ),
     ),
 )

@@ -32,7 +32,8 @@ class BudgetForcing(Wrapping):
             maximum.
         tag: text that closes the thinking.
         wait: text that is written instead of the tag.
-        answer_cue: text that is written after a forced tag; it may be empty.
+        answer_cue: text that is written after a forced tag; by default that of the released code, a line break and
+            "Final Answer:". It may be empty.
         decoding: the chooser, the decoding that chooses the tokens; None (the default): the one of the sweep's
             generation settings.
     """
@@ -45,7 +46,7 @@ class BudgetForcing(Wrapping):
     max_thinking: Annotated[int, Ge(0)] | None = 32000
     tag: Annotated[str, MinLen(1)] = "</think>"
     wait: Annotated[str, MinLen(1)] = "Wait"
-    answer_cue: str = "\n\nFinal Answer:"
+    answer_cue: str = "\nFinal Answer:"
 
     def __post_init__(self) -> None:
         """Check the order of the two lengths."""

@@ -24,6 +24,8 @@ class DynamicKV(HeadRouting):
     tokens that its heads hold. The surplus of a maximum goes to the other layers by their counts. Totals of layers are
     rounded by largest remainder, then divided evenly among the heads, lower heads first; protected tokens come on top.
     The published method decides layer by layer while the prompt is read; here all layers are compared at every event.
+    The released code rounds down at three places, for up to two tokens per head and layer, and gives the rest to the
+    last layer.
 
     Attributes:
         ratio_max: the most that a layer may get, in multiples of b', at least 1; 10 by default.

@@ -26,8 +26,9 @@ class D2O(Merging):
     own mean, so it is merged.
 
     This is only the merging of the original. Its token selection is H2O with four sinks; it exempts some layers and
-    sizes the others by the variance of their attention, which is head routing. Deviation: the released code averages
-    the decision over heads; here every head decides.
+    sizes the others by the variance of their attention, which is head routing. Its first event is the first decode
+    step, with a budget from the prompt's length. Deviation: the released code averages the cosines that decide over the
+    heads, in the order of their evicted tokens; here every head decides.
 
     Attributes:
         decay: weight of the old threshold, in [0, 1); 0.5 by default.

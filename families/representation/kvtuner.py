@@ -30,7 +30,8 @@ class KVTuner(Representation):
     (calibration "kv-tuner"), by exact dynamic programming. The published search is evolutionary, over clusters of
     layers, for few-shot accuracy. All pairs have the same groups, so scales add the same bytes to every choice, and an
     order by bits is an order by bytes. The quantiser is KIVI's, with a real minimum; the published one rounds a zero
-    point.
+    point. What is in codes stays as it is, also as in KIVI; the released code decodes the whole cache and codes it anew
+    whenever `residual` exact tokens have come.
 
     Attributes:
         pairs: one pair for each layer of the model, or a single one for all layers; empty (the default): they are

@@ -27,10 +27,10 @@ class MiniCache(Representation):
 
     and |x| e and |y| e are read. Keys and values have a direction each. A token whose keys are further apart than
     `threshold` half turns is stored in full for both layers, keys and values. If `retained` is a number, prompts and
-    events store that fraction of each head's tokens in full instead, those furthest apart, as re-implementations do;
-    the threshold then applies only to single new tokens, of which no fraction can be taken. We could not determine
-    which of the two rules is the paper's, nor its scale. Tokens that are merged stay merged, because their keys have
-    one direction.
+    events store that fraction of each head's tokens in full instead, rounded up, those furthest apart, as
+    re-implementations do; the threshold then applies only to single new tokens, of which no fraction can be taken. We
+    could not determine which of the two rules is the paper's, nor its scale. Tokens that are merged stay merged,
+    because their keys have one direction.
 
     Two layers can share a token only if both hold it, in the same slot; otherwise it is stored in full. Compositions
     that would make this the rule are refused. The first layer of a pair reads its newest token exactly, until the
@@ -44,11 +44,12 @@ class MiniCache(Representation):
             of the layers.
         interpolation: t, the weight of the second layer, in [0, 1]; 0.6 by default.
         threshold: largest angle of merged keys in half turns, in [0, 1]; 0.5 by default.
-        retained: fraction of tokens stored in full, in [0, 1]; 0.05 by default. None: the threshold decides for all
-            tokens.
+        retained: fraction of tokens stored in full, in [0, 1], rounded up; 0.05 by default. None: the threshold decides
+            for all tokens.
     """
 
     kind: ClassVar[str] = "mini-cache"
+    version: ClassVar[int] = 2
     citation: ClassVar[str | None] = "liu2024minicache"
     bytes_depend_on_data: ClassVar[bool] = True
 
@@ -220,7 +221,7 @@ class MiniCacheStore(SlotStore):
         """
         if self.config.retained is None:
             return angle > self.config.threshold
-        n_retained = torch.floor(self.config.retained * same.sum(dim=-1, keepdim=True).double() + 1e-9)
+        n_retained = torch.ceil(self.config.retained * same.sum(dim=-1, keepdim=True).double() - 1e-9)
         ranked = torch.where(same & (angle > _SAME), angle, -1.0)
         order = ranked.flip(-1).argsort(dim=-1, descending=True, stable=True)
         rank = order.argsort(dim=-1).flip(-1)

@@ -17,8 +17,9 @@ class NearestMerge(Merging):
     """Merge the value of each evicted token into the kept token with the most similar key [wang2024kvmerger].
 
     v_j becomes (v_j + sum u_e v_e) / (1 + sum u_e) over the evicted tokens e whose nearest kept key is j. This is the
-    nearest-neighbour form; the original clusters consecutive similar tokens and weights by a Gaussian kernel. Any kept
-    token may be a target, protected ones too. By default keys stay as they are, because they carry a position.
+    nearest-neighbour form; the original clusters consecutive similar tokens, weights them by a Gaussian kernel, and
+    merges keys in the same way. Any kept token may be a target, protected ones too. By default keys stay as they are,
+    because they carry a position.
 
     Attributes:
         weighting: "cosine" (the default): u = (cos + 1) / 2. "norm": u = max(cos, 0) |v_e| / (|v_e| + |v_j|), as in

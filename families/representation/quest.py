@@ -20,10 +20,10 @@ class Quest(Representation):
     """Keep every token, and let each query read only the pages that may matter to it [tang2024quest].
 
     A page holds `page` tokens and remembers the smallest and largest key of each channel; sum_d max(q_d min_d, q_d
-    max_d) is at least the logit of every key in it. Each query head attends exactly to the max(`least_pages`,
-    `attended` // `page`) pages of the highest bound. The last page is always among them while it is partly filled; the
-    released code lets its bound decide. A head that holds at most `attended` tokens attends to all of them. The prompt
-    is attended in full.
+    max_d) is at least the logit of every key in it. Each query head attends exactly to max(`least_pages`, `attended` //
+    `page`) pages: the last one, full or not, and of the others those with the highest bounds. So does the released
+    kernel; the released evaluation code lets the bound decide on the last page too, so that a query may not see its own
+    token. A head that holds at most `attended` tokens attends to all of them. The prompt is attended in full.
 
     Quest saves memory traffic, not memory: it holds more bytes than the full cache, by its page bounds. Plot it over
     bytes read, never over bytes held. A KV head reads the union of its query heads' pages. It goes with the cadence
@@ -34,10 +34,12 @@ class Quest(Representation):
         page: number of tokens per page; 16 by default.
         attended: number of tokens that a query attends to; 1024 by default.
         dense_layers: number of first layers that attend to everything, among those that own a cache; 2 by default.
-        least_pages: smallest number of pages read, however small `attended` is; 3 by default.
+        least_pages: smallest number of pages read, the last one included, however small `attended` is; 3 by default, as
+            in the evaluation code.
     """
 
     kind: ClassVar[str] = "quest"
+    version: ClassVar[int] = 2
     citation: ClassVar[str | None] = "tang2024quest"
 
     page: Annotated[int, Ge(1)] = 16
@@ -100,10 +102,11 @@ class QuestStore(FullStore):
 
     def _chosen(self, layer: int, query: Tensor, counts: Tensor) -> Tensor:
         """Return which pages [B,H_kv,G,P] each query head reads; counts: [B,H_kv]."""
-        n_filled = self._filled(counts)[:, :, None]  # [B,H,1,P]
         page, attended = self.config.page, self.config.attended
-        bound = self.bounds(layer, query).masked_fill((n_filled > 0) & (n_filled < page), torch.inf)
-        filled = (n_filled > 0).expand_as(bound)
+        number = torch.arange(self.was_read.shape[-1], device=counts.device)
+        n_pages = self._n_pages(counts)[:, :, None, None]  # [B,H,1,1]
+        bound = self.bounds(layer, query).masked_fill(number == n_pages - 1, torch.inf)
+        filled = (number < n_pages).expand_as(bound)
         best = rank_descending(bound, filled) < max(self.config.least_pages, attended // page)
         return filled & (best | (counts <= attended)[:, :, None, None])
 

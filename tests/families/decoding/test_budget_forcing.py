@@ -69,6 +69,11 @@ def test_without_a_cue_the_tag_alone_is_forced() -> None:
     assert list(written([50, 51, 52], 4, waits=0, max_thinking=1, answer_cue="").token_ids) == [50, *END, 52, 1]
 
 
+def test_the_cue_is_the_released_one() -> None:
+    """One line break, not two: another cue is other tokens."""
+    assert BudgetForcing().answer_cue == "\nFinal Answer:"
+
+
 def test_a_tag_of_several_tokens() -> None:
     """Its last token is withheld, the ones before it lose their slots; one that has begun at the maximum is completed."""
     script = [50, *TAG, 51, *TAG, 52]

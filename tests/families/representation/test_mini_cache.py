@@ -79,7 +79,7 @@ def expected_after_load(keys: torch.Tensor, values: torch.Tensor, config: MiniCa
             if config.retained is None:
                 apart = {i for i in range(n) if angles[i] > config.threshold}
             else:
-                apart = set(sorted(range(n), key=lambda i: -angles[i])[: int(config.retained * n)])
+                apart = set(sorted(range(n), key=lambda i: -angles[i])[: math.ceil(config.retained * n)])
             for i in set(range(n)) - apart:
                 merged[pair, row, head, i] = True
                 for x, out in ((k, out_k), (v, out_v)):
@@ -114,6 +114,15 @@ def test_a_prompt_is_merged_as_the_formulas_say(config: MiniCache, firsts: list[
         for side in (0, 1):
             assert torch.equal(read[0][first + side, :, :, :11][kept], KEYS[first + side][kept])
             assert torch.equal(read[1][first + side, :, :, :11][kept], VALUES[first + side][kept])
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (10, 1), (19, 1), (20, 1), (21, 2), (39, 2), (40, 2)])
+def test_a_twentieth_is_rounded_up(n: int, expected: int) -> None:
+    """Of the tokens of each head; rounded down, a prompt of nineteen would keep none in full."""
+    d = Driver(MiniCache(start=0), geometry_of(layers=2, heads=2, dim=8), capacity=n)
+    d.load(numbers(2, 1, 2, n, 8), numbers(2, 1, 2, n, 8, seed=1))
+
+    assert (~d.store.merged).sum(dim=-1).unique().tolist() == [expected]  # type: ignore[attr-defined]
 
 
 def test_written_equals_loaded_where_a_threshold_decides() -> None:
@@ -162,7 +171,9 @@ def test_events_leave_what_is_merged_as_it_is(config: MiniCache) -> None:
 
     assert bool((now | ~merged[..., slots]).all())
     n_before, n_now = ((~x).sum(dim=-1) for x in (merged[..., slots], now))
-    assert torch.equal(n_now, n_before if config.retained is None else n_before.clamp(max=int(config.retained * 7)))
+    assert torch.equal(
+        n_now, n_before if config.retained is None else n_before.clamp(max=math.ceil(config.retained * 7))
+    )
     for a, b in zip(before, d.read(), strict=True):
         for pair, first in enumerate(config.firsts(GEOMETRY)):
             steady = now[pair] == merged[pair][..., slots]

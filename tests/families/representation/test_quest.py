@@ -80,11 +80,8 @@ def chosen_slots(form: Quest, keys: Tensor, n: int, query: Tensor) -> tuple[set[
     bounds = [sum(max(float(query[d] * keys[i, d]) for i in page) for d in range(DIM)) for page in pages]
     if n <= form.attended:
         return set(range(n)), bounds
-    last_is_partial = n % form.page != 0
-    rank = sorted(
-        range(len(pages)), key=lambda p: (last_is_partial and p == len(pages) - 1, bounds[p], p), reverse=True
-    )
-    best = rank[: max(form.least_pages, form.attended // form.page)]
+    others = sorted(range(len(pages) - 1), key=lambda p: (bounds[p], p), reverse=True)
+    best = [len(pages) - 1, *others[: max(form.least_pages, form.attended // form.page) - 1]]
     return {i for p in best for i in pages[p]}, bounds
 
 
@@ -147,8 +144,23 @@ def test_no_logit_is_above_its_pages_bound(seed: int, page: int) -> None:
         assert bool((logits <= bounds + 1e-5)[held].all())
 
 
-def test_pages_of_one_token_are_the_exact_top_k_by_logit() -> None:
-    """Every query head its own five."""
+def test_the_last_page_is_always_read() -> None:
+    """Full or not, though its bound is the lowest, and it takes one of two places."""
+    form = Quest(page=2, attended=4, dense_layers=0, least_pages=1)
+    keys = torch.tensor([5.0, 5, 4, 4, 3, 3, 1, 1])[:, None].expand(-1, 2)[None, None, None]
+    for n in (7, 8):
+        store = QuestStore(form, room(capacity=8))
+        positions = torch.where(torch.arange(8) < n, torch.arange(8), -1)[None, None, None]
+        held = SlotState(torch.full((1, 1, 1), n), positions, Observed())
+        store.load(torch.tensor([0]), keys, keys, held)
+        visible = store.visible(0, torch.ones(1, 1, 2), SlotState(held.counts[0], positions[0], Observed()))
+
+        assert visible is not None
+        assert visible[0, 0, 0, :n].nonzero()[:, 0].tolist() == [0, 1, *range(6, n)]
+
+
+def test_pages_of_one_token_are_the_newest_and_the_exact_top_k_by_logit() -> None:
+    """Every query head its own four, beside its newest token."""
     cache = filled(Quest(page=1, attended=5, dense_layers=0, least_pages=1))
     query = torch.randn(ROWS, HEADS * GROUP, DIM, generator=torch.Generator().manual_seed(3))
     keys, _, positions = cache.read(0)
@@ -159,7 +171,8 @@ def test_pages_of_one_token_are_the_exact_top_k_by_logit() -> None:
     for row in range(ROWS):
         for head in range(HEADS):
             for member in range(GROUP):
-                best = set(logits[row, head, member].topk(5).indices.tolist())
+                newest = int(cache.counts[0, row, head]) - 1
+                best = {newest, *logits[row, head, member, :newest].topk(4).indices.tolist()}
                 assert set(visible[row, head, member].nonzero()[:, 0].tolist()) == best
 
 
