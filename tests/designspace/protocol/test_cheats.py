@@ -929,7 +929,7 @@ def test_rows_of_a_look_that_the_ledger_lacks(tmp_path, confirmed, registration)
     data, report = confirmed
     anew = LookLedger(tmp_path / "anew.jsonl")
     anew.register(registration)
-    key = open_look(anew, registration, arms=ARMS)
+    key = open_look(anew, registration, arms=ARMS, user="another")  # within one second, the lines would be the same
     report = analyse(registration.document, None, data, key.ledger_head, key.look)
     assert "480 of 480 generations were there before this look" in report["notes"][0]
     with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
