@@ -1,4 +1,5 @@
 # make quickstart   install into .venv, run the shipped sweep on a local Ray, print the table, write the report
+# make quick        unit tests and the conformance of what has changed: under a minute
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
@@ -16,13 +17,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events pocket clean
+.PHONY: quickstart quick test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events pocket clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
 
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray" --changed
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu" --durations=25
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,40 +12,12 @@ from benchmarks.arm import arm as named_arm
 from benchmarks.json_lines import serve
 from designspace.axes import Artefact, Budget, Mechanism, Request
 from designspace.engine import Engine
+from designspace.engine.speed import PartClock
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus, load_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import calibration
-
-_EVENT = "_event"  # the engine's method that cuts rows
-
-
-class Stopwatch:
-    """Seconds spent in one method of an object, with the device's work for it."""
-
-    def __init__(self, owner: object, name: str, device: torch.device) -> None:
-        self.total_s, self._device = 0.0, device
-        self._timed: Callable[..., Any] = getattr(owner, name)
-        setattr(owner, name, self)
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Do what the method does and add up the time."""
-        started_s = self._now_s()
-        try:
-            return self._timed(*arguments, **options)
-        finally:
-            self.total_s += self._now_s() - started_s
-
-    def read(self) -> float:
-        """Return the seconds since the last reading."""
-        read_s, self.total_s = self.total_s, 0.0
-        return read_s
-
-    def _now_s(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 def new_engine(loaded: LoadedModel, mechanism: Mechanism, budget: Budget | None, **options: Any) -> Engine:
@@ -83,7 +54,7 @@ class EngineSide:
     """A loaded model with one engine per arm, and the same model under transformers' own attention."""
 
     def __init__(self) -> None:
-        self._engines: dict[str, tuple[Engine, Stopwatch]] = {}
+        self._engines: dict[str, Engine] = {}
         self._plain: Any = None
 
     def load(self, path: str, dtype: str, threads: int, device: str = "cpu") -> dict[str, Any]:
@@ -109,22 +80,22 @@ class EngineSide:
             max_prompt_tokens=max(lengths),
             step=step,
         )
-        self._engines[arm] = engine, Stopwatch(engine, _EVENT, self._loaded.device)
+        self._engines[arm] = engine
         first_event = (max(0, budget - min(lengths)) // interval + 1) * interval
         self.run(arm, prompts, min(tokens, first_event + 4))
         return {"setup_s": time.perf_counter() - started_s}
 
     def run(self, arm: str, prompts: list[str], tokens: int) -> dict[str, Any]:
         """Write one text per prompt; answer with seconds, of which in events, tokens, and the first text."""
-        engine, events = self._engines[arm]
-        events.read()
+        engine = self._engines[arm]
+        engine.hook = clock = PartClock(self._loaded.device, ("events",))
         started_s = time.perf_counter()
         written = list(engine.generate(requests(self._loaded, prompts, tokens)))
         wall_s = time.perf_counter() - started_s
         first = next(generation for generation in written if generation.problem_id == "0")
         return {
             "wall_s": wall_s,
-            "event_s": events.read(),
+            "event_s": clock.spent_s["events"],
             "tokens": sum(generation.n_new_tokens for generation in written),
             "n_events": sum(generation.n_events for generation in written),
             "text": self._loaded.decode(first.token_ids),

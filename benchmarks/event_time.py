@@ -26,6 +26,7 @@ import torch
 from designspace.axes import Artefact, Geometry, Mechanism, Needs, RunContext, Scoring, Selector
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.slots import SlotCache
 from designspace.engine.compress import compress
 from designspace.environment import environment
@@ -75,7 +76,7 @@ class Arm:
     times: list[Times] = field(default_factory=list)
 
     def run(self, budget: int) -> None:
-        """Time one event of all rows, and take it back."""
+        """Time one event of all rows, and undo it."""
         cache = self.filled.cache
         rows, target = torch.arange(cache.rows), torch.full((cache.rows,), budget)
         started_s = time.perf_counter()
@@ -99,7 +100,7 @@ class Synthetic:
 
     def __init__(self, geometry: Geometry, arguments: argparse.Namespace) -> None:
         self.geometry, self.rows, self.seed = geometry, arguments.rows, arguments.seed
-        self.n_tokens = arguments.budget + arguments.interval
+        self.n_tokens, self.budget = arguments.budget + arguments.interval, arguments.budget
         generator = torch.Generator().manual_seed(self.seed)
         heads = (geometry.n_layers, geometry.n_query_heads)
         real, imag = torch.randn(2, *heads, geometry.head_dim // 2, generator=generator)
@@ -123,15 +124,8 @@ class Synthetic:
             raise DeclarationError(reasons)
         if needs not in self._caches:
             self._caches[needs] = self._filled(needs)
-        context = RunContext(
-            self.geometry,
-            self.n_tokens,
-            scoring.sinks,
-            scoring.recent,
-            scoring.comparable,
-            self.artefacts,
-            self.output_projection if needs.output_projection else None,
-        )
+        projection = self.output_projection if needs.output_projection else None
+        context = RunContext.of(scoring, self.geometry, self.n_tokens, self.artefacts, projection, self.budget)
         return Arm(name, mechanism, self._caches[needs], context)
 
     def _filled(self, needs: Needs) -> Filled:
@@ -155,7 +149,7 @@ class Synthetic:
             for layer in range(geometry.n_layers):
                 query = torch.randn(self.rows, geometry.n_query_heads, 1, dim, generator=generator)
                 key, value = torch.randn(2, self.rows, geometry.n_kv_heads, 1, dim, generator=generator)
-                decode.attend(layer, query, key, value, dim**-0.5, None)
+                decode.attend(LayerCall(layer, dim**-0.5), query, key, value)
             cache.end_step()
         return Filled(cache)
 
@@ -173,9 +167,9 @@ def selectors() -> Iterator[tuple[str, Selector]]:
 def scorings() -> Iterator[tuple[str, Scoring]]:
     """Yield every registered scoring that ranks, with its defaults; what reworks another scoring reworks H2O."""
     for kind in kinds("scoring"):
-        found = strategy("scoring", kind)
-        base = {"scoring": H2O()} if any(parameter.name == "scoring" for parameter in fields(found)) else {}
-        scoring = found(**base)
+        scoring_type = strategy("scoring", kind)
+        base = {"scoring": H2O()} if any(parameter.name == "scoring" for parameter in fields(scoring_type)) else {}
+        scoring = scoring_type(**base)
         if isinstance(scoring, Scoring) and not scoring.keeps_everything:
             yield kind, scoring
 
@@ -219,7 +213,7 @@ def machine() -> str:
 
 @torch.inference_mode()
 def report(geometry: Geometry, arguments: argparse.Namespace) -> Iterator[str]:
-    """Measure one geometry and yield the lines that say what was found."""
+    """Measure one geometry and yield the lines of its report."""
     synthetic = Synthetic(geometry, arguments)
     by_selector, by_scoring, left_out = [], [], []
     for name, selector in selectors():
@@ -253,10 +247,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--patience", type=float, default=10.0)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    found = environment()
+    versions = environment()
     print(
-        f"{machine()}, {arguments.threads} thread(s), {found['python']}, torch {torch.__version__}, designspace "
-        f"{found['designspace']}, medians of {arguments.repetitions} interleaved repetitions, quartiles in brackets.\n"
+        f"{machine()}, {arguments.threads} thread(s), {versions['python']}, torch {torch.__version__}, designspace "
+        f"{versions['designspace']}, medians of {arguments.repetitions} interleaved repetitions, quartiles in brackets.\n"
     )
     for geometry in arguments.geometry:
         for line in report(geometry, arguments):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from designspace.axes import Geometry
@@ -11,7 +12,11 @@ from designspace.errors import CalibrationError, DeclarationError, DesignspaceEr
 from designspace.memory.batch_rows import check_fits
 from designspace.memory.footprint import ArmMemory
 from designspace.models.calibration import load_artefact
+from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
+from designspace.models.proof import Proof
+from designspace.models.proven import kept_proof
+from designspace.models.skeleton import load_skeleton
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
@@ -99,8 +104,10 @@ def fits_by_far(memory: ArmMemory, rows: int, available: int) -> bool:
 def geometry_of(model: ModelSpec) -> Geometry:
     """Return a model's shape as its `config.json` states it; of a hub model nothing else is fetched.
 
+    A local model is tried out, once per content and machine.
+
     Raises:
-        ModelError: there is no configuration, or not that of a plain decoder.
+        ModelError: there is no configuration, or not that of a plain decoder; or the model is not accepted.
     """
     local = ModelSpec(model.name, path=str(_hub_folder(model))) if model.hub else model
     geometry = declared_geometry(local)
@@ -108,7 +115,54 @@ def geometry_of(model: ModelSpec) -> Geometry:
         raise ModelError(
             f"model {model.name!r}: {local.path}/config.json is not that of a decoder with attention heads"
         )
-    return geometry
+    return geometry if model.hub else replace(geometry, rotation_note=_proof_of(model).rotation_note)
+
+
+def _proof_of(model: ModelSpec) -> Proof:
+    """Return what trying a local model out has found, now or earlier.
+
+    Raises:
+        ModelError: it is not accepted.
+    """
+    proof = kept_proof(model, "cpu") or load_model(model).proof
+    if proof is None:
+        raise ModelError(f"model {model.name!r} cannot be tried out")
+    return proof
+
+
+def check_texts(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData]) -> Iterator[str]:
+    """Yield why prompts cannot be given to a local model: a chat that it has not, tokens or positions that it lacks.
+
+    To be asked after `check_models`.
+    """
+    kinds: dict[tuple[object, ...], Cell] = {}
+    for cell in cells:
+        decoding = cell.mechanism.decoding
+        added = None if decoding is None else decoding.format_prompt("")
+        kinds.setdefault((cell.model, cell.task, added, cell.generation), cell)
+    for cell in kinds.values():
+        if cell.model.hub is None:
+            yield from _text_faults(cell, data[cell.task].problems or ())
+
+
+def _text_faults(cell: Cell, problems: Iterable[Problem]) -> Iterator[str]:
+    decoding, task, place = cell.mechanism.decoding, cell.task, f"task {cell.task.name!r} on model {cell.model.name!r}"
+    format_prompt = str if decoding is None else decoding.format_prompt
+    try:
+        skeleton = load_skeleton(cell.model)
+        lengths = {
+            problem.problem_id: len(skeleton.encode(format_prompt(problem.prompt), system=task.system, chat=task.chat))
+            for problem in problems
+        }
+        longest, name = max((n + cell.generation.new_token_cap(n), name) for name, n in lengths.items())
+    except DesignspaceError as error:
+        yield f"{place}: {error}"
+        return
+    if skeleton.longest is not None and longest > skeleton.longest:
+        yield (
+            f"{place}: texts may have {skeleton.longest:,} positions, {name!r} with its new tokens may reach {longest:,}: "
+            f"use max_total_tokens: {skeleton.longest}"
+        )
 
 
 def _hub_folder(model: ModelSpec) -> Path:

@@ -29,6 +29,7 @@ class RunFacts:
         started_at: when the first of the shard's generations was begun.
         shard_wall_s: seconds from then to the commit. Shards that share an engine overlap, so the sum over shards is more
             than the time that passed.
+        look_sha256: hash of the entry of the look ledger that the generations belong to; None where no problem is held out.
     """
 
     study: str
@@ -37,6 +38,7 @@ class RunFacts:
     code_id: str
     started_at: datetime
     shard_wall_s: float
+    look_sha256: str | None
 
 
 def sample_row(shard: Shard, problem: Problem, generation: Generation, text: str, facts: RunFacts) -> dict[str, Any]:

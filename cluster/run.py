@@ -17,12 +17,14 @@ from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
 from cluster.shard_queue import Event, OnEvent, ShardQueue
 from cluster.study_record import study_document, with_rows_of
-from cluster.work import Work, find_work, merged
+from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.memory.free_memory import free_bytes
+from designspace.protocol.places import FOLDER
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
+from sweeps.idle_axes import idle_notes
 from sweeps.shards import Shard
 from sweeps.spec import Sweep, load_sweep
 from sweeps.task_data import task_data
@@ -125,8 +127,11 @@ def run_sweeps(
     results: Path,
     settings: RunSettings,
     only: Callable[[Cell], bool] | None = None,
+    look_sha256: str | None = None,
 ) -> RunOutcome:
-    """Run several sweeps as one, cells that they share once; rows carry `study`.
+    """Run several sweeps as one, cells that they share once; rows carry `study`, and the look that they are made under.
+
+    look_sha256: the look that is noted for them; None notes one where a problem is held out by a registration here.
 
     Raises:
         DeclarationError, DesignspaceError, KeyboardInterrupt: as `run_sweep`.
@@ -134,13 +139,14 @@ def run_sweeps(
     display = make_progress(settings.progress)
     chosen = make_executor(settings.executor, settings.address, settings.workers, display.note)
     root, limit = results.resolve(), settings.limit
-    before = existing_store(root)
+    before = existing_store(root, display.note)
     sweeps = [with_rows_of(sweep, before) for sweep in sweeps]
     found = [find_work(sweep, before, only) for sweep in sweeps]
-    store = ResultsStore.open(root)
+    store = ResultsStore.open(root, say=display.note)
     for sweep, part in zip(sweeps, found, strict=True):
         store.write_study(sweep.study, study_document(sweep, part))
     work = merged(found)
+    make_way(store, work)
     outcome = RunOutcome(
         study,
         root,
@@ -153,9 +159,21 @@ def run_sweeps(
     if executes_here(settings):
         check_room(pending, settings.workers)
     outcome.n_left = len(work.pending) - len(pending)
+    for note in idle_notes(shard.cell for shard in pending):
+        display.note(f"note: {note}")
+    look = look_sha256 or _note_look(work, root, display.note)
     if pending:
-        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display)
+        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display, look)
     return outcome
+
+
+def _note_look(work: Work, root: Path, say: Callable[[str], None]) -> str | None:
+    """Note a look where the work is on held-out problems, before any of it is shown, and return its hash."""
+    if not (root / FOLDER).is_dir():
+        return None
+    from cluster.evidence.run_gate import note_run
+
+    return note_run(work, root, say)
 
 
 def executes_here(settings: RunSettings) -> bool:
@@ -205,13 +223,13 @@ def default_results(study: str) -> Path:
     return Path("results") / study
 
 
-def existing_store(root: Path) -> ResultsStore | None:
-    """Return the store at a folder, None where there is nothing yet.
+def existing_store(root: Path, say: Callable[[str], None] | None = None) -> ResultsStore | None:
+    """Return the store at a folder, None where there is nothing yet; `say` is of a run, see `ResultsStore.open`.
 
     Raises:
         StoreError: the folder holds something else.
     """
-    return ResultsStore.open(root, create=False) if root.is_dir() and any(root.iterdir()) else None
+    return ResultsStore.open(root, create=False, say=say) if root.is_dir() and any(root.iterdir()) else None
 
 
 def _summary(work: Work) -> str:
@@ -223,7 +241,12 @@ def _summary(work: Work) -> str:
 
 
 def _execute(
-    executor: Executor, queue: ShardQueue, store: ResultsStore, outcome: RunOutcome, display: Progress
+    executor: Executor,
+    queue: ShardQueue,
+    store: ResultsStore,
+    outcome: RunOutcome,
+    display: Progress,
+    look_sha256: str | None,
 ) -> None:
     started_s = time.monotonic()
 
@@ -233,7 +256,7 @@ def _execute(
 
     display.start(len(queue), queue.n_rows)
     try:
-        executor.run(queue, WorkerSettings(store.root, outcome.study), on_event)
+        executor.run(queue, WorkerSettings(store.root, outcome.study, look_sha256), on_event)
     except KeyboardInterrupt as error:
         raise error if isinstance(error, Interrupted) else Interrupted() from error
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.preflight import PreflightError, check_golds, check_models
+from cluster.preflight import PreflightError, check_golds, check_models, check_texts
 from designspace.errors import DesignspaceError
 from designspace.store import ResultsStore
 from designspace.tasks.task_spec import TaskSpec
@@ -41,7 +41,7 @@ def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], b
     for task in dict.fromkeys(cell.task for cell in to_run):
         found = check_golds(data[task].problems or (), task.grader)
         reasons += [f"task {task.name!r} split {task.split!r}: {reason}" for reason in found]
-    reasons += check_models(to_run)
+    reasons += list(check_models(to_run)) or check_texts(to_run, data)
     if reasons:
         raise PreflightError(reasons)
     return Work(cells, blocks, pending)
@@ -73,6 +73,20 @@ def merged(parts: Sequence[Work]) -> Work:
     blocks = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.shards}
     pending = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.pending}
     return Work(tuple(cells.values()), tuple(blocks.values()), tuple(pending.values()))
+
+
+def make_way(store: ResultsStore, work: Work) -> None:
+    """Set aside what is damaged of the shards to do, and write the documents that other shards' cells have lost.
+
+    Raises:
+        StoreError: a file cannot be read here, or the file system refused.
+    """
+    for shard in work.pending:
+        store.set_shard_aside(shard.cell.cell_id, shard.shard_id)
+    pending = {shard.shard_id for shard in work.pending}
+    done = {shard.cell.cell_id: shard.cell for shard in work.shards if shard.shard_id not in pending}
+    for cell_id, cell in done.items():
+        store.write_cell(cell_id, cell.identity)
 
 
 def is_done(store: ResultsStore, shard: Shard) -> bool:

@@ -44,23 +44,26 @@ class WorkerSettings:
 
     store_root: Path
     study: str
+    look_sha256: str | None = None
 
     def __call__(self, threads: int, device: str) -> Worker:
         """Return a worker in this process."""
-        return Worker(self.store_root, threads, study=self.study, device=device)
+        return Worker(self.store_root, threads, study=self.study, device=device, look_sha256=self.look_sha256)
 
 
 class Worker:
     """Runs bundles of shards on one device. Keeps the model, its encoded prompts and the last engine between them."""
 
-    def __init__(self, store_root: Path, threads: int, *, study: str = "", device: str = "cpu") -> None:
+    def __init__(
+        self, store_root: Path, threads: int, *, study: str = "", device: str = "cpu", look_sha256: str | None = None
+    ) -> None:
         # Ray sets OMP_NUM_THREADS=1 and the inline executor does not. The number moves speed and the order of float
         # reductions, so it is set here for both and stored with every row.
         self._former_threads = torch.get_num_threads()
         torch.set_num_threads(threads)
         self.name = f"{socket.gethostname()}, {device}, {threads} thread{'s'[: threads != 1]}"
         self.store = ResultsStore.open(store_root, create=False)
-        self.study, self.device = study, device
+        self.study, self.device, self.look_sha256 = study, device, look_sha256
         self._graders: dict[str, Grader] = {}
         self._loaded: tuple[ModelSpec, LoadedModel] | None = None
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
@@ -153,7 +156,8 @@ class Worker:
         texts = {name: engine.loaded.decode(whole[name].token_ids) for name in shard.problem_ids}
         wall_s = time.perf_counter() - made.started_s
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
-        facts = RunFacts(self.study, made.ticket.attempt, self.name, code_id(), started_at, shard_wall_s=wall_s)
+        attempt, look = made.ticket.attempt, self.look_sha256
+        facts = RunFacts(self.study, attempt, self.name, code_id(), started_at, shard_wall_s=wall_s, look_sha256=look)
         rows = [sample_row(shard, problems[name], whole[name], texts[name], facts) for name in shard.problem_ids]
         self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
 

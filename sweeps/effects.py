@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,14 @@ import numpy as np
 from designspace.axes import Mechanism, Strategy
 from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError
-from designspace.statistics import AxisEffect, FactorialEffects, FactorialScores, interactions, main_effects
+from designspace.statistics import (
+    AxisEffect,
+    FactorialEffects,
+    FactorialScores,
+    family_size,
+    interactions,
+    main_effects,
+)
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
 from sweeps.scores import problem_means
@@ -22,7 +29,7 @@ AXES = ("scoring", "selector", "head_routing", "cadence", "representation", "dec
 
 @dataclass(frozen=True)
 class GroupEffects:
-    """Effects within one model, task and budget: the family that p values are corrected for."""
+    """Effects within one model, task and budget: main effects and interactions are one family, corrected together."""
 
     model: str
     task: str
@@ -63,7 +70,9 @@ def axis_effects(sweep: Sweep, store: ResultsStore) -> list[GroupEffects]:
     found = []
     for key, cells in groups.items():
         scores = _scores(store, axes, levels, cells, sweep.seeds.count)
-        found.append(GroupEffects(*key, references, main_effects(scores, references), interactions(scores, references)))
+        m = family_size(scores, references)
+        main, pairs = (of(scores, references, n_comparisons=m) for of in (main_effects, interactions))
+        found.append(GroupEffects(*key, references, main, pairs))
     return found
 
 
@@ -81,23 +90,40 @@ def axis_levels(arms: Sequence[Mechanism]) -> dict[str, dict[str, str]]:
 
 
 def effects_text(groups: Sequence[GroupEffects]) -> str:
-    """Return the effects for people, in points of accuracy; p values are Holm's, within the group."""
-    lines = []
-    for group in groups:
-        lines.append(f"{group.model}, {group.task}, budget {group.budget}, {group.main.n_problems} problems")
-        lines += [f"  {_line(effect)}" for effect in (*group.main.effects, *group.pairs.effects)]
-        skipped = (*group.main.not_estimable, *group.pairs.not_estimable)
-        lines += [f"  no arms to estimate {name} from" for name in skipped]
-    return "\n".join(lines)
+    """Return the effects for people: intervals and p values of one family, and above them what they are."""
+    return "\n".join([_HOW_TO_READ, *(line for group in groups for line in _lines(group))])
+
+
+_ALPHA = 0.05
+_HOW_TO_READ = f"""\
+Effects are differences of accuracy in percentage points, averaged over problems; p is two-sided, by sign flips.
+All effects of one model, task and budget are one family: p is Bonferroni-corrected (times their number, at most 1), and the
+intervals in brackets hold together with 95 % confidence. * marks p <= {_ALPHA:g} after this correction."""
+
+
+def _lines(group: GroupEffects) -> Iterator[str]:
+    effects = (*group.main.effects, *group.pairs.effects)
+    m = group.main.n_comparisons
+    family = "one effect, so nothing to correct for" if m == 1 else f"a family of {m} effects"
+    yield ""
+    yield f"{group.model}, {group.task}, budget {group.budget}: {group.main.n_problems} problems, {family}"
+    yield from (f"  {_line(effect)}" for effect in effects)
+    skipped = (*group.main.not_estimable, *group.pairs.not_estimable)
+    if skipped:
+        effects_, rest = ("effect", "") if len(skipped) == 1 else ("effects", " and others (--json names all)")
+        yield (
+            f"  no estimate of {len(skipped)} more {effects_}, for want of arms that differ in nothing else: {skipped[0]}{rest}"
+        )
 
 
 def _line(effect: AxisEffect) -> str:
     pairs = zip(effect.axes, effect.levels, effect.references, strict=True)
     name = " x ".join(f"{axis}: {level} over {reference}" for axis, level, reference in pairs)
-    mark = " *" if effect.p_holm <= 0.05 else ""
+    mark = " *" if effect.p_bonferroni <= _ALPHA else ""
+    nothing = "" if effect.n_differing else " (zero in every problem)"
     return (
-        f"{name}: {100 * effect.effect:+.1f} [{100 * effect.low:+.1f}, {100 * effect.high:+.1f}], "
-        f"p = {effect.p_holm:.4f}{mark}"
+        f"{name}: {100 * effect.effect:+.1f} [{100 * effect.family_low:+.1f}, {100 * effect.family_high:+.1f}], "
+        f"p = {effect.p_bonferroni:.4f}{mark}{nothing}"
     )
 
 

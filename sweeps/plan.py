@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import torch
-
-from designspace.errors import CalibrationError
 from designspace.memory.batch_rows import RowsPlan
-from designspace.models.calibration import load_artefact, remedy
-from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.checks import matches
 from sweeps.expand import Cell, expand
-from sweeps.identity import calibrations_needed
 from sweeps.mechanisms import Refusal
+from sweeps.plan_notes import plan_notes
+from sweeps.predicted_cache import predicted_sizes
 from sweeps.shards import shards
-from sweeps.sources import declared_geometry
 from sweeps.spec import Sweep
 from sweeps.task_data import TaskData, task_data
 
 PLAN_VERSION = 1
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class CommittedShards(Protocol):
@@ -177,7 +170,7 @@ def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
         cells=tuple(item.plan() for item in progress),
         refused=sweep.refused,
         excluded=tuple(_exclude_plans(sweep)),
-        notes=tuple(_notes(sweep, cells, data)),
+        notes=tuple(plan_notes(sweep, cells, data)),
     )
 
 
@@ -247,7 +240,7 @@ def _arms(progress: Iterable[_Progress]) -> tuple[ArmPlan, ...]:
 
 
 def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
-    steady_mean, steady_peak = _predicted(items[0].cell)
+    steady_mean, steady_peak = predicted_sizes(items[0].cell)
     return ArmPlan(
         mechanism=name,
         budget=label,
@@ -257,26 +250,6 @@ def _arm(name: str, label: str, items: list[_Progress]) -> ArmPlan:
         n_shards=None if None in (item.n_shards for item in items) else sum(item.n_shards or 0 for item in items),
         n_committed=sum(item.n_committed for item in items),
     )
-
-
-def _predicted(cell: Cell) -> tuple[float | None, int | None]:
-    """Return steady mean and peak of a cell's rows; of all samples together where they run side by side."""
-    mechanism, geometry = cell.mechanism, declared_geometry(cell.model)
-    try:
-        artefacts = {name: load_artefact(cell.model, name) for name in calibrations_needed(mechanism)}
-        owners = None if geometry is None else mechanism.head_routing.owners(geometry, artefacts)
-    except CalibrationError:
-        owners = None  # noted elsewhere; only a budget in bytes depends on it
-    schedule = mechanism.bind(cell.budget, geometry, getattr(torch, cell.model.dtype), owners)
-    if (
-        cell.budget is None
-        or mechanism.decoding is None
-        or schedule.steady_mean is None
-        or schedule.steady_peak is None
-    ):
-        return schedule.steady_mean, schedule.steady_peak
-    side_by_side = cell.budget.tokens // mechanism.decoding.sample_budget(cell.budget).tokens
-    return side_by_side * schedule.steady_mean, side_by_side * schedule.steady_peak
 
 
 def _exclude_plans(sweep: Sweep) -> Iterator[ExcludePlan]:
@@ -290,32 +263,3 @@ def _exclude_plans(sweep: Sweep) -> Iterator[ExcludePlan]:
             for budget in (sweep.budgets if mechanism.budget_applies else (None,))
         )
         yield ExcludePlan(shown, rule.why, n_matched * sweep.seeds.count)
-
-
-def _notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, TaskData]) -> Iterator[str]:
-    """Yield what a reader should know before launching: nothing here stops a plan."""
-    yield from (_unpinned(model) for model in sweep.models if model.hub and not _COMMIT.fullmatch(model.revision or ""))
-    for task, found in data.items():
-        if found.problems is None:
-            yield f"task {task.name} {task.split}: data not found here, so its shards are not counted"
-    missing = dict.fromkeys(
-        (cell.model.name, name)
-        for cell in cells
-        for name, sha256 in cell.identity["calibration"].items()
-        if sha256 is None
-    )
-    if any(cell.provisional for cell in cells):
-        yield "cell ids are provisional where data or calibration is missing"
-    for model, name in missing:
-        yield f"model {model}: calibration {name!r} is missing; {remedy(model, name)}"
-    for mechanism in sweep.mechanisms:
-        if mechanism.budget_applies and not mechanism.cadence.bounded:
-            yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"
-    if sweep.generation.temperature == 0 and sweep.generation.top_p < 1:
-        yield f"top_p {sweep.generation.top_p:g} has no effect at temperature 0"
-    if sweep.generation.temperature == 0 and sweep.seeds.count > 1:
-        yield f"{sweep.seeds.count} replicates at temperature 0 differ only in arms that draw random numbers"
-
-
-def _unpinned(model: ModelSpec) -> str:
-    return f"model {model.name}: revision {model.revision!r} can move; a commit id (40 hex digits) pins the weights"

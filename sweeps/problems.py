@@ -16,6 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _TYPES = {
     "bool_type": "true or false",
+    "dataclass_exact_type": "a mapping",
     "dict_type": "a mapping",
     "float_type": "a number",
     "int_from_float": "an integer",

@@ -1,4 +1,4 @@
-"""Builds a strategy from its YAML form: `every-step`, or `{kind: every-k, k: 8}`.
+"""Builds a strategy from its YAML form: `every-step`, or `{kind: h2o, recent: {share: 0.5}}`.
 
 A strategy's frozen dataclass is its schema. Its fields are validated strictly through a pydantic model made from it, so
 third-party strategies get the same messages without depending on pydantic.
@@ -6,9 +6,9 @@ third-party strategies get the same messages without depending on pydantic.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -60,13 +60,25 @@ def _instance(cls: type[Strategy], data: dict[str, Any], path: DataPath, problem
         complete &= built is not None
         # The placeholder keeps the other parameters checkable in the same pass.
         parameters[name] = built if built is not None else _placeholder(name)
+    for name, record in _records(cls).items():
+        if isinstance(parameters.get(name), dict):
+            made = _made(record, parameters.pop(name), (*path, name), problems)
+            complete &= made is not None
+            parameters.update({} if made is None else {name: made})
+    return _made(cls, parameters, path, problems, build=complete)
+
+
+def _made(
+    cls: Any, parameters: dict[str, Any], path: DataPath, problems: Problems, *, build: bool = True
+) -> Any | None:
+    """Return an instance of a dataclass, or note every problem with its parameters; None too if it is not to be built."""
     schema = _schema(cls)
     try:
         model = schema.model_validate(parameters)
     except ValidationError as error:
         problems.add_validation(error, schema, parameters, path)
         return None
-    if not complete:
+    if not build:
         return None
     try:
         return cls(**{name: getattr(model, attribute) for name, attribute in _attributes(schema) if name in parameters})
@@ -76,7 +88,7 @@ def _instance(cls: type[Strategy], data: dict[str, Any], path: DataPath, problem
 
 
 @cache
-def _schema(cls: type[Strategy]) -> type[BaseModel]:
+def _schema(cls: type[Any]) -> type[BaseModel]:
     hints = get_type_hints(cls)
     definitions: dict[str, Any] = {}
     for index, parameter in enumerate(fields(cls)):
@@ -94,6 +106,19 @@ def _attributes(schema: type[BaseModel]) -> list[tuple[str, str]]:
 def _nested_axes(cls: type[Strategy]) -> set[str]:
     """Return the parameters that are strategies themselves: `selector` of a scoring."""
     return {parameter.name for parameter in fields(cls)} & set(REGISTRY_AXES)
+
+
+@cache
+def _records(cls: type[Strategy]) -> dict[str, type[Any]]:
+    """Return the parameters that may be a mapping, each with the dataclass that holds it: `recent` of a scoring."""
+    found = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(cls).items()}
+    nested = _nested_axes(cls)
+    return {
+        name: kind
+        for name, kinds_of in found.items()
+        for kind in kinds_of
+        if name not in nested and isinstance(kind, type) and is_dataclass(kind)
+    }
 
 
 def _placeholder(axis: str) -> object:

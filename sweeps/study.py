@@ -264,6 +264,8 @@ def _marked(identity: Any, path: Sequence[str | int], mark: Mapping[str, Any]) -
     key, rest = path[0], path[1:]
     if isinstance(identity, dict) and key in identity:
         return {**identity, str(key): _marked(identity[key], rest, mark)}
+    if isinstance(identity, dict) and "kind" in identity and not rest:  # a parameter that its value left out
+        return {**identity, str(key): dict(mark)}
     if isinstance(identity, list | tuple) and isinstance(key, int) and key < len(identity):
         return [_marked(item, rest, mark) if index == key else item for index, item in enumerate(identity)]
     return dict(mark)

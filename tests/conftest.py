@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from designspace.axes import Artefact, Request
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.engine import Engine
 from designspace.kernels.build import load_library
 from designspace.models.loading import LoadedModel, prepare
+from tests import changed
 
 REPOSITORY = Path(__file__).parent.parent
 GOLDEN_SUBSET = REPOSITORY / "tests/golden/data"
@@ -21,6 +23,8 @@ _GOLDEN_WHOLE = Path(os.environ.get("DESIGNSPACE_GOLDEN", REPOSITORY / "../share
 GOLDEN = _GOLDEN_WHOLE if _GOLDEN_WHOLE.is_dir() else GOLDEN_SUBSET
 SHARED_DATA = Path(os.environ.get("DESIGNSPACE_SHARED", REPOSITORY / "../shared")) / "data"
 
+settings.register_profile("any machine", deadline=None)  # a busy core, or a first import, is no bug
+settings.load_profile("any machine")
 torch.set_num_threads(1)  # toy tensors: threads cost more than they give, and pytest runs several processes
 
 MODEL_FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "phi3")
@@ -62,7 +66,7 @@ def toy_model(
 
 def start(engine: Engine, row: int, request: Request) -> None:
     """Load one prompt into a row, as a refill would."""
-    engine._start(row, request, *engine.prefill.encode(request.prompt_ids))
+    engine.start(row, request, *engine.prefill.encode(request.prompt_ids))
 
 
 def statistics_artefact(mean: torch.Tensor, modulus: torch.Tensor) -> Artefact:
@@ -95,8 +99,24 @@ def plain_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load_library.cache_clear()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the quick loop."""
+    parser.addoption("--changed", action="store_true", help="leave out what takes long and has not changed")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--changed` leave out files, see `tests.changed`."""
+    if not config.getoption("--changed"):
+        return None
+    return True if changed.is_left_out(collection_path) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep tests that start Ray in one process, as each would start a Ray of its own; skip those of a GPU without one."""
+    if config.getoption("--changed"):
+        left_out = set(changed.unchanged_cases(items))
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from cluster.code_id import code_id
+from cluster.evidence.design_power import power
+from cluster.evidence.third_party import third_party_code
 from designspace.engine import ENGINE_VERSION
 from designspace.environment import environment
+from designspace.kernels.build import load_library, switched_off
 from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import forget_fingerprints
-from designspace.protocol.document import FORMAT, heldout_problems
-from designspace.statistics import BetaAccuracies, StudyDesign, minimum_detectable_effect
+from designspace.protocol.document import FORMAT
 from designspace.tasks.task_spec import forget_problems
 from sweeps.identity import IDENTITY_VERSION, calibrations_needed
 from sweeps.study import Study
 from sweeps.tuning import tuning_document
 
-# What the power calculation assumes where nothing was measured yet: problems of every difficulty, and a mechanism that
-# helps some of them and hurts others.
-_ASSUMED = BetaAccuracies(1.0, 1.0)
-_EFFECT_SPREAD = 0.5
 _MISSING = "a text that was cut off, or holds no answer, counts as incorrect"
 
 
@@ -74,40 +71,19 @@ def live_document(
             "engine_version": ENGINE_VERSION,
             "identity_version": IDENTITY_VERSION,
             "packages": environment(),
+            "kernels": kernels(),
+            "third_party": third_party_code(study, data),
         },
         "power": power(study, data, m, override),
         "seen": seen,
     }
 
 
-def power(study: Study, data: Mapping[str, Any], m: int, override: str | None = None) -> dict[str, Any]:
-    """Return the smallest gain that the study finds with a power of 80 %, by simulation, and what that assumes.
-
-    data: `study.data_records()`.
-    """
-    n_problems = len(heldout_problems({"data": data}))
-    design = StudyDesign(
-        accuracies=_ASSUMED,
-        n_problems=n_problems,
-        n_replicates=study.protocol.replicates,
-        test=study.protocol.test.name,
-        alpha=study.protocol.alpha,
-        n_comparisons=m,
-        effect_spread=_EFFECT_SPREAD,
-    )
-    found = minimum_detectable_effect(design)
-    return {
-        "minimum_detectable_effect": found.effect,
-        "target_power": found.target_power,
-        "n_problems": n_problems,
-        "n_replicates": study.protocol.replicates,
-        "assumes": {
-            "baseline_accuracy": f"beta({_ASSUMED.a:g}, {_ASSUMED.b:g}) over problems",
-            "effect_spread_logits": _EFFECT_SPREAD,
-            "discordance": found.at.discordance,
-        },
-        "override": override,
-    }
+def kernels() -> str:
+    """Return `on`, `off` where `DESIGNSPACE_KERNELS=0` asks for the plain path, or `not here` where none can be compiled."""
+    if switched_off():
+        return "off"
+    return "on" if load_library("decode_attention") is not None else "not here"
 
 
 def _calibrations(study: Study) -> dict[str, dict[str, str | None]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.code_id import code_id
+from cluster.evidence.arms import looked_arms
 from cluster.evidence.folder import EvidenceFolder, opened
 from cluster.evidence.live import live_document
 from cluster.evidence.register import study_of
 from cluster.run import RunSettings, run_sweeps
-from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
-from designspace.protocol import LookedArm, Registration, require_same
-from designspace.protocol.selection import Selection, freeze_selection
+from designspace.protocol import Registration, require_same
+from designspace.protocol.problem_records import known_by, problems_of
+from designspace.protocol.row_seal import by_shard, graders_of, require_seal, seal_of
+from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
+from sweeps.protocol_fields import TuningSpec
 from sweeps.scores import problem_means
 from sweeps.spec import Sweep
 from sweeps.study import Study
 from sweeps.tuning import Trial, mean_effects, next_trials, repeats, select, selection_uncertainty
 
 FloatArray = NDArray[np.float64]
+Scored = tuple[Trial, FloatArray, float]  # a trial, its effects by cell and problem, their mean
 
 
 def tune(registration: str | Path, settings: RunSettings | None = None) -> Selection:
@@ -44,10 +47,25 @@ def tune(registration: str | Path, settings: RunSettings | None = None) -> Selec
     if rule is None:
         raise ProtocolError(f"study {study.name!r} tunes nothing: confirm it")
     _note_tuning(study, registered, folder)
-    scored: list[tuple[Trial, FloatArray, float]] = []
+    path = folder.file(registered.sha256, "selection")
+    if path.is_file():
+        require_development_rows(load_selection(path, folder.ledger), folder, still_there_only=True)
+    scored = _scored_trials(study, rule, registered, folder, settings or RunSettings())
+    rows = folder.rows({cell.cell_id for trial, _, _ in scored for cell in expand(study.sweep_for(trial.values))})
+    selection = _selection(registered, rule, scored, seal_of(rows))
+    arms = looked_arms(study.sweep_for(selection.values).mechanisms)
+    freeze_selection(path, selection, folder.ledger, arms=arms, code=code_id())
+    return selection
+
+
+def _scored_trials(
+    study: Study, rule: TuningSpec, registered: Registration, folder: EvidenceFolder, settings: RunSettings
+) -> list[Scored]:
+    """Run the trials wave by wave, what is there already once, and return each with its effects and their mean."""
+    scored: list[Scored] = []
     while wave := next_trials(study.space, rule, registered.sha256, [(trial, score) for trial, _, score in scored]):
         sweeps = [replace(study.sweep_for(trial.values), study=f"{study.name}-trial-{trial.number}") for trial in wave]
-        outcome = run_sweeps(sweeps, f"{study.name}-tuning", folder.results, settings or RunSettings())
+        outcome = run_sweeps(sweeps, f"{study.name}-tuning", folder.results, settings)
         if not outcome.complete:
             raise ProtocolError(
                 f"{len(outcome.quarantined)} shards of the trials were given up: {folder.results}; the same command goes on"
@@ -56,11 +74,7 @@ def tune(registration: str | Path, settings: RunSettings | None = None) -> Selec
         for trial, sweep in zip(wave, sweeps, strict=True):
             effects = _effects(study, sweep, store)
             scored.append((trial, effects, float(mean_effects([effects[None]])[0])))
-    selection = _selection(study, registered, scored)
-    arms = looked_arms(study.sweep_for(selection.values))
-    path = folder.file(registered.sha256, "selection")
-    freeze_selection(path, selection, folder.ledger, arms=arms, code=code_id())
-    return selection
+    return scored
 
 
 def require_unchanged(study: Study, registered: Registration) -> None:
@@ -78,27 +92,34 @@ def require_unchanged(study: Study, registered: Registration) -> None:
     require_same(document, live)
 
 
-def looked_arms(sweep: Sweep) -> dict[str, LookedArm]:
-    """Return the arms of a sweep as the ledger knows them."""
-    return {
-        mechanism.name: LookedArm(
-            hashlib.sha256(canonical_json(mechanism.identity()).encode()).hexdigest(), mechanism.scoring.kind
-        )
-        for mechanism in sweep.mechanisms
-    }
+def require_development_rows(selection: Selection, folder: EvidenceFolder, *, still_there_only: bool = False) -> None:
+    """Check that the development rows are those that a selection was made from; earlier versions sealed none.
+
+    Args:
+        selection: what was chosen.
+        folder: where its rows are.
+        still_there_only: pass over shards that are gone, because they are about to be made anew.
+
+    Raises:
+        ProtocolError: some were changed, or are gone.
+    """
+    seal = selection.evidence.get("rows")
+    if seal is not None:
+        rows = by_shard(folder.rows(set(seal["cells"]), graders=graders_of(seal)))
+        require_seal(seal, rows, f"selection {selection.sha256[:16]}", rows.keys() if still_there_only else None)
 
 
 def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder) -> None:
     noted = [e for e in folder.ledger.entries() if e.kind == "tune" and e.registration == registered.sha256]
     if noted:
         return
-    problems = [p for task in registered.document["data"]["dev"] for p in task["problems"]]
+    ids, contents = known_by(problems_of(registered.document["data"]["dev"]))
     folder.ledger.append(
         "tune",
         registration=registered.sha256,
-        problem_ids=[p["id"] for p in problems],
-        contents=[p["content"] for p in problems],
-        arms=looked_arms(study.sweep),
+        problem_ids=ids,
+        contents=contents,
+        arms=looked_arms(study.sweep.mechanisms),
         code=code_id(),
     )
 
@@ -123,10 +144,9 @@ def _effects(study: Study, sweep: Sweep, store: ResultsStore) -> FloatArray:
     return np.array(rows, dtype=np.float64)
 
 
-def _selection(study: Study, registered: Registration, scored: Sequence[tuple[Trial, FloatArray, float]]) -> Selection:
-    rule = study.protocol.tuning
-    if rule is None:
-        raise ProtocolError("nothing was tuned")
+def _selection(
+    registered: Registration, rule: TuningSpec, scored: Sequence[Scored], seal: Mapping[str, Any]
+) -> Selection:
     trials = [trial for trial, _, _ in scored]
     chosen = select([(trial, score) for trial, _, score in scored], rule)
     effects = np.stack([effects for _, effects, _ in scored])
@@ -144,6 +164,7 @@ def _selection(study: Study, registered: Registration, scored: Sequence[tuple[Tr
         ],
         "selected": chosen.trial.number,
         "tied": list(chosen.tied),
+        "rows": seal,
         "repeats": {str(number): first for number, first in repeats(trials).items()},
     }
     return Selection(registered.sha256, dict(chosen.trial.values), dict(evidence))

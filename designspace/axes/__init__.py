@@ -25,6 +25,7 @@ from designspace.axes.strategy import (
 )
 from designspace.axes.trackers import Tracker
 from designspace.axes.view import Observed, RunContext, View
+from designspace.axes.window import Window, WindowShare
 
 __all__ = [
     "AXES",
@@ -60,5 +61,7 @@ __all__ = [
     "TokenReading",
     "Tracker",
     "View",
+    "Window",
+    "WindowShare",
     "split_half",
 ]

@@ -13,6 +13,7 @@ from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
 from designspace.axes.schedule import Schedule
 from designspace.axes.strategy import Cadence, Decoding, HeadRouting, Representation, Scoring, Strategy
+from designspace.axes.window import WindowShare
 from designspace.errors import DeclarationError
 
 AXES = ("representation", "head_routing", "cadence", "decoding", "scoring")
@@ -69,6 +70,15 @@ class Mechanism:
         )
         return reasons
 
+    def idle_axes(self, schedule: Schedule, geometry: Geometry | None = None) -> dict[str, str]:
+        """Return the axes whose strategy changes nothing, or next to nothing, here, and why; empty where all count.
+
+        schedule: as `bind` returns it. geometry: of the model; None where it is not known yet.
+        """
+        parts: dict[str, Strategy] = {**self.strategies(), "selector": self.scoring.selector}
+        found = {axis: part.idle_reason(self, schedule, geometry) for axis, part in parts.items()}
+        return {axis: reason for axis, reason in found.items() if reason is not None}
+
     @property
     def budget_applies(self) -> bool:
         """Whether the budget axis means anything: it is collapsed before hashing when not, so the arm runs once."""
@@ -120,11 +130,12 @@ class Mechanism:
         if budget is not None and budget.of == "bytes":
             budget = self.in_tokens(budget, geometry, dtype, owners)
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
-        protected = self.scoring.sinks + self.scoring.recent
-        if self.budget_applies and protected >= schedule.low:
+        scoring, size = self.scoring, schedule.low
+        if self.budget_applies and scoring.n_protected(size) >= size:
+            share = f" ({scoring.recent})" if isinstance(scoring.recent, WindowShare) else ""
             raise DeclarationError(
-                f"sinks + recent must be smaller than the after-event size, got sinks={self.scoring.sinks}, "
-                f"recent={self.scoring.recent}, after-event size={schedule.low} (budget {budget})"
+                f"sinks + recent must be smaller than the after-event size, got sinks={scoring.sinks}, "
+                f"recent={scoring.n_recent(size)}{share}, after-event size={size} (budget {budget})"
             )
         return schedule
 

@@ -86,7 +86,8 @@ class _Typed:
         if kind is tuple and self.n_entries() is not None:
             return f"be a tuple of {self.n_entries()} entries"
         name = getattr(kind, "__name__", str(kind))
-        return f"be {_TYPES.get(kind) or f'{_article(name)} {name}'}"
+        # A record among the parameters says how a declaration writes it.
+        return f"be {_TYPES.get(kind) or getattr(kind, 'form', f'{_article(name)} {name}')}"
 
     def rule(self) -> str:
         return _rule_of(self.bounds) if self.bounds else self.type_rule()

@@ -12,6 +12,7 @@ STRATEGY_METHODS = {
     "completed": "with_default_chooser",
 }
 TRACKER_METHODS = {"settle": "on_compressed"}
+SCHEDULE_METHODS = {"pacer": "row_schedule"}
 
 
 def refuse_former_names(cls: type, renamed: Mapping[str, str]) -> None:

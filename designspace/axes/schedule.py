@@ -10,10 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from designspace.axes.renamed import SCHEDULE_METHODS, refuse_former_names
 
 IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
@@ -30,6 +32,11 @@ class Schedule(ABC):
     high: int
     max_growth: int
     steady_mean: float | None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse a subclass that overrides a method of the contract by its former name."""
+        super().__init_subclass__(**keywords)
+        refuse_former_names(cls, SCHEDULE_METHODS)
 
     @property
     def steady_peak(self) -> int | None:
@@ -85,13 +92,18 @@ class RowSchedule:
         self.schedule = schedule
         self.n_events = 0
 
+    @property
+    def sees_every_step(self) -> bool:
+        """Whether `due` must be asked after every step, as it may remember what it was told: true where it is overridden."""
+        return type(self).due is not RowSchedule.due
+
     def due(self, step: int, size: int, signal: float | None) -> bool:
         """Return whether the row is cut after this step; step 0 is the prompt, size the attended size."""
         return bool(self.schedule.due(step, size, self.n_events))
 
     def steps_until_due(self, step: int, size: int, horizon: int) -> int:
         """Return for how many steps `due` need not be asked: 1 where it must see every step."""
-        if type(self).due is not RowSchedule.due:
+        if self.sees_every_step:
             return 1
         return self.schedule.steps_until_due(step, size, self.n_events, horizon)
 

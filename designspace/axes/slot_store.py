@@ -102,6 +102,11 @@ class SlotStore(ABC):
         """
         return None
 
+    @property
+    def selects_slots(self) -> bool:
+        """Whether queries may attend to some of the filled slots only: true of each store that overrides `visible`."""
+        return type(self).visible is not SlotStore.visible
+
     def visible(self, layer: int, query: Tensor, held: SlotState) -> Tensor | None:
         """Return which slots [B,H_kv,G,C] these queries [B,H_q,D] attend to, or None: to all that are held."""
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from annotated_types import Ge
@@ -28,6 +28,7 @@ from designspace.axes.renamed import STRATEGY_METHODS, refuse_former_names
 from designspace.axes.schedule import Schedule
 from designspace.axes.slot_store import SlotStore, StoreSpec
 from designspace.axes.view import View
+from designspace.axes.window import Window, WindowShare
 
 
 class Composition(Protocol):
@@ -59,7 +60,9 @@ class Strategy(ABC):
     """Base of every strategy on every axis.
 
     Class attributes: `axis` and `kind` name it in YAML, `version` is raised when its output changes for the same
-    parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`.
+    parameters (it is part of a cell's identity), `citation` is a key of `docs/references.bib`. `added` names parameters
+    that came after results had been stored, each with the value that stands for how it was without it: that value is no
+    part of the identity, so those results keep their ids. It never changes, also if the default does.
 
     Parameters are checked against the annotations of their fields when an instance is made: types, the choices of a
     `Literal`, and bounds such as `window: Annotated[int, Ge(1)] = 64` (`designspace.axes.parameters`). A `__post_init__`
@@ -70,6 +73,7 @@ class Strategy(ABC):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     citation: ClassVar[str | None] = None
+    added: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse a subclass that overrides a method of the contract by its former name."""
@@ -96,14 +100,36 @@ class Strategy(ABC):
         """Return why this strategy would mean nothing, or the wrong thing, in this composition, or None."""
         return None
 
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Return why this strategy changes nothing, or next to nothing, in this composition at this budget, or None.
+
+        The arm runs all the same, and whoever plans it is told. schedule: the cadence's, at the budget. geometry: of the
+        model; None where it is not known yet.
+        """
+        return None
+
     def identity(self) -> dict[str, Any]:
-        """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity."""
-        parameters = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity.
+
+        Left out are parameters at the value that `added` has for them.
+        """
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        parameters = {name: value for name, value in named.items() if self.added.get(name, _NEVER) != value}
         return {
             "kind": self.kind,
             "version": self.version,
-            **{k: v.identity() if isinstance(v, Strategy) else v for k, v in parameters.items()},
+            **{name: _plain(value) for name, value in parameters.items()},
         }
+
+
+_NEVER = object()  # equal to no parameter
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON-able data."""
+    if isinstance(value, Strategy):
+        return value.identity()
+    return asdict(value) if isinstance(value, WindowShare) else value
 
 
 @dataclass(frozen=True)
@@ -126,7 +152,8 @@ class Scoring(Strategy):
     """Says which tokens are worth a slot.
 
     Protection is shared code: the first `sinks` positions and the newest `recent` ones are always kept (as far as the
-    share allows) and count in the budget.
+    share allows) and count in the budget. `recent` is a number of tokens or a share of the size that an event leaves;
+    a scoring that observes as many queries declares it as a number.
     """
 
     axis: ClassVar[str] = "scoring"
@@ -135,7 +162,15 @@ class Scoring(Strategy):
 
     selector: Selector
     sinks: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
-    recent: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
+    recent: Window = field(default=0, kw_only=True)
+
+    def n_recent(self, size: int) -> int:
+        """Return how many newest tokens are always kept where an event leaves `size` tokens at least."""
+        return self.recent.tokens(size) if isinstance(self.recent, WindowShare) else self.recent
+
+    def n_protected(self, size: int) -> int:
+        """Return how many first and newest tokens are always kept where an event leaves `size` tokens at least."""
+        return self.sinks + self.n_recent(size)
 
     @property
     def one_ranking(self) -> bool:
@@ -153,6 +188,16 @@ class HeadRouting(Strategy):
 
     axis: ClassVar[str] = "head_routing"
     works_without_events: ClassVar[bool] = False
+    follows_scores: ClassVar[bool] = False  # do shares go by the scores alone? Then heads that rank alike get alike
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Return that shares which follow the scores are equal where one ranking holds in all layers and heads."""
+        if self.follows_scores and mechanism.scoring.one_ranking:
+            return (
+                f"scoring {mechanism.scoring.kind!r} ranks the tokens alike in all layers and heads, so all heads get the "
+                "same share"
+            )
+        return None
 
     def owners(self, geometry: Geometry, artefacts: Mapping[str, Artefact]) -> tuple[int, ...] | None:
         """Return for each layer the layer whose cache it reads (its own, or an earlier one's), or None: each its own."""
@@ -183,6 +228,11 @@ class Cadence(Strategy):
     compresses: ClassVar[bool] = True
     bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
 
+    @property
+    def reads_signals(self) -> bool:
+        """Whether `signal` is asked for after every decode step: true of each cadence that overrides it."""
+        return type(self).signal is not Cadence.signal
+
     @abstractmethod
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule whose budget, in the reading asked for, is `budget`.
@@ -192,7 +242,7 @@ class Cadence(Strategy):
         """
 
     def signal(self, seen: StepSeen) -> Tensor | None:
-        """Return one number per row [B] that this step says to the rows' pacers; None: the cadence goes by sizes alone."""
+        """Return one number per row [B] that this step tells the rows' schedules; None: the cadence goes by sizes alone."""
         return None
 
 
@@ -208,7 +258,7 @@ class Representation(Strategy):
 
     @property
     def merges(self) -> bool:
-        """Whether events change what kept slots hold."""
+        """Whether events change what kept slots hold: true of each representation that overrides `merge_evicted`."""
         return type(self).merge_evicted is not Representation.merge_evicted
 
     @abstractmethod
@@ -254,6 +304,11 @@ class Decoding(Strategy):
     def samples(self) -> int:
         """How many generations are made of each problem, of which one answer is returned."""
         return 1
+
+    @property
+    def steers(self) -> bool:
+        """Whether its generations may have controllers: true of each decoding that overrides `controller`."""
+        return type(self).controller is not Decoding.controller
 
     @property
     def grows(self) -> bool:

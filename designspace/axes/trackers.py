@@ -43,6 +43,13 @@ class Tracker(ABC):
         slots it does not see. positions: [B,H_kv,C], -1 = free slot; slots beyond `now` take no part.
         """
 
+    def observe_prompt(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
+        """Return the state after one more query of the prompt, whose queries come one by one; default: as any other query.
+
+        Arguments as those of `observe`. A text that is encoded again is a prompt too.
+        """
+        return self.observe(state, weights, positions, now)
+
     def on_compressed(self, state: Tensor) -> Tensor:
         """Return the state [L,E,H_kv,C,channels] of rows that have just been cut; default: unchanged."""
         return state

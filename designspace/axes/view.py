@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,9 +48,28 @@ class Observed:
         )
 
 
+class Protection(Protocol):
+    """What a scoring says about its scores and about the tokens that are kept whatever their scores."""
+
+    @property
+    def sinks(self) -> int:
+        """First positions that are always kept."""
+
+    def n_recent(self, size: int) -> int:
+        """Return how many newest positions are always kept where an event leaves `size` tokens at least."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether scores of different heads are on one scale."""
+
+
 @dataclass(frozen=True)
 class RunContext:
-    """What all events of one run share. width: positions lie in [0, width). output_projection: [L,H_q,D,hidden]."""
+    """What all events of one run share.
+
+    width: positions lie in [0, width). recent: in tokens, whatever form the scoring declares it in. output_projection:
+    [L,H_q,D,hidden].
+    """
 
     geometry: Geometry
     width: int
@@ -59,6 +78,24 @@ class RunContext:
     comparable_scores: bool = False
     artefacts: Mapping[str, Artefact] = field(default_factory=dict)
     output_projection: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scoring: Protection,
+        geometry: Geometry,
+        width: int,
+        artefacts: Mapping[str, Artefact],
+        output_projection: Tensor | None,
+        smallest_size: int,
+    ) -> RunContext:
+        """Return the context of a mechanism with this scoring.
+
+        geometry: that of the layers that own a cache. smallest_size: the smallest size after an event, of which a protected
+        window may be a share.
+        """
+        recent = scoring.n_recent(smallest_size)
+        return cls(geometry, width, scoring.sinks, recent, scoring.comparable, artefacts, output_projection)
 
 
 @dataclass

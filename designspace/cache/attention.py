@@ -17,8 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from designspace.axes import Geometry, Needs, Observed, Tracker
+from designspace.cache.attend_operator import attend
+from designspace.cache.causal import causal_attention, causal_mask
+from designspace.cache.layer_call import LayerCall, refuse_unknown
 from designspace.cache.observers import group_mean
 from designspace.cache.packing import Prompt
+from designspace.cache.region import Region, no_region
 from designspace.cache.slots import SlotCache
 
 IMPLEMENTATION = "designspace"
@@ -34,10 +38,11 @@ class Pass(ABC):
         return {}
 
     @abstractmethod
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """Return the attention output [B,T,H_q,D] of post-RoPE query [B,H_q,T,D], key and value [B,H_kv,T,D]."""
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the attention output [B,T,H_q,D] of post-RoPE query [B,H_q,T,D], key and value [B,H_kv,T,D].
+
+        call: which layer attends, and how.
+        """
 
 
 def trained_owners(config: Any) -> tuple[int, ...] | None:
@@ -56,22 +61,30 @@ def attention(
     value: Tensor,
     attention_mask: Tensor | None = None,
     *,
-    scaling: float,
-    slots: Pass | None,
+    scaling: float | None = None,
+    slots: Pass | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend through the pass given to the model call; transformers' own mask is not used."""
+    """Attend through the pass given to the model call; transformers' own mask is not used.
+
+    Raises:
+        ModelError: the layer asks for something that is not implemented.
+    """
     layer: int = module.layer_idx  # type: ignore[assignment]
-    if slots is None:  # a compiled graph, which must not know the pass that it will run for
-        output: Tensor = torch.ops.designspace.attend(query, key, value, layer, scaling, sliding_window or 0)
+    refuse_unknown(layer, others)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if slots is None:  # a compiled graph, which must not know its pass; or a layer that does not hand it on
+        output: Tensor = attend(query, key, value, layer, scale, sliding_window or 0, softcap or 0.0, s_aux)
         return output, None
     owners = trained_owners(module.config)
     if owners is not None:
         if owners[layer] == layer:
             slots.shared[layer] = (key, value)
         key, value = slots.shared[owners[layer]]
-    return slots.attend(layer, query, key, value, scaling, sliding_window), None
+    return slots.attend(LayerCall(layer, scale, sliding_window, softcap, s_aux), query, key, value), None
 
 
 def register() -> None:
@@ -84,20 +97,22 @@ def register() -> None:
 class DecodePass(Pass):
     """One new token per row against the slot cache."""
 
-    def __init__(self, cache: SlotCache) -> None:
-        self.cache = cache
+    def __init__(self, cache: SlotCache, region: Region = no_region) -> None:
+        self.cache, self.region = cache, region
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """Write the token, then attend to everything held, the token included.
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Write the token into its slot, then attend to every filled slot, the token's included.
 
         A layer without a cache of its own writes nothing and reads its owner's, which has the token already.
         """
-        cache, index, owns = self.cache, self.cache.cache_of[layer], self.cache.owns(layer)
-        if cache.fused is None:
+        with self.region("attention"):
+            return self._attend(call, query, key, value)
+
+    def _attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        cache, index, owns = self.cache, self.cache.cache_of[call.layer], self.cache.owns(call.layer)
+        if cache.fused is None or not call.is_plain:
             new = query[:, :, 0], key[:, :, 0], value[:, :, 0]
-            output, weights = self._attend_plain(index, *new, scaling, window, append=owns)
+            output, weights = self._attend_plain(call, index, *new, append=owns)
             output = output.unsqueeze(1)
         else:
             wanted = owns and cache.observers.needs.weights
@@ -108,8 +123,8 @@ class DecodePass(Pass):
                 query,
                 key,
                 value,
-                scaling,
-                window,
+                call.scaling,
+                call.window,
                 log_mass=cache.log_mass(index),
                 append=owns,
                 wants_weights=wanted,
@@ -119,28 +134,27 @@ class DecodePass(Pass):
         return output
 
     def _attend_plain(
-        self, index: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None, *, append: bool
+        self, call: LayerCall, index: int, query: Tensor, key: Tensor, value: Tensor, *, append: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend to all slots through a mask, whatever the store holds and wherever it is."""
+        """Attend to all slots through a mask, in whatever form and place the store keeps them."""
         cache, group = self.cache, self.cache.geometry.group
         if append:
             cache.append(index, key, value)
         keys, values, positions = cache.read(index)
         visible = (positions >= 0)[:, :, None]  # [B,H_kv,1,C]
-        if window is not None:
-            visible = visible & (positions > (cache.next_position - window)[:, None, None])[:, :, None]
+        if call.window is not None:
+            visible = visible & (positions > (cache.next_position - call.window)[:, None, None])[:, :, None]
         chosen = cache.visible(index, query)
         visible = visible if chosen is None else visible & chosen
-        # Not -inf: a row without any held token must stay finite, and exp() of this is zero all the same.
+        # Not -inf: a row without a single token must stay finite, and exp() of this is zero all the same.
         bias = torch.zeros_like(visible, dtype=query.dtype).masked_fill(~visible, torch.finfo(query.dtype).min)
         log_mass = cache.log_mass(index)
         bias = bias if log_mass is None else bias + log_mass[:, :, None].to(bias.dtype)
         grouped = query.unflatten(1, (-1, group))  # [B,H_kv,G,D]: the group's heads as queries of one head
-        if not cache.observers.needs.weights:
-            output = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=scaling)
+        if call.is_plain and not cache.observers.needs.weights:
+            output = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=bias, scale=call.scaling)
             return output.flatten(1, 2), None
-        logits = grouped.float() @ keys.float().mT * scaling + bias.float()
-        weights = torch.softmax(logits, dim=-1)  # [B,H_kv,G,C]
+        weights = call.weights(call.logits(grouped, keys) + bias.float())  # [B,H_kv,G,C]
         return (weights.to(values.dtype) @ values).flatten(1, 2), weights.flatten(1, 2)
 
 
@@ -159,26 +173,21 @@ class PrefillPass(Pass):
         self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers}
         self._cosine: Tensor | None = None
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend causally and keep the layer's keys, values and what is needed of queries and attention."""
+        layer = call.layer
         owner = layer if self.owners is None else self.owners[layer]
         if owner != layer:
-            output = self._attend(query, self._keys[owner], self._values[owner], scaling, window)
-            return self._kept_output(layer, output)
+            return self._kept_output(layer, self._attend(call, query, self._keys[owner], self._values[owner]))
         self._keys[layer], self._values[layer] = key, value
         if self.needs.queries:
             self._queries.append(query[:, :, max(self.n_tokens - self.needs.queries, 0) : self.n_tokens])
         if self.needs.weights:
-            return self._kept_output(layer, self._attend_observed(query, key, value, scaling, window))
-        return self._kept_output(layer, self._attend(query, key, value, scaling, window))
+            return self._kept_output(layer, self._attend_observed(call, query, key, value))
+        return self._kept_output(layer, self._attend(call, query, key, value))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
-        mask = None if window is None else _causal(query.shape[2], 0, query.shape[2], window, query.device)
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-        )
+    def _attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return causal_attention(query, key, value, call)
 
     def _kept_output(self, layer: int, output: Tensor) -> Tensor:
         output = output.transpose(1, 2)
@@ -186,7 +195,7 @@ class PrefillPass(Pass):
             self._outputs[layer] = output
         return output
 
-    def _attend_observed(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
+    def _attend_observed(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Form attention in blocks of queries, summing the columns over the real (unpadded) queries."""
         length, group = query.shape[2], self.geometry.group
         keys, values = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
@@ -195,9 +204,9 @@ class PrefillPass(Pass):
         outputs = []
         for start in range(0, length, _QUERY_BLOCK):
             block = query[:, :, start : start + _QUERY_BLOCK]
-            mask = _causal(length, start, block.shape[2], window, query.device)
-            logits = (block.float() @ keys.float().mT * scaling).masked_fill(~mask, torch.finfo(torch.float32).min)
-            weights = torch.softmax(logits, dim=-1)
+            mask = causal_mask(length, start, block.shape[2], call.window, query.device)
+            logits = call.logits(block, keys).masked_fill(~mask, torch.finfo(torch.float32).min)
+            weights = call.weights(logits)
             outputs.append(weights.to(values.dtype) @ values)
             real = weights[:, :, : max(self.n_tokens - start, 0)]
             total += real.sum(dim=2)
@@ -219,7 +228,9 @@ class PrefillPass(Pass):
             now = torch.tensor([start + offset], device=weights.device)
             for tracker, state in tracks.items():
                 unseen = ((positions < 0) | (positions > now))[..., None]
-                seen = tracker.observe(state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now)
+                seen = tracker.observe_prompt(
+                    state, weights[:, :, offset], positions.masked_fill(unseen[..., 0], -1), now
+                )
                 tracks[tracker] = seen.masked_fill(unseen, 0)
 
     def record_layer_cosines(self, inputs: tuple[Tensor, ...], projections: Tensor) -> None:
@@ -267,20 +278,9 @@ class PrefillPasses(Pass):
     def __init__(self, passes: list[PrefillPass]) -> None:
         self.passes = passes
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Hand each row [1,...] of the batch to its own pass."""
         outputs = [
-            one.attend(layer, query[i : i + 1], key[i : i + 1], value[i : i + 1], scaling, window)
-            for i, one in enumerate(self.passes)
+            one.attend(call, query[i : i + 1], key[i : i + 1], value[i : i + 1]) for i, one in enumerate(self.passes)
         ]
         return torch.cat([*outputs, *outputs[:1] * (len(query) - len(outputs))])
-
-
-def _causal(length: int, start: int, n_queries: int, window: int | None, device: torch.device) -> Tensor:
-    """Return [n_queries, length] bool: which keys the queries start … start+n_queries-1 may see."""
-    query = torch.arange(start, start + n_queries, device=device)[:, None]
-    key = torch.arange(length, device=device)[None]
-    visible = key <= query
-    return visible if window is None else visible & (key > query - window)

@@ -1,4 +1,4 @@
-"""What the attention function remembers for scoring: only what a mechanism declared, moved along when slots move.
+"""What is observed of queries and attention for scoring: only what a mechanism declared, moved along when slots move.
 
 Shapes: L layers, B rows, E rows of one event, H_q query heads, H_kv KV heads, C slots, D head dimension, w window.
 """
@@ -43,7 +43,7 @@ class Observers:
             self.query_positions.index_copy_(1, self.newest, positions[:, None])
 
     def record(self, layer: int, query: Tensor, weights: Tensor | None, positions: Tensor, now: Tensor) -> None:
-        """Take in one layer of a decode step.
+        """Record one layer of a decode step.
 
         query: [B,H_q,1,D]. weights: [B,H_q,C] float32 if wanted. positions: [L,B,H_kv,C]. now: [B], the queries' positions.
         """
@@ -60,7 +60,7 @@ class Observers:
             state[layer] = tracker.observe(state[layer], weights, positions[layer], now).masked_fill(free, 0)
 
     def rows(self, rows: Rows) -> Observed:
-        """Return what is held for rows [E] of all layers."""
+        """Return the observations of rows [E] in all layers."""
         return Observed(
             None if self.queries is None else take_rows(self.queries, rows).index_select(3, self._oldest_first()),
             None if self.query_positions is None else self.query_positions[rows].index_select(1, self._oldest_first()),
@@ -71,7 +71,7 @@ class Observers:
         )
 
     def layer(self, layer: int, needs: Needs) -> Observed:
-        """Return what is held for all rows of one layer, without the leading dimension, as far as `needs` asks for it."""
+        """Return the observations of all rows in one layer, without the leading dimension, as far as `needs` declares them."""
         queries = self.queries if needs.queries else None
         query_positions = self.query_positions if needs.queries else None
         return Observed(
@@ -88,16 +88,16 @@ class Observers:
         return (torch.arange(1, self.needs.queries + 1, device=self.newest.device) + self.newest) % self.needs.queries
 
     def load(self, rows: Tensor, observed: Observed) -> None:
-        """Replace rows [E] by what was observed of their prompts."""
+        """Replace the observations of rows [E]; what `observed` lacks stays as it is."""
         pairs = (
             (self.accumulated, observed.accumulated),
             (self.last, observed.last),
             (self.layer_cosine, observed.layer_cosine),
             *((state, observed.tracked.get(tracker)) for tracker, state in self.tracked.items()),
         )
-        for held, seen in pairs:
-            if held is not None and seen is not None:
-                held[:, rows] = seen
+        for stored, seen in pairs:
+            if stored is not None and seen is not None:
+                stored[:, rows] = seen
         if self.queries is not None and observed.queries is not None:
             self.queries[:, rows] = observed.queries.index_select(3, self._oldest_first().argsort())
         if self.query_positions is not None and observed.query_positions is not None:
@@ -128,7 +128,7 @@ class Observers:
         )
 
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return [B] int64: bytes a row's observers hold; counts: [L,B,H_kv]."""
+        """Return [B] int64: bytes of the observations of rows with these counts [L,B,H_kv]."""
         tokens = counts.long().sum(dim=(0, 2))
         total = torch.zeros_like(tokens)
         for per_row in (self.queries, self.layer_cosine):
@@ -143,7 +143,7 @@ class Observers:
         return total
 
     def snapshot(self, row: int) -> Observed:
-        """Return a copy of what is held for a row."""
+        """Return a copy of a row's observations."""
         return self.rows(torch.tensor([row], device=self.newest.device))
 
 

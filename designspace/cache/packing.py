@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from designspace.axes import Observed
 from designspace.axes.ranking import packing_order
+from designspace.errors import InvariantViolation
 
 
 class Prompt(NamedTuple):
@@ -36,8 +38,20 @@ class CompressionResult(NamedTuple):
     mass: Tensor | None = None
     memory: Tensor | None = None
 
+    def fitted(self, capacity: int) -> tuple[Tensor, Tensor]:
+        """Return the order cut or padded to `capacity` slots and the mask of filled slots, both [L,E,H_kv,capacity].
+
+        Raises:
+            InvariantViolation: a head keeps more tokens than it has slots.
+        """
+        if int(self.counts.amax()) > capacity:
+            raise InvariantViolation(f"an event kept {int(self.counts.amax())} tokens in one head of {capacity} slots")
+        missing = capacity - self.order.shape[-1]
+        order = torch.nn.functional.pad(self.order, (0, missing)) if missing > 0 else self.order[..., :capacity]
+        return order, torch.arange(capacity, device=order.device) < self.counts[..., None]
+
 
 def keep_all(text: Prompt) -> CompressionResult:
     """Return a packing that keeps a whole text."""
-    held = text.positions >= 0
-    return CompressionResult(packing_order(held), held.sum(dim=-1), text.keys, text.values)
+    present = text.positions >= 0
+    return CompressionResult(packing_order(present), present.sum(dim=-1), text.keys, text.values)

@@ -3,6 +3,8 @@
 Invariants, kept by construction and checked by tests: the filled slots of a (layer, row, head) are 0 … count-1 in position
 order; a free slot has position -1 and takes no part in attention; a slot's content is touched only by writes and events.
 
+What a row *holds* are the tokens in its filled slots.
+
 Shapes: L layers, B rows, E rows of one event, H_kv KV heads, C slots, D head dimension.
 """
 
@@ -112,7 +114,7 @@ class SlotCache:
         at = slot[..., None]
         self.positions[index].scatter_(2, at, position[:, None, None].expand(*slot.shape, 1))
         self.begin_mass(index)
-        self.store.write(index, slot, keys, values, self._held(index))
+        self.store.write(index, slot, keys, values, self._slot_state(index))
         self.counts[index] += self.active[:, None]
 
     def begin_mass(self, index: int) -> None:
@@ -122,14 +124,14 @@ class SlotCache:
 
     def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""
-        return (*self.store.read(index, self._held(index)), self.positions[index])
+        return (*self.store.read(index, self._slot_state(index)), self.positions[index])
 
     def visible(self, index: int, query: Tensor) -> Tensor | None:
-        """Return which slots of one cache [B,H_kv,G,C] the queries [B,H_q,D] attend to, None: all that are held."""
-        return self.store.visible(index, query, self._held(index))
+        """Return which slots of one cache [B,H_kv,G,C] the queries [B,H_q,D] attend to; None: all filled ones."""
+        return self.store.visible(index, query, self._slot_state(index))
 
     def log_mass(self, index: int) -> Tensor | None:
-        """Return what is added to the logits of one cache's slots [B,H_kv,C], None: nothing."""
+        """Return what attention adds to the logits of one cache's slots [B,H_kv,C]; None: nothing."""
         return None if self.mass is None else self.mass[index].float().log()
 
     def end_step(self) -> None:
@@ -137,7 +139,7 @@ class SlotCache:
         self.next_position += self.active
 
     def load(self, row: int, prompt: Prompt, kept: CompressionResult, stream: int) -> None:
-        """Fold a prompt into a row's slots, keeping what the prompt's event (or the identity) says."""
+        """Load a prompt into a free row: all of it, or what its event kept."""
         rows = torch.tensor([row], device=self.positions.device)
         self.pinned[row] = False
         self.n_prompt_tokens[row] = prompt.n_tokens
@@ -149,15 +151,15 @@ class SlotCache:
     def reload(self, row: int, text: Prompt, kept: CompressionResult) -> None:
         """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
         rows = torch.tensor([row], device=self.positions.device)
-        order, filled = self._fit(kept)
+        order, filled = kept.fitted(self.capacity)
         observed = self.observers.after_compaction(self.observers.packed(text.observed, order, filled))
         self._move(rows, text.positions, kept, order, filled, observed)
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
 
     def compact(self, rows: Tensor, n_rows: int, view: View, kept: CompressionResult) -> None:
-        """Apply an event to rows [E], of which the first `n_rows` are meant; its `view` is what it decided on."""
-        order, filled = self._fit(kept)
+        """Apply an event to rows [E], of which all after the first `n_rows` are padding; `view`: what it decided on."""
+        order, filled = kept.fitted(self.capacity)
         observed = self.observers.compact(rows, order, filled)
         if self.move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
             self._move(rows, view.positions, kept, order, filled, observed)
@@ -174,7 +176,7 @@ class SlotCache:
         self.next_position[row] = self.n_prompt_tokens[row] = 0
 
     def view(self, rows: Tensor, context: RunContext, target: Tensor) -> View:
-        """Return what an event that cuts rows [E] to `target` [E] may look at."""
+        """Return the view of an event that cuts rows [E] to `target` [E]."""
         counts, positions = take_rows(self.counts, rows), take_rows(self.positions, rows).long()
         observed, pinned = self.observers.rows(rows), self.pinned[rows]
         keys, values = self.store.read_rows(rows, SlotState(counts, positions, observed.narrowed(self._store_needs)))
@@ -193,19 +195,39 @@ class SlotCache:
             memory=None if self.memory is None else take_rows(self.memory, rows),
         )
 
+    def text_view(
+        self, row: int, text: Prompt, context: RunContext, *, target: int, stream: int, n_prompt_tokens: int
+    ) -> View:
+        """Return the view of an event that cuts an encoded text to `target` before it is loaded into a row."""
+        device = text.positions.device
+        return View(
+            context=context,
+            keys=text.keys,
+            values=text.values,
+            positions=text.positions,
+            next_position=torch.tensor([text.n_tokens], device=device),
+            streams=torch.tensor([stream], device=device),
+            target=torch.tensor([target], device=device),
+            n_prompt_tokens=torch.tensor([n_prompt_tokens], device=device),
+            observed=text.observed,
+            pinned=self.pinned[row : row + 1],
+            mass=None if self.mass is None else torch.ones_like(text.positions),
+            memory=None if self.memory is None else torch.zeros_like(self.memory[:, :1]),
+        )
+
     def held_bytes(self, counts: Tensor) -> Tensor:
-        """Return [B] int64: what rows with these counts [L,B,H_kv] hold of keys, values and masses."""
+        """Return [B] int64: bytes of the keys, values and masses of rows with these counts [L,B,H_kv]."""
         return self.store.held_bytes(counts) + self._mass_bytes(counts)
 
     def read_bytes(self, counts: Tensor) -> Tensor:
-        """Return [B] int64: what one decode step reads of that."""
+        """Return [B] int64: those of them that one decode step reads."""
         return self.store.read_bytes(counts) + self._mass_bytes(counts)
 
     def _mass_bytes(self, counts: Tensor) -> Tensor | int:
         return 0 if self.mass is None else counts.long().sum(dim=(0, 2)) * self.mass.element_size()
 
     def aux_bytes(self, counts: Tensor) -> Tensor:
-        """Return [B] int64: what rows hold beside that: positions, observations, what the representation remembers."""
+        """Return [B] int64: bytes of their positions, observations and the representation's memory."""
         tokens = counts.long().sum(dim=(0, 2))
         total = tokens * self.positions.element_size() + self.observers.held_bytes(counts)
         return total if self.memory is None else total + self.memory[:, 0].nbytes
@@ -232,20 +254,9 @@ class SlotCache:
         named = {"positions": self.positions, "counts": self.counts, "mass": self.mass, "memory": self.memory}
         return {name: value for name, value in named.items() if value is not None}
 
-    def _held(self, index: int) -> SlotState:
+    def _slot_state(self, index: int) -> SlotState:
         observed = self.observers.layer(index, self._store_needs)
         return SlotState(self.counts[index], self.positions[index], observed)
-
-    def _fit(self, kept: CompressionResult) -> tuple[Tensor, Tensor]:
-        """Cut or pad the packing order to this cache's capacity; return it with the mask of filled slots."""
-        if int(kept.counts.amax()) > self.capacity:
-            raise InvariantViolation(
-                f"an event kept {int(kept.counts.amax())} tokens in one head of {self.capacity} slots"
-            )
-        missing = self.capacity - kept.order.shape[-1]
-        order = torch.nn.functional.pad(kept.order, (0, missing)) if missing > 0 else kept.order[..., : self.capacity]
-        filled = torch.arange(self.capacity, device=order.device) < kept.counts[..., None]
-        return order, filled
 
     def _move(
         self,
@@ -258,13 +269,13 @@ class SlotCache:
     ) -> None:
         """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
         packed = positions.gather(-1, order).masked_fill(~filled, -1)
-        held = SlotState(kept.counts, packed, observed.narrowed(self._store_needs))
-        self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), held)
+        state = SlotState(kept.counts, packed, observed.narrowed(self._store_needs))
+        self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), state)
         self.positions[:, rows] = packed.to(torch.int32)
         self._write_bookkeeping(rows, kept, order, filled)
 
     def _write_bookkeeping(self, rows: Tensor, kept: CompressionResult, order: Tensor, filled: Tensor) -> None:
-        """Note what an event left beside keys, values and positions."""
+        """Write counts, masses and memory as an event left them."""
         self.counts[:, rows] = kept.counts.to(torch.int32)
         if self.mass is not None:
             mass = torch.ones_like(order) if kept.mass is None else kept.mass.gather(-1, order)

@@ -12,7 +12,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from designspace.cli import look_up_commands, measuring_commands, study_commands, sweep_commands
+from designspace.cli import (
+    check_commands,
+    doctor_commands,
+    look_up_commands,
+    measuring_commands,
+    study_commands,
+    sweep_commands,
+)
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
 from designspace.version import __version__
@@ -24,8 +31,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": sweep_commands.report,
     "export": sweep_commands.export,
     "effects": sweep_commands.effects,
+    "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,
     "show": look_up_commands.show,
+    "check": check_commands.check,
     "calibrate": measuring_commands.calibrate,
     "bench": measuring_commands.bench,
     "grade-cases": measuring_commands.grade_cases,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, asdict, fields
 from typing import Any, cast, get_args
 
-from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, TokenReading
+from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, TokenReading, WindowShare
 from designspace.cli.bibliography import references_in
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.model_spec import bundled_names
@@ -150,6 +150,8 @@ def _is_required(parameter: Field[Any]) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, Strategy):
         return {"kind": value.kind, **_values(value)}
+    if isinstance(value, WindowShare):
+        return asdict(value)
     return cast(Any, list(value) if isinstance(value, tuple) else value)
 
 
@@ -216,7 +218,9 @@ def _cited(entry: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and "kind" in value:
         inner = ", ".join(f"{name}={_shown(item)}" for name, item in value.items() if name != "kind")
         return f"{value['kind']}({inner})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_shown(item)}" for name, item in value.items()) + "}"
     return str(value)

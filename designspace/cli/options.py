@@ -83,9 +83,17 @@ def print_json(data: Any) -> None:
 
 def power_text(power: dict[str, Any], m: int) -> str:
     """Return what a design finds, in words; m: the size of the family of hypotheses."""
-    effect = power["minimum_detectable_effect"]
-    detects = "no effect" if effect is None else f"an effect of {100 * effect:.1f} points"
-    return (
-        f"a family of {m}, {power['n_problems']} held-out problems x {power['n_replicates']}: finds {detects} with a power "
-        f"of {power['target_power']:.0%}"
-    )
+    target = f"{power['target_power']:.0%}"
+    parts = []
+    for test in power["tests"]:
+        on = f" on {test['n_problems']} of them" if test["n_problems"] < power["n_problems"] else ""
+        if test["kind"] == "superiority":
+            effect = test["minimum_detectable_effect"]
+            detects = "no effect" if effect is None else f"an effect of {100 * effect:.1f} points"
+            parts.append(f"finds {detects}{on} with a power of {target}")
+        else:
+            shown = f"{test['kind']} within {100 * test['margin']:.1f} points{on}"
+            parts.append(
+                f"shows {shown} with a power of {test['power_without_difference']:.0%} if the arms do not differ"
+            )
+    return f"a family of {m}, {power['n_problems']} held-out problems x {power['n_replicates']}: {'; '.join(parts)}"

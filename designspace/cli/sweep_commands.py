@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,11 @@ from designspace.cli.options import (
     print_json,
     store_of,
 )
-from designspace.errors import DeclarationError, require
+from designspace.errors import DeclarationError, ProtocolError, require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
 
 
 def run(
@@ -69,13 +73,13 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     planned = make_plan(with_rows_of(declared, store), store)
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
     if study is not None:
-        from cluster.evidence.live import power
+        from cluster.evidence.design_power import power, undrawable, unprovable
 
         m = len(study.hypotheses())
-        typer.echo(
-            f"study: development sweep above; {power_text(power(study, study.data_records(), m), m)}",
-            err=as_json,
-        )
+        found = power(study, study.data_records(), m)
+        typer.echo(f"study: development sweep above; {power_text(found, m)}", err=as_json)
+        for reason in (*undrawable(found), *unprovable(found)):
+            typer.echo(f"study: register will refuse it: {reason}", err=as_json)
 
 
 def status(
@@ -136,24 +140,51 @@ def export(
             raise DeclarationError(
                 "--completions writes one JSON Lines file, so it takes no --partition or other --format"
             )
-        typer.echo(export_completions(open_results(results).dataset, out))
+        typer.echo(export_completions(shown_dataset(results, open_results(results).dataset), out))
         return
     columns = [column.strip() for column in partition.split(",") if column.strip()]
-    typer.echo(export_results(open_results(results).dataset, out, file_format=file_format, partition_by=columns))
+    rows = shown_dataset(results, open_results(results).dataset)
+    typer.echo(export_results(rows, out, file_format=file_format, partition_by=columns))
 
 
 def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
     from cluster.run import default_results
     from cluster.study_record import with_rows_of
+    from designspace.protocol.showing import COLUMNS as SHOWN_BY
     from designspace.store import ResultsStore
     from sweeps.effects import axis_effects, effects_text
+    from sweeps.expand import expand
     from sweeps.spec import load_sweep
 
     declared = load_sweep(sweep)
     store = ResultsStore.open(results or default_results(declared.study), create=False)
-    found = axis_effects(with_rows_of(declared, store), store)
+    declared = with_rows_of(declared, store)
+    rows = store.samples(SHOWN_BY, cell_ids={cell.cell_id for cell in expand(declared)}).to_table()
+    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
+        raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
+    found = axis_effects(declared, store)
     print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+
+
+def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:
+    """Return the rows that may be shown, and print a line where a look at held-out problems was noted, or rows are left out.
+
+    root: folder of the rows. err: print to stderr.
+    """
+    from designspace.protocol.showing import shown_rows
+
+    found = shown_rows(root, table, command)
+    for note in found.notes:
+        typer.echo(note, err=err)
+    return found.table
+
+
+def shown_dataset(root: Path, dataset: ds.Dataset) -> ds.Dataset:
+    """Return the rows that may be exported, as `shown` does."""
+    import pyarrow.dataset as ds
+
+    return ds.dataset(shown(root, dataset.to_table(), "export", err=True))
 
 
 def print_results(
@@ -165,6 +196,7 @@ def print_results(
     from designspace.store import ResultsStore
 
     table = ResultsStore.open(root, create=False).samples(cell_ids=labels).to_table()
+    table = shown(root, table, "report", err=as_json)
     table = table if labels is None else relabelled(table, labels)
     arms = summarise(table)
     if as_json:

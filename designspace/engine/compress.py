@@ -31,10 +31,10 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     _check_shares(mechanism, view, shares, view.target)
     keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
     _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
-    folded = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
-    if folded.keep is not keep:
-        _check_kept(f"representation {representation.kind!r}", view, shares, folded.keep)
-    return CompressionResult(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass, folded.memory)
+    merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
+    if merged.keep is not keep:
+        _check_kept(f"representation {representation.kind!r}", view, shares, merged.keep)
+    return CompressionResult(packing_order(merged.keep), shares, merged.keys, merged.values, merged.mass, merged.memory)
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:

@@ -9,32 +9,34 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from designspace.cache.attention import DecodePass, Pass
+from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import in_flight
+from designspace.cache.region import Region, no_region
 from designspace.cache.slots import SlotCache
 from designspace.errors import DeclarationError, InvariantViolation
-
-if TYPE_CHECKING:
-    from designspace.models.loading import LoadedModel
+from designspace.models.loading import LoadedModel
 
 StepKind = Literal["plain", "compiled"]
 STEP_KINDS: tuple[StepKind, ...] = ("plain", "compiled")
 Forward = Callable[[Tensor, Tensor], Tensor]
 
-_flight = threading.local()
-_library = torch.library.Library("designspace", "DEF")
+
+class DecodeStep(Protocol):
+    """One decode step of all rows."""
+
+    def __call__(self, tokens: Tensor, region: Region = no_region) -> Tensor:
+        """Feed tokens [B] at the cache's next positions and return logits [B,V] float32; `region` is entered for attention."""
 
 
-def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Callable[[Tensor], Tensor]:
-    """Return the function that feeds tokens [B] at the cache's next positions and returns logits [B,V] float32.
+def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> DecodeStep:
+    """Return the decode step of a model with a cache.
 
     `plain` runs the model's own modules one after the other. `compiled` runs them as one graph, and on CUDA devices replays
     a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
@@ -49,11 +51,11 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Callab
             "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
         )
     if kind == "plain":
-        return lambda tokens: _plain(loaded.model, tokens, cache)
+        return lambda tokens, region=no_region: _plain(loaded, tokens, cache, region)
     forward = compiled_forward(loaded, cache.rows)
     if cache.positions.device.type == "cuda":
         return CapturedStep(forward, cache)
-    return lambda tokens: _compiled_step(forward, tokens, cache)
+    return lambda tokens, region=no_region: _compiled_step(forward, tokens, cache, region)
 
 
 def has_compiler() -> bool:
@@ -61,21 +63,18 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def _plain(model: Any, tokens: Tensor, cache: SlotCache) -> Tensor:
-    output = model(
-        input_ids=tokens[:, None],
-        position_ids=cache.next_position[:, None],
-        use_cache=False,
-        slots=DecodePass(cache),
+def _plain(loaded: LoadedModel, tokens: Tensor, cache: SlotCache, region: Region) -> Tensor:
+    output = loaded.forward(
+        DecodePass(cache, region), input_ids=tokens[:, None], position_ids=cache.next_position[:, None]
     )
     logits: Tensor = output.logits[:, -1].float()
     return logits
 
 
-def _compiled_step(forward: Forward, tokens: Tensor, cache: SlotCache) -> Tensor:
+def _compiled_step(forward: Forward, tokens: Tensor, cache: SlotCache, region: Region = no_region) -> Tensor:
     if len(tokens) != cache.rows:  # the graph has no guards: another shape would be computed wrongly
         raise InvariantViolation(f"the step was compiled for {cache.rows} rows, got {len(tokens)}")
-    with _in_flight(DecodePass(cache)):
+    with in_flight(DecodePass(cache, region)):
         return forward(tokens, cache.next_position)
 
 
@@ -126,33 +125,8 @@ class CapturedStep:
         with torch.cuda.graph(self._graph), torch.inference_mode():
             self._logits = _compiled_step(forward, self._tokens, cache)
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Replay; the logits stay valid until the next call."""
+    def __call__(self, tokens: Tensor, region: Region = no_region) -> Tensor:
+        """Replay; the logits stay valid until the next call. Attention is part of the graph, so no region is entered."""
         self._tokens.copy_(tokens)
         self._graph.replay()
         return self._logits
-
-
-@contextmanager
-def _in_flight(one: Pass) -> Iterator[None]:
-    _flight.now = one
-    try:
-        yield
-    finally:
-        _flight.now = None
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
-    one: Pass | None = getattr(_flight, "now", None)
-    if one is None:
-        raise InvariantViolation("a compiled step ran outside of the engine")
-    return one.attend(layer, query, key, value, scaling, window or None)
-
-
-def _attend_shape(query: Tensor, key: Tensor, value: Tensor, layer: int, scaling: float, window: int) -> Tensor:
-    return query.new_empty((query.shape[0], query.shape[2], query.shape[1], query.shape[3]))
-
-
-_library.define("attend(Tensor query, Tensor key, Tensor value, int layer, float scaling, int window) -> Tensor")
-_library.impl("attend", _attend, "CompositeExplicitAutograd")
-torch.library.register_fake("designspace::attend", _attend_shape, lib=_library)

@@ -1,4 +1,4 @@
-"""The cache ledger: what every row held and read at every decode step, in tokens and in bytes.
+"""The cache ledger: what every row kept and read at every decode step, in tokens and in bytes.
 
 `m_t` is the attended size at decode step t: tokens present while attending, the new one included,
 averaged over layers and KV heads. Nothing here is predicted; it is counted from the cache after each forward pass.
@@ -19,7 +19,8 @@ from designspace.cache.slots import SlotCache
 class RowAccount:
     """Running totals of one row. Tokens are summed over layers and KV heads until they are asked for.
 
-    spare_tokens, spare_bytes: what is kept outside the slots to be able to return to a checkpoint; counted as held.
+    slot_tokens: tokens in the slots now. spare_tokens, spare_bytes: what a checkpoint keeps beside the slots; each step is
+    charged for both.
     """
 
     n_heads_total: int
@@ -39,7 +40,7 @@ class RowAccount:
         return -(-self.slot_tokens // self.n_heads_total)
 
     def event(self, step: int, n_evicted: int) -> None:
-        """Note a compression after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens."""
+        """Record an event after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens."""
         self.n_events += 1
         self.n_evicted += n_evicted
         self.slot_tokens -= n_evicted
@@ -47,20 +48,20 @@ class RowAccount:
             self.first_event_step = step
 
     def steps(self, block: np.ndarray) -> None:
-        """Take down consecutive steps, [4,n] int64: tokens in the slots, and bytes held, read and held beside."""
+        """Record consecutive steps, [4,n] int64: tokens in the slots, their bytes, bytes read of them, auxiliary bytes."""
         self.slot_tokens = int(block[0, -1])
         if self.spare_tokens or self.spare_bytes:
             block = block + np.array([[self.spare_tokens], [self.spare_bytes], [0], [0]])
         self.blocks.append(block)
 
     def reencoded(self, n_tokens: int) -> None:
-        """Note that a text of `n_tokens` was encoded anew: it was held whole for a moment."""
+        """Record that a text of `n_tokens` was encoded anew, for a moment with a cache of its full length."""
         self.slot_tokens = n_tokens * self.n_heads_total
         self.n_reencoded += n_tokens
         self.most_reencoded = max(self.most_reencoded, n_tokens)
 
     def columns(self) -> np.ndarray:
-        """Return [4,T] int64 for all steps: tokens held, bytes held, bytes read, bytes held beside."""
+        """Return [4,T] int64 for all steps: tokens, their bytes, bytes read of them, auxiliary bytes."""
         return np.concatenate([np.zeros((4, 0), dtype=np.int64), *self.blocks], axis=1)
 
     def cache_tokens(self) -> np.ndarray:
@@ -81,28 +82,26 @@ class RowAccount:
 
 
 class Ledger:
-    """One account per row. Counts are taken down after every decode step and turned into sizes and bytes in blocks."""
+    """Counts the cache of all rows after every decode step, and turns the counts into sizes and bytes in blocks."""
 
     def __init__(self, cache: SlotCache) -> None:
         self.cache, self._measure_now = cache, not cache.store.bytes_follow_counts
-        self.accounts: dict[int, RowAccount] = {}
         self._counts: list[Tensor] = []
         self._measured: list[Tensor] = []
 
-    def open(self, row: int, n_tokens: int) -> RowAccount:
-        """Start a new account for a row with `n_tokens` in every head, and return it."""
+    def open_account(self, n_tokens: int) -> RowAccount:
+        """Return the account of a row that starts with `n_tokens` in every head."""
         n_heads = self.cache.geometry.n_heads_total
-        self.accounts[row] = RowAccount(n_heads, slot_tokens=n_tokens * n_heads)
-        return self.accounts[row]
+        return RowAccount(n_heads, slot_tokens=n_tokens * n_heads)
 
-    def note_step(self) -> None:
-        """Take down what the rows hold in the step whose attention has just run. Waits for nothing."""
+    def record_step(self) -> None:
+        """Record every row's cache size after this step's attention. Does not synchronise with the device."""
         self._counts.append(self.cache.counts.clone())
         if self._measure_now:
             self._measured.append(self._columns(self.cache.counts))
 
-    def block(self) -> np.ndarray:
-        """Return what has been noted since the last block, [B,4,n] int64: tokens, bytes held, read and held beside."""
+    def pop_block(self) -> np.ndarray:
+        """Return the steps recorded since the last call, [B,4,n] int64: tokens, their bytes, bytes read, auxiliary bytes."""
         counts = torch.stack(self._counts, dim=1)  # [L,n,B,H]
         n_steps, n_rows = counts.shape[1:3]
         if self._measure_now:
@@ -118,7 +117,3 @@ class Ledger:
         cache = self.cache
         tokens = counts.long().sum(dim=(0, 2))
         return torch.stack([tokens, cache.held_bytes(counts), cache.read_bytes(counts), cache.aux_bytes(counts)])
-
-    def close(self, row: int) -> RowAccount:
-        """End a row's account and return it."""
-        return self.accounts.pop(row)

@@ -52,31 +52,34 @@ class Prefill:
         self, loaded: LoadedModel, needs: Needs, owners: tuple[int, ...] | None, projection: Tensor | None
     ) -> None:
         self.loaded, self.needs, self.owners, self._projection = loaded, needs, owners, projection
-        self._kept: OrderedDict[TokenIds, Encoded] = OrderedDict()
+        self._encoded: OrderedDict[TokenIds, Encoded] = OrderedDict()
         self._asked: Counter[TokenIds] = Counter()
         self.n_encoded = 0
+
+    @property
+    def n_waiting(self) -> int:
+        """Encoded prompts that wait for a row."""
+        return len(self._encoded)
 
     def announce(self, requests: Iterable[Request]) -> None:
         """Learn which prompts will be asked for, and how often."""
         self._asked = Counter(request.prompt_ids for request in requests)
 
     def forget(self) -> None:
-        """Drop everything kept."""
-        self._kept.clear()
+        """Drop all prompts and all that was announced."""
+        self._encoded.clear()
         self._asked.clear()
 
-    def take(self, queue: Sequence[Request]) -> Encoded:
-        """Return the prompt of the first request and the logits [1,V] after its last token."""
+    def pop_prompt(self, queue: Sequence[Request]) -> Encoded:
+        """Return the first request's prompt and the logits [1,V] after it; keep both if they are asked for again."""
         wanted = queue[0].prompt_ids
-        if wanted not in self._kept:
-            for ids, encoded in zip(together := self._companions(queue), self._run(together), strict=True):
-                self._kept[ids] = encoded
-            while len(self._kept) > prompts_kept(
-                bucket(len(wanted))
-            ):  # the oldest are encoded again should they be needed
-                self._kept.popitem(last=next(iter(self._kept)) == wanted)
+        if wanted not in self._encoded:
+            together = self._companions(queue)
+            self._encoded.update(zip(together, self._run(together), strict=True))
+            while len(self._encoded) > prompts_kept(bucket(len(wanted))):  # the oldest are encoded again if need be
+                self._encoded.popitem(last=next(iter(self._encoded)) == wanted)
         self._asked[wanted] -= 1
-        return self._kept[wanted] if self._asked[wanted] > 0 else self._kept.pop(wanted)
+        return self._encoded[wanted] if self._asked[wanted] > 0 else self._encoded.pop(wanted)
 
     def encode(self, token_ids: TokenIds) -> Encoded:
         """Encode one text that nobody announced."""
@@ -85,14 +88,14 @@ class Prefill:
     def _companions(self, queue: Sequence[Request]) -> list[TokenIds]:
         """Return the first request's prompt and others of its bucket that come soon, as many as run together."""
         padded = bucket(len(queue[0].prompt_ids))
-        found: dict[TokenIds, None] = {}
+        together: dict[TokenIds, None] = {}
         for request in islice(queue, _LOOK_AHEAD):
             ids = request.prompt_ids
-            if ids and bucket(len(ids)) == padded and ids not in self._kept:
-                found[ids] = None
-            if len(found) == prompts_per_pass(padded):
+            if ids and bucket(len(ids)) == padded and ids not in self._encoded:
+                together[ids] = None
+            if len(together) == prompts_per_pass(padded):
                 break
-        return list(found)
+        return list(together)
 
     def _run(self, prompts: Sequence[TokenIds]) -> list[Encoded]:
         """Run prompts of one bucket through the model in one pass of the bucket's shape."""
@@ -104,12 +107,11 @@ class Prefill:
             ids[row, : len(prompt)] = torch.tensor(prompt)
         last = torch.tensor([len(prompt) - 1 for prompt in rows], device=device)
         passes = [PrefillPass(self.needs, self.loaded.geometry, len(prompt), self.owners) for prompt in prompts]
-        output = self.loaded.model(
+        output = self.loaded.forward(
+            PrefillPasses(passes),
             input_ids=ids.to(device),
             position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
-            use_cache=False,
             logits_to_keep=last,
-            slots=PrefillPasses(passes),
             output_hidden_states=self.needs.layer_cosine,
         )
         self.n_encoded += len(prompts)

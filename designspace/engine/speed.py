@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -14,15 +14,41 @@ from torch import Tensor
 
 from designspace.axes import Generation, Request
 from designspace.axes.randomness import stream_key
-from designspace.cache.attention import DecodePass
 from designspace.engine.engine import Engine
+from designspace.engine.hook import REGIONS, EngineHook
 
-PARTS = ("prefill", "model", "attention", "events", "sampling", "host")
+PARTS = (*REGIONS, "host")
+
+
+class PartClock(EngineHook):
+    """Adds up the seconds of an engine's regions, with the device's work for them: it waits for the device at each end.
+
+    A step that is replayed as one CUDA graph has its attention counted under the model.
+    """
+
+    def __init__(self, device: torch.device, regions: Collection[str] = REGIONS) -> None:
+        """`regions`: those that are timed."""
+        self.spent_s = dict.fromkeys(regions, 0.0)
+        self._device = device
+
+    def region(self, name: str) -> AbstractContextManager[None]:
+        """Time a region."""
+        return self._timed(name) if name in self.spent_s else super().region(name)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        _wait(self._device)
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            _wait(self._device)
+            self.spent_s[name] += time.perf_counter() - started_s
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device was seen to do: read bandwidth of memory, and peak of large matrix products in one type."""
+    """What a device achieved: read bandwidth of memory, and peak of large matrix products in one type."""
 
     bytes_per_s: float
     flop_per_s: float
@@ -33,8 +59,8 @@ class Speed:
     """One arm on one machine.
 
     tokens_per_s: generated tokens over the whole run, prompts and events included. step_s: one decode step of all rows
-    without events. floor_s: what the device needs at least for it, the larger of bytes over bandwidth and operations over
-    peak. time_shares: of an instrumented run, by `PARTS`. setup_s: building the engine and its first, short run.
+    without events. floor_s: the least that the device needs for it, the larger of bytes over bandwidth and operations over
+    peak. time_shares: of a run with a clock, by `PARTS`. setup_s: building the engine and its first, short run.
     """
 
     rows: int
@@ -48,7 +74,7 @@ class Speed:
 
     @property
     def floor_share(self) -> float:
-        """How much of a decode step is physics."""
+        """Share of a decode step that the device's limits account for."""
         return self.floor_s / self.step_s
 
     def document(self) -> dict[str, Any]:
@@ -66,7 +92,7 @@ def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
 
 
 def measure(build: Callable[[], Engine], *, n_runs: int = 5, prompt_tokens: int = 32) -> Speed:
-    """Measure what `build` makes: full batches of random prompts that all run to the engine's token limit.
+    """Measure the engine that `build` returns, on full batches of random prompts that all run to its token limit.
 
     The engine's model must end no text early (`eos_ids` empty). Medians of `n_runs` runs, after a run to warm up.
     """
@@ -95,7 +121,7 @@ def measure(build: Callable[[], Engine], *, n_runs: int = 5, prompt_tokens: int 
 def floor_s(engine: Engine, machine: Machine, done: list[Generation]) -> float:
     """Return the least seconds of a decode step: weights read once, each row's cache as the ledger has it, all products.
 
-    done: generations of the engine, for the mean sizes and bytes that were attended to.
+    done: generations of the engine, for the mean tokens and bytes that a step attends to.
     """
     model, geometry, rows = engine.loaded.model, engine.loaded.geometry, engine.rows
     embedding = model.get_input_embeddings().weight
@@ -126,46 +152,19 @@ def _run(engine: Engine, todo: list[Request]) -> tuple[float, int]:
 
 
 def _where_time_goes(engine: Engine, todo: list[Request]) -> tuple[dict[str, float], list[Generation]]:
-    """Run once more with clocks around the parts; a device is waited for at each, so the whole is slower than a clean run.
-
-    A step that is replayed as one CUDA graph has its attention counted under the model.
-    """
-    spent = dict.fromkeys(PARTS, 0.0)
-    with (
-        _clocked(engine.prefill, "take", spent, "prefill", engine),
-        _clocked(engine, "_feed", spent, "model", engine),
-        _clocked(DecodePass, "attend", spent, "attention", engine),
-        _clocked(engine, "_event", spent, "events", engine),
-        _clocked(type(engine.decoding), "choose", spent, "sampling", engine),
-    ):
+    """Run once more with a clock around the parts, which waits for the device at each: slower than a run without."""
+    clock, former = PartClock(engine.loaded.device), engine.hook
+    engine.hook = clock
+    try:
         started_s = time.perf_counter()
         done = list(engine.generate(todo))
         wall_s = time.perf_counter() - started_s
+    finally:
+        engine.hook = former
+    spent = dict(clock.spent_s)
     spent["model"] -= spent["attention"]
     spent["host"] = wall_s - sum(spent.values())
     return {part: seconds / wall_s for part, seconds in spent.items()}, done
-
-
-@contextmanager
-def _clocked(owner: Any, name: str, spent: dict[str, float], part: str, engine: Engine) -> Iterator[None]:
-    """Add the time of a method to a part while the context lasts."""
-    original, device = getattr(owner, name), engine.loaded.device
-
-    def timed(*args: Any, **options: Any) -> Any:
-        _wait(device)
-        started_s = time.perf_counter()
-        try:
-            return original(*args, **options)
-        finally:
-            _wait(device)
-            spent[part] += time.perf_counter() - started_s
-
-    own = name in vars(owner)
-    setattr(owner, name, timed)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original) if own else delattr(owner, name)
 
 
 def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:

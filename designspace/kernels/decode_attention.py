@@ -1,8 +1,8 @@
 """The fused decode attention: append the new token to its slot and attend to the filled ones; float32, bfloat16, on CPUs.
 
 It reads only filled slots, once, and the softmax never leaves the cache lines it is computed in; PyTorch's own attention
-reads all slots through a mask. Sums are float32 either way. `designspace.cache.attention.DecodePass` is the plain path that it is
-compared with.
+reads all slots through a mask. Sums are float32 either way. `designspace.cache.attention.DecodePass` is the plain
+path that it is compared with.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from designspace.errors import InvariantViolation
 from designspace.kernels.build import load_library
 
 
@@ -77,6 +78,7 @@ class FusedAttention:
         log_mass: [B,H_kv,C] float32, added to the logits of the slots; None: nothing.
         """
         given = query.dtype
+        self._check(query, key, value)
         query, key, value = query.float(), key.to(self._dtype), value.to(self._dtype)
         query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
         out = torch.empty(query.shape[0], 1, query.shape[1], query.shape[3])
@@ -105,6 +107,17 @@ class FusedAttention:
             out.data_ptr(),
         )
         return out.to(given), weights
+
+    def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Refuse other shapes than those it is bound to: C would read and write where they point."""
+        n_rows, n_heads, group, _, head_dim = self._shape
+        if tuple(query.shape) != (n_rows, n_heads * group, 1, head_dim) or not (
+            tuple(key.shape) == tuple(value.shape) == (n_rows, n_heads, 1, head_dim)
+        ):
+            raise InvariantViolation(
+                f"the kernel is bound to {n_rows} rows of {n_heads * group} and {n_heads} heads of {head_dim}, got queries "
+                f"{tuple(query.shape)}, keys {tuple(key.shape)}, values {tuple(value.shape)}"
+            )
 
 
 def fused_attention(

@@ -1,1 +1,1 @@
-"""What an arm will take of memory, known before it runs."""
+"""How much memory an arm takes, computed before it runs."""

@@ -1,4 +1,4 @@
-"""From what was measured small to what it is at full size: bytes grow with a size along a line or a parabola."""
+"""From bytes measured at small sizes to those at full size: they grow along a line or a parabola."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BENT = 0.02  # a second difference below this share of the largest value is no 
 
 
 def extrapolate_linear(measure: Callable[[int], int], size: int, at: tuple[int, int]) -> int:
-    """Return what `measure` gives at `size`, beyond the second of two sizes along the line through both."""
+    """Return `measure(size)`; beyond the second of two sizes, its value on the line through both."""
     low, high = at
     if size <= high:
         return measure(size)
@@ -17,9 +17,9 @@ def extrapolate_linear(measure: Callable[[int], int], size: int, at: tuple[int, 
 
 
 def extrapolate_quadratic(measure: Callable[[int], int], size: int, at: tuple[int, int, int]) -> int:
-    """Return what `measure` gives at `size`, beyond the last of three evenly spaced sizes along the parabola through them.
+    """Return `measure(size)`; beyond the last of three evenly spaced sizes, its value on the parabola through them.
 
-    What bends downwards, or hardly, goes on along the last line.
+    A parabola that bends downwards, or hardly, is replaced by the line through the last two sizes.
     """
     low, middle, high = at
     if size <= high:

@@ -13,10 +13,10 @@
 * kept: a row of attention logits per query head for kernels; and where a decoding steers a copy of every row, as it may set
   checkpoints, and then the longest prompt is a whole text, as it may encode that anew.
 
-Steps, events and loads run for real, on a stand-in of one or two rows and up to four layers on the CPU whose live bytes are
-counted. They grow linearly with rows and layers, with slots along a line or a parabola. So whatever a strategy makes of its
-view is in the sum, and no strategy has to say how much that is. Everything depends on the declaration alone, not on the
-machine; what an allocator adds to it, and operators inside themselves, is for `designspace.memory.batch_rows.SHARE`.
+Steps, events and loads run for real, on a probe cache of one or two rows and up to four layers on the CPU whose live bytes
+are counted. They grow linearly with rows and layers, with slots along a line or a parabola. So whatever a strategy allocates
+in an event is in the sum, and no strategy has to say how much that is. Everything depends on the declaration alone, not on
+the machine; `designspace.memory.batch_rows.SHARE` leaves room for what an allocator adds, and operators inside themselves.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from functools import cached_property
 
 import torch
 
-from designspace.axes import Artefact, Budget, Cadence, Decoding, Geometry, Mechanism, RowSchedule
-from designspace.cache.slots import SlotCache
-from designspace.engine import event_rows, usual_burst
-from designspace.engine.capacity import cache_owners, needed_capacity
+from designspace.axes import Artefact, Budget, Mechanism
+from designspace.engine.burst import usual_burst
+from designspace.engine.cache_plan import CachePlan
+from designspace.engine.compressor import event_rows
 from designspace.engine.prefill import bucket, prompts_kept
 from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
 from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes
@@ -40,14 +40,14 @@ from designspace.memory.probe_cache import ProbeCache
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
 
-_ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which stand-ins are measured
+_ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which probe caches are measured
 _SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
 _LEDGER_BYTES = 64  # per row, head and step of a burst: counts, and some of their 64-bit products
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one arm on one model: weights, allocated cache, and what lives beside them at the worst moment."""
+    """Bytes of one arm on one model: weights, allocated cache, and other tensors at the worst moment."""
 
     weights: int
     cache: int
@@ -55,7 +55,7 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights + self.cache + self.workspace
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class ArmMemory:
         artefacts: Mapping[str, Artefact] | None = None,
         n_prompts: int | None = None,
     ) -> None:
-        """Take what the engine takes, `rows` apart. `n_prompts`: how many different ones there are, None: any number.
+        """The arguments are the engine's, without `rows`. `n_prompts`: how many different ones there are, None: any number.
 
         Raises:
             DeclarationError: the budget does not fit the mechanism.
@@ -89,15 +89,16 @@ class ArmMemory:
         self.skeleton, self.mechanism, self.needs = skeleton_of(loaded), mechanism, mechanism.needs()
         self.artefacts = artefacts or {}
         self.max_new_tokens, self.max_prompt_tokens = max_new_tokens, max_prompt_tokens
-        self.schedule = mechanism.bind(budget, self.skeleton.geometry, self.skeleton.dtype, self.owners)
-        self.capacity = needed_capacity(
+        self.plan = CachePlan.of(
+            self.skeleton,
             mechanism,
-            self.schedule,
-            self.geometry,
+            budget,
             max_prompt_tokens=max_prompt_tokens,
             max_new_tokens=max_new_tokens,
+            artefacts=self.artefacts,
         )
-        # One more than are kept on purpose: what is kept of a pass may hold on to its logits.
+        self.schedule, self.capacity, self.geometry = self.plan.schedule, self.plan.capacity, self.plan.cache_geometry
+        # One more than wait on purpose: a prompt that waits may keep the logits of its whole pass alive.
         most = prompts_kept(bucket(max_prompt_tokens))
         self._most_waiting = 1 + (most if n_prompts is None else min(most, n_prompts))
         self._probes: dict[tuple[object, ...], int] = {}
@@ -107,51 +108,29 @@ class ArmMemory:
         return Footprint(self.weights, self.cache(rows), self.workspace(rows))
 
     @cached_property
-    def owners(self) -> tuple[int, ...] | None:
-        """Which layer's cache each layer reads; None: its own."""
-        return cache_owners(self.skeleton, self.mechanism, self.artefacts)
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """The geometry of the layers that own a cache."""
-        geometry = self.skeleton.geometry
-        return geometry if self.owners is None else geometry.owning(self.owners)
-
-    @cached_property
     def weights(self) -> int:
         """Weights, calibrations, and the copy of the output projections that some strategies read."""
         total = weight_bytes(self.skeleton)
         total += sum(tensor.nbytes for artefact in self.artefacts.values() for tensor in artefact.tensors.values())
-        if self.needs.output_projection or self.needs.layer_cosine:
+        if self.plan.reads_projection:
             total += self.skeleton.output_projection().nbytes
         return total
 
     def cache(self, rows: int) -> int:
-        """Return the bytes of everything that a slot cache of so many rows allocates."""
+        """Return the bytes of all tensors that a slot cache of so many rows allocates."""
         try:
             return self._allocated(rows, torch.device("meta"))
         except RuntimeError:  # a store that looks at its calibration's numbers, which the meta device does not have
             return extrapolate_linear(lambda n: self._allocated(n, torch.device("cpu")), rows, _ROWS)
 
     def _allocated(self, rows: int, device: torch.device) -> int:
-        cache = SlotCache(
-            self.skeleton.geometry,
-            self.mechanism.representation,
-            self.needs,
-            rows=rows,
-            capacity=self.capacity,
-            dtype=self.skeleton.dtype,
-            device=device,
-            width=self.max_prompt_tokens + self.max_new_tokens,
-            owners=self.owners,
-            artefacts=self.artefacts,
-        )
+        cache = self.plan.allocate(rows, device)
         return cache.store.allocated_bytes() + _tensor_bytes(cache) + _tensor_bytes(cache.observers)
 
     def workspace(self, rows: int) -> int:
-        """Return the bytes that live beside weights and cache at the worst moment."""
+        """Return the bytes of tensors other than weights and cache at the worst moment."""
         logits = 4 * rows * self._vocabulary
-        signals = _SIGNAL_COPIES * logits if type(self.mechanism.cadence).signal is not Cadence.signal else 0
+        signals = _SIGNAL_COPIES * logits if self.mechanism.cadence.reads_signals else 0
         decode = extrapolate_linear(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
         stages = (
             decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
@@ -173,15 +152,14 @@ class ArmMemory:
 
     @property
     def _steers(self) -> bool:
-        decoding = self.mechanism.decoding
-        return decoding is not None and type(decoding).controller is not Decoding.controller
+        return self.mechanism.decoding is not None and self.mechanism.decoding.steers
 
     @property
     def _cuts_while_decoding(self) -> bool:
         if not self.mechanism.budget_applies:
             return False
-        if type(self.schedule.row_schedule()).due is not RowSchedule.due:
-            return True  # goes by what it will see
+        if self.schedule.row_schedule().sees_every_step:
+            return True  # goes by signals that are not known yet
         steps = torch.arange(1, self.max_new_tokens + 1)
         sizes = torch.full_like(steps, self.capacity - 1)
         return any(
@@ -196,7 +174,7 @@ class ArmMemory:
         def measured(n_rows: int) -> int:
             logits, uniforms = torch.zeros(n_rows, self._vocabulary), torch.zeros(n_rows, dtype=torch.float64)
             chosen = peak_bytes(lambda: decoding.choose(logits / torch.ones(n_rows, 1), uniforms))
-            # Where samples are compared by their probabilities, those are taken in float64.
+            # Where samples are compared by their probabilities, those are computed in float64.
             return max(chosen, 2 * 8 * logits.numel()) if decoding.samples > 1 else chosen
 
         return extrapolate_linear(measured, rows, _ROWS)
@@ -219,10 +197,10 @@ class ArmMemory:
 
     @cached_property
     def _prompts(self) -> PromptBytes:
-        of_prompts = prompt_bytes(self.skeleton, self.needs, self.max_prompt_tokens, self.owners)
+        of_prompts = prompt_bytes(self.skeleton, self.needs, self.max_prompt_tokens, self.plan.owners)
         if not self._steers:
             return of_prompts
-        anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.owners)
+        anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.plan.owners)
         return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.each)
 
     @cached_property
@@ -230,13 +208,13 @@ class ArmMemory:
         """Bytes of encoding texts, or of one that is cut or loaded into its row."""
         width = bucket(self._longest)
         text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
-        taking_in = text + self._measured(ProbeCache.load, 1, self.capacity)
+        loading = text + self._measured(ProbeCache.load, 1, self.capacity)
         if self.schedule.row_schedule().due(0, self._longest, None):
-            taking_in = max(taking_in, self._measured(ProbeCache.event, 1, max(width, self.capacity)))
-        return max(self._prompts.encoding, taking_in)
+            loading = max(loading, self._measured(ProbeCache.event, 1, max(width, self.capacity)))
+        return max(self._prompts.encoding, loading)
 
     def _measured(self, run: Callable[[ProbeCache], None], rows: int, slots: int) -> int:
-        """Return what `run` needs beside a stand-in, for all layers, `rows` and `slots`."""
+        """Return the bytes that `run` needs beside the cache, for all layers, `rows` and `slots`."""
 
         def of_all_layers(n_rows: int, n_slots: int) -> int:
             return extrapolate_linear(lambda n: self._probe(run, n_rows, n_slots, n), self.geometry.n_layers, _LAYERS)
@@ -250,10 +228,7 @@ class ArmMemory:
         key = (run, rows, slots, layers)
         if key not in self._probes:
             probe = ProbeCache(
-                self.mechanism,
-                self.geometry,
-                self.artefacts,
-                dtype=self.skeleton.dtype,
+                self.plan,
                 rows=rows,
                 layers=layers,
                 slots=slots,
@@ -266,6 +241,6 @@ class ArmMemory:
 
 def _tensor_bytes(holder: object) -> int:
     """Return the bytes of the tensors that are attributes of an object, or values of a mapping that is one."""
-    held = [value for value in vars(holder).values() if not isinstance(value, Mapping)]
-    held += [inner for value in vars(holder).values() if isinstance(value, Mapping) for inner in value.values()]
-    return sum(value.nbytes for value in held if isinstance(value, torch.Tensor))
+    values = [value for value in vars(holder).values() if not isinstance(value, Mapping)]
+    values += [inner for value in vars(holder).values() if isinstance(value, Mapping) for inner in value.values()]
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))

@@ -1,4 +1,4 @@
-"""What a model's own forward passes need beside weights and cache, found on a skeleton: nothing is computed."""
+"""Bytes that a model's own forward passes need beside weights and cache, measured on a skeleton: nothing is computed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Needs, Request
 from designspace.cache.attention import Pass
+from designspace.cache.layer_call import LayerCall
 from designspace.engine.prefill import Prefill, bucket, prompts_per_pass
 from designspace.memory.live_bytes import LiveBytes, peak_bytes
 from designspace.models.loading import LoadedModel
@@ -20,19 +21,17 @@ _TRACKER_COPIES = 4  # per layer, stacked, and two while one is being updated
 
 
 class PromptBytes(NamedTuple):
-    """encoding: the most that is alive while prompts run. each: what one holds that waits for a row."""
+    """encoding: the most bytes alive while prompts run. each: those of one encoded prompt that waits for a row."""
 
     encoding: int
     each: int
 
 
 class _NoAttention(Pass):
-    """Leaves attention out."""
+    """A pass without attention."""
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        """Return something of the shape of the output, [B,T,H_q,D]."""
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return a tensor of the output's shape, [B,T,H_q,D], with no particular content."""
         return torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
 
 
@@ -42,7 +41,7 @@ def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
 
     def step() -> object:
         ids = torch.zeros(rows, 1, dtype=torch.long, device=_META)
-        output = skeleton.model(input_ids=ids, position_ids=ids, use_cache=False, slots=_NoAttention())
+        output = skeleton.forward(_NoAttention(), input_ids=ids, position_ids=ids)
         return output.logits[:, -1].float()
 
     return peak_bytes(step)
@@ -61,7 +60,7 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
     with torch.inference_mode(), LiveBytes() as live:
         prefill = Prefill(skeleton, shown, owners, projection)
         prefill.announce(queue)
-        taken = prefill.take(queue)
-        held = live.now
-    del taken
-    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(held + tracked) // n_prompts))
+        prompt = prefill.pop_prompt(queue)
+        alive = live.now
+    del prompt
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(alive + tracked) // n_prompts))

@@ -13,13 +13,13 @@ from torch.utils._pytree import tree_iter
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows every storage that is made inside the block; what was there before counts nothing.
+    """Counts every storage that is made inside the block; storages from before it count nothing.
 
-    Tensors share a storage with their views, so a view is free, and so is writing in place. What an operator needs inside
-    itself and gives back before it returns is not seen.
+    Tensors share a storage with their views, so a view is free, and so is writing in place. Memory that an operator allocates
+    inside itself and frees before it returns is not counted.
 
     Attributes:
-        now: bytes alive. peak: the most that were.
+        now: bytes alive. peak: the most that were alive at once.
     """
 
     def __init__(self) -> None:
@@ -30,16 +30,16 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operator and take down what it made."""
+        """Run an operator and count the storages that it made."""
         leaves = [leaf for leaf in tree_iter((args, kwargs)) if isinstance(leaf, Tensor)]
         old = {leaf.untyped_storage()._cdata for leaf in leaves}
         made = func(*args, **(kwargs or {}))
         for leaf in tree_iter(made):
             if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in old:
-                self._note(leaf.untyped_storage())
+                self._count(leaf.untyped_storage())
         return made
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key in self._known:
             return
@@ -53,7 +53,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """Return the most bytes that were alive at once of what `run` made, its result included."""
+    """Return the most bytes that were alive at once of the tensors that `run` made, its result included."""
     with torch.inference_mode(), LiveBytes() as live:
         run()
     return live.peak

@@ -1,17 +1,17 @@
-"""A small cache of random tokens on the CPU on which an arm really runs: to see what it needs, not what it computes."""
+"""A small cache of random tokens on the CPU on which an arm really runs: for the bytes that it needs, not for its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Mechanism, Needs, Observed, RunContext
+from designspace.axes import Geometry, Needs, Observed, RunContext
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import Prompt, keep_all
-from designspace.cache.slots import SlotCache
+from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compress import compress
 
 _CPU = torch.device("cpu")
@@ -22,11 +22,8 @@ class ProbeCache:
 
     def __init__(
         self,
-        mechanism: Mechanism,
-        geometry: Geometry,
-        artefacts: Mapping[str, Artefact],
+        plan: CachePlan,
         *,
-        dtype: torch.dtype,
         rows: int,
         layers: int,
         slots: int,
@@ -34,30 +31,22 @@ class ProbeCache:
         hidden: int,
     ) -> None:
         """Fill all slots but two. `target`: mean size after an event. `hidden`: width of the residual stream."""
-        self.mechanism, self.needs, self.target = mechanism, mechanism.needs(), target
-        self.geometry = geometry = _first(layers, geometry)
-        self.random = torch.Generator().manual_seed(0)
-        self.n_tokens = max(slots - 2, 1)
-        self.cache = SlotCache(
-            geometry,
-            mechanism.representation,
-            self.needs,
-            rows=rows,
-            capacity=max(slots, 2),
-            dtype=dtype,
-            device=_CPU,
-            width=max(slots, 2),
-            artefacts=artefacts,
-        )
-        self.cache.fused = self.cache.move_in_place = None  # a compiler that is there must not change what is found
-        self.dtype = dtype
-        self.context = self._setting(artefacts, hidden)
+        self.mechanism, self.needs, self.target = plan.mechanism, plan.mechanism.needs(), target
+        self.geometry = geometry = _first(layers, plan.cache_geometry)
+        self.random, self.dtype = torch.Generator().manual_seed(0), plan.dtype
+        n_slots, self.n_tokens = max(slots, 2), max(slots - 2, 1)
+        small = replace(plan, geometry=geometry, owners=None, capacity=n_slots, width=n_slots)
+        self.cache = small.allocate(rows, _CPU)
+        self.cache.fused = self.cache.move_in_place = None  # the bytes must not depend on whether there is a compiler
+        shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim, hidden)
+        projection = self._normal(*shape) if plan.reads_projection else None
+        self.context = RunContext.of(self.mechanism.scoring, geometry, n_slots, plan.artefacts, projection, self.target)
         self.text = self._text()
         for row in range(rows):
             self.cache.load(row, self.text, keep_all(self.text), row)
 
     def load(self) -> None:
-        """Take a whole text into the first row."""
+        """Load a whole text into the first row."""
         self.cache.load(0, self.text, keep_all(self.text), 0)
 
     def step(self) -> None:
@@ -67,7 +56,7 @@ class ProbeCache:
         for layer in range(geometry.n_layers):
             query = self._normal(self.cache.rows, geometry.n_query_heads, 1, geometry.head_dim)
             key, value = self._normal(2, self.cache.rows, geometry.n_kv_heads, 1, geometry.head_dim)
-            decode.attend(layer, query, key, value, geometry.head_dim**-0.5, None)
+            decode.attend(LayerCall(layer, geometry.head_dim**-0.5), query, key, value)
         self.cache.end_step()
 
     def event(self) -> None:
@@ -78,20 +67,6 @@ class ProbeCache:
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random).to(self.dtype)
-
-    def _setting(self, artefacts: Mapping[str, Artefact], hidden: int) -> RunContext:
-        geometry, scoring = self.geometry, self.mechanism.scoring
-        wants_projection = self.needs.output_projection or self.needs.layer_cosine
-        shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim, hidden)
-        return RunContext(
-            geometry=geometry,
-            width=self.cache.width,
-            sinks=scoring.sinks,
-            recent=scoring.recent,
-            comparable_scores=scoring.comparable,
-            artefacts=artefacts,
-            output_projection=self._normal(*shape) if wants_projection else None,
-        )
 
     def _text(self) -> Prompt:
         """Return a text as a forward pass leaves it: keys and values [L,1,H_kv,P,D]."""

@@ -14,14 +14,18 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.cache import attention
+from designspace.cache.attention import Pass
+from designspace.cache.layer_call import in_flight
 from designspace.errors import ModelError
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, Subject, prove
-from designspace.models.rotary_limits import longest_free_position
+from designspace.models.proven import keep_proof, kept_proof
+from designspace.models.rotary_limits import longest_text
 
 # Of what transformers offers, the one in which a token's experts do not depend on the other rows.
 _EXPERTS = "batched_mm"
 _POINTER_BYTES = 1024
+Chat = Literal["auto", "on", "off"]
 _MOST_NAMED = 3  # weights in a message
 _GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -45,6 +49,12 @@ class LoadedModel:
         default_factory=dict, repr=False, compare=False
     )
 
+    def forward(self, slots: Pass, **arguments: Any) -> Any:
+        """Call the model with a pass, which its layers attend through, and return what it returns."""
+        # Known in both ways: some models do not hand on to their layers what they are called with.
+        with in_flight(slots):
+            return self.model(use_cache=False, slots=slots, **arguments)
+
     @property
     def kv_owners(self) -> tuple[int, ...] | None:
         """For each layer the layer whose keys and values it was trained to use; None: each its own."""
@@ -62,14 +72,20 @@ class LoadedModel:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 
-    def encode(
-        self, prompt: str, *, system: str | None = None, chat: Literal["auto", "on", "off"] = "auto"
-    ) -> tuple[int, ...]:
+    def encode(self, prompt: str, *, system: str | None = None, chat: Chat = "auto") -> tuple[int, ...]:
         """Return the token ids of a prompt, through the chat template where that is asked for, or `auto` and there is one.
 
         Raises:
-            ModelError: a chat or a system message is asked for and there is no template, or the template refuses it.
+            ModelError: a chat or a system message is asked for and there is no template, the template refuses it, or a token
+                is not in the model's embedding.
         """
+        ids = self._encoded(prompt, system, chat)
+        n_embeddings = self.model.get_input_embeddings().weight.shape[0]
+        if ids and max(ids) >= n_embeddings:
+            raise ModelError(f"the tokenizer writes token {max(ids)}, the model's embedding has {n_embeddings} rows")
+        return ids
+
+    def _encoded(self, prompt: str, system: str | None, chat: Chat) -> tuple[int, ...]:
         has_template = bool(self.tokenizer.chat_template)
         if not has_template and (chat == "on" or system is not None):
             raise ModelError("the model's tokenizer has no chat template, so prompts can have neither chat nor system")
@@ -119,8 +135,8 @@ def _ids_with(tokenizer: Any, text: str) -> frozenset[int]:
     return frozenset(i for i in vocabulary if text in tokenizer.decode([i], clean_up_tokenization_spaces=False))
 
 
-def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
-    """Load weights and tokenizer.
+def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -> LoadedModel:
+    """Load weights and tokenizer. The model is tried out unless it was before; `try_out`: in any case.
 
     Raises:
         ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support.
@@ -145,12 +161,21 @@ def load_model(spec: ModelSpec, device: str = "cpu") -> LoadedModel:
                 ignore_mismatched_sizes=True,  # refused below, by name
                 **where,
             )
-        tokenizer = load_tokenizer(source, where)
     except Exception as error:  # transformers, safetensors and quantisation libraries raise whatever they like
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"cannot load model {spec.name!r} from {source}: {reason}") from error
     _check_report(spec, source, report)
-    return prepare(model.to(device), tokenizer, spec)
+    try:
+        tokenizer = load_tokenizer(source, where)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load the tokenizer of model {spec.name!r} from {source}: {str(error).splitlines()[0]}"
+        ) from error
+    known = None if try_out else kept_proof(spec, device)
+    loaded = prepare(model.to(device), tokenizer, spec, known)
+    if known is None and loaded.proof is not None:
+        keep_proof(spec, device, loaded.proof)
+    return loaded
 
 
 def check_weight_files(folder: Path) -> None:
@@ -225,10 +250,13 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def prepare(model: Any, tokenizer: Any = None, spec: ModelSpec | None = None) -> LoadedModel:
+def prepare(
+    model: Any, tokenizer: Any = None, spec: ModelSpec | None = None, proof: Proof | None = None
+) -> LoadedModel:
     """Put a transformers model under our attention function and read off its geometry.
 
-    It is tried out (`designspace.models.proof`) unless it is on the meta device, where nothing is computed.
+    It is tried out (`designspace.models.proof`) unless that was done (`proof`), or it is on the meta device, where nothing is
+    computed.
 
     Raises:
         ModelError: layers without a slot per token (linear attention, sliding-window-only caches of other designs), or a
@@ -240,10 +268,10 @@ def prepare(model: Any, tokenizer: Any = None, spec: ModelSpec | None = None) ->
     if hasattr(model.config, "_experts_implementation"):
         model.set_experts_implementation(_EXPERTS)
     model.set_attn_implementation(attention.IMPLEMENTATION)
-    longest = longest_free_position(model)
-    proof = None
-    if model.device.type != "meta":
+    longest = longest_text(model)
+    if proof is None and model.device.type != "meta":
         proof = prove(Subject(model, geometry, attention.trained_owners(model.config)))
+    if proof is not None:
         geometry = replace(geometry, rotation_note=proof.rotation_note)
     return LoadedModel(model, tokenizer, geometry, eos_ids_of(model), spec, proof, longest)
 

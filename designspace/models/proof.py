@@ -19,6 +19,8 @@ from torch import Tensor
 from designspace.axes import Geometry, Needs, Representation, SlotStore, StoreSpec
 from designspace.axes.full_store import FullStore
 from designspace.cache.attention import IMPLEMENTATION, DecodePass, Pass, PrefillPass, PrefillPasses
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall, in_flight
 from designspace.cache.packing import keep_all
 from designspace.cache.slots import SlotCache
 from designspace.errors import ModelError
@@ -29,6 +31,7 @@ _WORDS: dict[Rotation, str] = {
     "none": "keys are not turned at all",
     "unknown": "keys are turned at other frequencies",
 }
+PROOF_VERSION = 1  # raised when more is looked at
 _LENGTHS = (3, 9, 14)  # of the prompts that run together
 _N_NEW = 4  # decode steps after them
 _OFFSET = 5  # by which a text is moved to see what positions do to its keys
@@ -42,12 +45,14 @@ class Proof:
     """What was found on one model.
 
     Attributes:
-        logits_error: the largest difference from transformers' logits, as a share of the largest logit.
+        logits_difference: the largest difference from transformers' logits.
+        logits_error: the same, as a share of the largest logit.
         rotations: how each layer turns its keys.
         unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
             whose rotation is known.
     """
 
+    logits_difference: float
     logits_error: float
     rotations: tuple[Rotation, ...]
     unrotation_error: float
@@ -122,7 +127,8 @@ def prove(subject: Subject) -> Proof:
             f"model type {_kind(subject)!r} is not supported: a row's logits depend on the other rows of its batch "
             f"(by {float((found[0] - again[0]).abs().max()):.1e})"
         )
-    return Proof(error_share, rotations, unrotation_error)
+    difference = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
+    return Proof(difference, error_share, rotations, unrotation_error)
 
 
 def _kind(subject: Subject) -> str:
@@ -136,6 +142,11 @@ def _texts(subject: Subject) -> list[Tensor]:
     return [torch.randint(0, n_tokens, (length + _N_NEW,), generator=random).to(subject.device) for length in _LENGTHS]
 
 
+def _run(subject: Subject, slots: Pass, **arguments: Tensor) -> Any:
+    with in_flight(slots):
+        return subject.model(use_cache=False, slots=slots, **arguments)
+
+
 def _reference(subject: Subject, text: Tensor) -> Tensor:
     """Return transformers' own logits [n_new+1,V] from the prompt's last token on.
 
@@ -143,7 +154,7 @@ def _reference(subject: Subject, text: Tensor) -> Tensor:
     """
     if subject.owners is not None:
         positions = torch.arange(len(text), device=subject.device)[None]
-        output = subject.model(input_ids=text[None], position_ids=positions, use_cache=False, slots=_Keys())
+        output = _run(subject, _Keys(), input_ids=text[None], position_ids=positions)
         return output.logits[0, -_N_NEW - 1 :].float()
     with _attention(subject.model, "eager"):
         logits: Tensor = subject.model(input_ids=text[None], use_cache=False).logits
@@ -169,7 +180,7 @@ def _ours(subject: Subject, texts: Sequence[Tensor]) -> list[Tensor]:
     for row, prompt in enumerate(prompts):
         padded[row, : len(prompt)] = prompt
     positions = torch.arange(padded.shape[1], device=subject.device).expand_as(padded)
-    output = subject.model(input_ids=padded, position_ids=positions, use_cache=False, slots=PrefillPasses([*passes]))
+    output = _run(subject, PrefillPasses([*passes]), input_ids=padded, position_ids=positions)
     logits = [[output.logits[row, len(prompt) - 1].float()] for row, prompt in enumerate(prompts)]
     for row, one in enumerate(passes):
         one.check_complete()
@@ -177,11 +188,11 @@ def _ours(subject: Subject, texts: Sequence[Tensor]) -> list[Tensor]:
     for step in range(_N_NEW):
         cache.begin_step()
         fed = torch.stack([text[step - _N_NEW] for text in texts])
-        output = subject.model(
+        output = _run(
+            subject,
+            _WatchedDecode(cache, subject.geometry),
             input_ids=fed[:, None],
             position_ids=cache.next_position[:, None],
-            use_cache=False,
-            slots=_WatchedDecode(cache, subject.geometry),
         )
         cache.end_step()
         for row, found in enumerate(logits):
@@ -196,12 +207,10 @@ class _Watched(PrefillPass):
         super().__init__(needs, geometry, n_tokens, owners)
         self.seen: set[int] = set()
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Check shapes and that the layer has not attended before, then attend."""
-        _check_layer(self.seen, layer, self.geometry, query, key, value)
-        return super().attend(layer, query, key, value, scaling, window)
+        _check_layer(self.seen, call.layer, self.geometry, query, key, value)
+        return super().attend(call, query, key, value)
 
     def check_complete(self) -> None:
         """Check that every layer has attended.
@@ -221,12 +230,10 @@ class _WatchedDecode(DecodePass):
         super().__init__(cache)
         self._geometry, self._seen = geometry, set[int]()
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Check shapes and that the layer has not attended before, then attend."""
-        _check_layer(self._seen, layer, self._geometry, query, key, value)
-        return super().attend(layer, query, key, value, scaling, window)
+        _check_layer(self._seen, call.layer, self._geometry, query, key, value)
+        return super().attend(call, query, key, value)
 
 
 def _check_layer(seen: set[int], layer: int, geometry: Geometry, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -252,15 +259,10 @@ class _Keys(Pass):
     def __init__(self) -> None:
         self.keys: dict[int, Tensor] = {}
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Keep the layer's keys and attend."""
-        self.keys[layer] = key
-        output = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
-        )
-        return output.transpose(1, 2)
+        self.keys[call.layer] = key
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def _rotations(subject: Subject, text: Tensor) -> tuple[tuple[Rotation, ...], float]:
@@ -280,7 +282,7 @@ def _rotations(subject: Subject, text: Tensor) -> tuple[tuple[Rotation, ...], fl
 def _keys_at(subject: Subject, text: Tensor, offset: int) -> dict[int, Tensor]:
     seen = _Keys()
     positions = torch.arange(len(text), device=subject.device) + offset
-    subject.model(input_ids=text[None], position_ids=positions[None], use_cache=False, slots=seen)
+    _run(subject, seen, input_ids=text[None], position_ids=positions[None])
     return seen.keys
 
 

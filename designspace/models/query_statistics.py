@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
@@ -26,28 +27,13 @@ class QueryPass(Pass):
         self.modulus = torch.zeros(shape, dtype=torch.float64)
         self.n_tokens = 0
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Take in the layer's queries [1,H_q,T,D] at positions 0 … T-1 and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
         bands = unrotate(as_bands(query[0].float()), positions, self.geometry)  # [H_q,T,D/2]
-        self.total[layer] += bands.sum(dim=1).to(torch.complex128).cpu()
-        self.modulus[layer] += bands.abs().sum(dim=1).double().cpu()
-        return causal_attention(query, key, value, scaling, window)
-
-
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
-    """Return full causal attention over one text [1,T,H_q,D], as a pass of transformers' layers wants it."""
-    mask = None
-    if window is not None:
-        positions = torch.arange(query.shape[2], device=query.device)
-        distance = positions[:, None] - positions[None]
-        mask = (distance >= 0) & (distance < window)
-    output = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-    )
-    return output.transpose(1, 2)
+        self.total[call.layer] += bands.sum(dim=1).to(torch.complex128).cpu()
+        self.modulus[call.layer] += bands.abs().sum(dim=1).double().cpu()
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
@@ -67,7 +53,7 @@ def statistics_of(loaded: LoadedModel, texts: Iterable[tuple[int, ...]]) -> dict
     seen = QueryPass(geometry)
     for ids in texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
         seen.n_tokens += tokens.shape[1]
     mean = (seen.total / seen.n_tokens).to(torch.complex64)
     modulus = (seen.modulus / seen.n_tokens).float()

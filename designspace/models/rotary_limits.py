@@ -11,6 +11,16 @@ import torch
 from designspace.errors import ModelError
 
 
+def longest_text(model: Any) -> int | None:
+    """Return how many positions a text may have: as many as the model was trained for; None: it does not say.
+
+    Raises:
+        ModelError: its rotary angles depend on the longest text in a batch, whatever the length.
+    """
+    limits = (getattr(model.config, "max_position_embeddings", None), longest_free_position(model))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def longest_free_position(model: Any) -> int | None:
     """Return up to how many positions a row's rotary angles do not depend on its batch-mates; None: any number.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +17,10 @@ import pyarrow as pa
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.decision import decide
-from designspace.protocol.document import check_document, heldout_hash, tuned_parameters
+from designspace.protocol.document import check_document, tuned_parameters
 from designspace.protocol.hypotheses import Row, corrected, judge
 from designspace.protocol.outcome_rows import checked_rows, in_order, rows_hash
+from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import document_hash
 from designspace.protocol.report_notes import report_notes
 from designspace.protocol.selection import selection_of
@@ -95,6 +97,11 @@ def analyse(
 def report_bytes(report: Mapping[str, Any]) -> bytes:
     """Return the one spelling of a report: canonical JSON and a line end."""
     return f"{canonical_json(report)}\n".encode()
+
+
+def report_hash(report: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of `report_bytes`."""
+    return hashlib.sha256(report_bytes(report)).hexdigest()
 
 
 def _checked_selection(

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -55,8 +55,12 @@ def read_chain(path: Path) -> list[Link]:
         raise ProtocolError(f"cannot read {path}: {error.strerror}") from error
 
 
-def append_link(path: Path, content: Mapping[str, Any]) -> Link:
+def append_link(path: Path, content_after: Callable[[Link | None], Mapping[str, Any]]) -> Link:
     """Add a line with its number `n` and the hash `previous` of the line before, on disk when this returns.
+
+    Args:
+        path: of the file.
+        content_after: returns what the line says, given the line before. It is called while no other process can append.
 
     Raises:
         ProtocolError: the file does not hold together, or cannot be written.
@@ -65,7 +69,7 @@ def append_link(path: Path, content: Mapping[str, Any]) -> Link:
         with _open_locked(path) as stream:
             links, end = _read(path, stream)
             last = links[-1].sha256 if links else NOTHING
-            numbered = {"n": len(links) + 1, "previous": last, **content}
+            numbered = {"n": len(links) + 1, "previous": last, **content_after(links[-1] if links else None)}
             link = Link(json.loads(canonical_json(numbered)), _hash(numbered))
             stream.truncate(end)
             stream.seek(end)

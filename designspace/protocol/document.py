@@ -1,6 +1,6 @@
 """The shape of a registered document, and the rules that make it one.
 
-    format            2
+    format            3
     study             name
     parent            sha256 of the registration this one amends, or null
     amendment         reason given for it, or null
@@ -15,7 +15,7 @@
     tuning            space, sampler, trials, seed, selection rule
     arms              name -> identity of the mechanism, placeholders shown
     data              {dev: [task], heldout: [task]}, each {name, split, content, template, grader, problems:
-                      [{id, content}]}; grader is {id, kind, version}
+                      [{id, content, marks}]}; grader is {id, kind, version}
     generation        settings
     replicates        generations per held-out problem
     root_seed         of all sampling
@@ -23,27 +23,28 @@
     models            name -> identity
     calibration       model -> name -> sha256
     grader            what counts as wrong, whatever the task's grader
-    code              code id, engine and identity versions, packages
+    code              code id, engine and identity versions, packages, kernels, code of other packages
     power             smallest detectable effects and what they assume
     seen              whether somebody looked at held-out problems before this registration
 
-Contents are hashes of prompt and gold answer, templates hashes of the prompt template.
+Contents are hashes of prompt and gold answer, templates hashes of the prompt template; `designspace.protocol.recognition`
+tells what marks are.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.decision import check_decision
+from designspace.protocol.problem_records import problems_of
 from designspace.statistics.registered_tests import REGISTERED_TESTS
-from designspace.tasks.problem import Problem, content_hash
 
-FORMAT = 2
-_READABLE = (1, FORMAT)  # 1: one grader for all tasks
+FORMAT = 3
+_READABLE = (1, 2, FORMAT)  # 1: one grader for all tasks. Up to 2: ids in the hashes of contents
+_MOST_REPEATED = 0.01  # share of held-out problems that may say what another says: generated tasks repeat a few
 KINDS = ("superiority", "non-inferiority", "equivalence")
 KEYS = (
     "format", "study", "parent", "amendment", "source", "hypotheses", "m", "metric", "alpha", "correction",
@@ -53,39 +54,6 @@ KEYS = (
 HYPOTHESIS_KEYS = ("id", "arm", "baseline", "kind", "margin", "model", "task", "budget")
 _HYPOTHESIS_OPTIONAL = ("contrast", "primary")
 _TASK_KEYS = ("name", "split", "content", "template", "problems")
-
-
-def task_record(
-    name: str, split: str, problems: Sequence[Problem], template: str, grader: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what a registration says about the problems of a task split.
-
-    Args:
-        name: of the task.
-        split: of it.
-        problems: in order.
-        template: hash of the prompt template.
-        grader: its id, kind and version.
-    """
-    return {
-        "name": name,
-        "split": split,
-        "content": content_hash(problems),
-        "template": template,
-        "grader": dict(grader),
-        "problems": [{"id": problem.problem_id, "content": content_hash([problem])} for problem in problems],
-    }
-
-
-def heldout_problems(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return `{id, content}` of all held-out problems in registered order."""
-    return [problem for task in document["data"]["heldout"] for problem in task["problems"]]
-
-
-def heldout_hash(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the ordered ids and contents of the held-out problems."""
-    pairs = [[problem["id"], problem["content"]] for problem in heldout_problems(document)]
-    return hashlib.sha256(canonical_json(pairs).encode()).hexdigest()
 
 
 def grader_id_of(document: Mapping[str, Any], task: Mapping[str, Any]) -> str:
@@ -157,14 +125,23 @@ def _data(document: Mapping[str, Any]) -> Iterator[str]:
     yield from problems
     if problems:
         return
-    dev, heldout = (list(_problems(document["data"][side])) for side in ("dev", "heldout"))
+    dev, heldout = (problems_of(document["data"][side]) for side in ("dev", "heldout"))
     for what in ("id", "content"):
         shared = {p[what] for p in dev} & {p[what] for p in heldout}
         if shared:
             yield f"dev and held-out must share no problem, got {len(shared)} of the same {what}: {_some(shared)}"
-        seen = [p[what] for p in heldout]
-        if len(set(seen)) < len(seen):
-            yield f"held-out problems must differ in {what}, got {_some({s for s in seen if seen.count(s) > 1})} twice"
+    yield from _repeated(heldout)
+
+
+def _repeated(heldout: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what is wrong with problems that are there twice: a problem is the unit of inference, and counts once."""
+    ids = Counter(problem["id"] for problem in heldout)
+    if len(ids) < len(heldout):
+        yield f"held-out problems must differ in id, got {_some(name for name, n in ids.items() if n > 1)} twice"
+    texts = Counter((*problem.get("marks", ()), problem["content"])[0] for problem in heldout)
+    repeated = len(heldout) - len(texts)
+    if repeated > _MOST_REPEATED * len(heldout):
+        yield f"held-out problems must differ in content, got {repeated} of {len(heldout)} that repeat another"
 
 
 def _tasks(side: str, tasks: Any) -> Iterator[str]:
@@ -176,7 +153,7 @@ def _tasks(side: str, tasks: Any) -> Iterator[str]:
         yield from _missing_and_unknown(place, task, _TASK_KEYS, ("grader",))
         found = task.get("problems") if isinstance(task, Mapping) else None
         if not (isinstance(found, list) and found and all(_is_problem(problem) for problem in found)):
-            yield f"{place}.problems must be a list of {{id, content}}, at least one"
+            yield f"{place}.problems must be a list of {{id, content, marks}}, at least one"
     names = [task.get("name") for task in tasks if isinstance(task, Mapping)]
     if side == "heldout" and len(set(map(str, names))) < len(names):
         yield f"data.heldout must name each task once, got {', '.join(map(str, names))}"
@@ -250,15 +227,11 @@ def _placeholders(place: str, found: Any) -> Iterator[str]:
             yield from _placeholders(f"{place}.{index}", value)
 
 
-def _problems(tasks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for task in tasks:
-        yield from task["problems"]
-
-
 def _is_problem(found: Any) -> bool:
-    return isinstance(found, Mapping) and set(found) == {"id", "content"} and all(
-        isinstance(text, str) for text in found.values()
-    )  # fmt: skip
+    if not isinstance(found, Mapping) or set(found) - {"marks"} != {"id", "content"}:
+        return False
+    texts = [found["id"], found["content"], *(marks if isinstance(marks := found.get("marks", []), list) else [None])]
+    return all(isinstance(text, str) for text in texts)
 
 
 def _is_number(found: Any) -> bool:

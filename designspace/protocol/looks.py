@@ -1,31 +1,20 @@
-"""The ledger of looks: who registered, tuned, selected, and looked at which held-out problems, in what order."""
+"""The look ledger: who registered, tuned, selected, and looked at which held-out problems, in what order."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.chain import NOTHING, append_link, read_chain
-from designspace.protocol.document import check_document, heldout_hash, heldout_problems, tuned_parameters
-from designspace.protocol.look_entry import KINDS, Entry, Kind, LookedArm, Relative, entry_of
+from designspace.protocol.document import check_document
+from designspace.protocol.look_entry import KINDS, Entry, Kind, LookedArm, Relative, check_order, entry_of, time_after
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
 from designspace.protocol.registration import Registration
-
-__all__ = [
-    "Entry",
-    "HeldoutKey",
-    "LookLedger",
-    "LookedArm",
-    "Relative",
-    "open_look",
-    "require_key",
-    "resume_look",
-]
 
 
 @dataclass(frozen=True)
@@ -44,9 +33,11 @@ class LookLedger:
         """Return all entries in order; none where nothing was ever written.
 
         Raises:
-            ProtocolError: the chain does not hold; the message names the first bad line.
+            ProtocolError: the chain or the order of time does not hold; the message names the first bad line.
         """
-        return [entry_of(self.path, link) for link in read_chain(self.path)]
+        found = [entry_of(self.path, link) for link in read_chain(self.path)]
+        check_order(self.path, found)
+        return found
 
     def head(self) -> str:
         """Return the hash of the last line; zeros for an empty ledger."""
@@ -73,16 +64,16 @@ class LookLedger:
             kind: what happened.
             registration: hash of the registration it belongs to.
             heldout: hash of its held-out problems.
-            problem_ids: what the arms run on.
-            contents: content hashes of these problems.
+            problem_ids: what the arms run on, or what is held out from now on.
+            contents: hashes that these problems are known by.
             arms: name -> what runs.
             details: more facts of this kind, plain JSON.
             code: id of the code.
             user: None takes the one logged in.
-            time: None takes now.
+            time: None takes now; see `time_after`.
 
         Raises:
-            ProtocolError: no such kind, or the ledger does not hold together.
+            ProtocolError: no such kind, a time before that of the line before, or the ledger does not hold together.
         """
         if kind not in KINDS:
             raise ProtocolError(f"kind must be one of {', '.join(KINDS)}, got kind={kind!r}")
@@ -94,11 +85,11 @@ class LookLedger:
             "contents": list(contents),
             "arms": {name: asdict(arm) for name, arm in (arms or {}).items()},
             "details": dict(details or {}),
-            "time": time or datetime.now(UTC).isoformat(timespec="seconds"),
             "user": user or _user(),
             "code": code,
         }
-        return entry_of(self.path, append_link(self.path, facts))
+        link = append_link(self.path, lambda last: {**facts, "time": time_after(last, time)})
+        return entry_of(self.path, link)
 
     def register(self, registration: Registration, *, code: str | None = None, user: str | None = None) -> Entry:
         """Note a registration, or an amendment where it has a parent; return the entry that is there if it is noted.
@@ -109,20 +100,23 @@ class LookLedger:
         """
         registration.check()
         check_document(registration.document)
-        noted = [entry for entry in self.entries() if _registers(entry, registration.sha256)]
-        if noted:
-            return noted[0]
+        noted = self.registered(registration.sha256)
+        if noted is not None:
+            return noted
         document = registration.document
         if document["parent"] is not None:
             self._check_parent(document)
         self._check_unseen(document)
+        ids, contents = known_by(heldout_problems(document))
         return self.append(
             "register" if document["parent"] is None else "amend",
             registration=registration.sha256,
             heldout=heldout_hash(document),
+            problem_ids=ids,
+            contents=contents,
             details={
                 "study": document["study"], "parent": document["parent"], "amendment": document["amendment"],
-                "m": document["m"], "hypotheses": len(document["hypotheses"]),
+                "m": document["m"], "hypotheses": len(document["hypotheses"]), "seen": document["seen"],
             },
             code=code,
             user=user,
@@ -134,15 +128,62 @@ class LookLedger:
         Raises:
             ProtocolError: none did: a registration whose content and hash were both edited ends here.
         """
-        for entry in self.entries():
-            if _registers(entry, registration):
-                return entry
-        raise ProtocolError(f"registration {registration} is not in the ledger {self.path}: register it first")
+        found = self.registered(registration)
+        if found is None:
+            raise ProtocolError(f"registration {registration} is not in the ledger {self.path}: register it first")
+        return found
+
+    def registered(self, registration: str) -> Entry | None:
+        """Return the entry that registered a hash; None where none did."""
+        found = [e for e in self.entries() if e.kind in ("register", "amend") and e.registration == registration]
+        return found[0] if found else None
 
     def selected(self, registration: str) -> Entry | None:
         """Return the entry that froze the selection of a registration; None where none was."""
         found = [entry for entry in self.entries() if entry.kind == "select" and entry.registration == registration]
         return found[0] if found else None
+
+    def result(self, look_sha256: str) -> Entry | None:
+        """Return the entry that sealed the result of a look; None where none was."""
+        found = [e for e in self.entries() if e.kind == "result" and e.details.get("look") == look_sha256]
+        return found[0] if found else None
+
+    def seal(self, look_sha256: str, seal: Mapping[str, Any], report_sha256: str, *, code: str | None = None) -> Entry:
+        """Note the result of a look, once: the seal of its rows and the hash of its report.
+
+        Raises:
+            ProtocolError: the look is not in the ledger, or has another result.
+        """
+        self.require_looks([look_sha256])
+        look = next(entry for entry in self.entries() if entry.sha256 == look_sha256)
+        details = {"look": look_sha256, "report": report_sha256, "seal": dict(seal)}
+        noted = self.result(look_sha256)
+        if noted is None:
+            return self.append(
+                "result", registration=look.registration, heldout=look.heldout, details=details, code=code
+            )
+        if canonical_json(noted.details) != canonical_json(details):
+            raise ProtocolError(f"one result to a look: line {noted.n} of the ledger seals another")
+        return noted
+
+    def unfinished(self) -> set[str]:
+        """Return the hashes of the confirmations whose result is not sealed yet."""
+        entries = self.entries()
+        sealed = {entry.details.get("look") for entry in entries if entry.kind == "result"}
+        return {entry.sha256 for entry in entries if entry.is_confirmation} - sealed
+
+    def require_looks(self, looks: Iterable[str]) -> None:
+        """Check that the ledger holds the looks that rows were made under.
+
+        Raises:
+            ProtocolError: it lacks one: an older ledger, or a new one, stands in the place of theirs.
+        """
+        missing = set(looks) - {entry.sha256 for entry in self.entries() if entry.kind == "look"}
+        if missing:
+            raise ProtocolError(
+                f"the ledger {self.path} must hold every look that rows here were made under, but lacks "
+                f"{sorted(missing)[0]}: it was shortened, or another ledger stands in its place"
+            )
 
     def require_head(self, head: str) -> int:
         """Return the number of the line that had this hash as the ledger's head.
@@ -161,22 +202,22 @@ class LookLedger:
 
     def looks_touching(self, problem_ids: Iterable[str], contents: Iterable[str] = ()) -> list[Entry]:
         """Return the looks at any of these problems, by id or by content; a set less one problem is not a new set."""
-        return _touching(self.entries(), problem_ids, contents)
+        return touching(self.entries(), problem_ids, contents)
 
     def seen_before(self, document: Mapping[str, Any]) -> list[Entry]:
         """Return the looks and the tuning on any held-out problem of a document: with any of these, `seen` is true."""
-        problems = heldout_problems(document)
-        ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
-        return _touching(self.entries(), ids, contents, ("look", "tune"))
+        return touching(self.entries(), *known_by(heldout_problems(document)), ("look", "tune"))
 
-    def relatives(self, arm_kinds: Iterable[str], problem_ids: Iterable[str]) -> list[Relative]:
+    def relatives(
+        self, arm_kinds: Iterable[str], problem_ids: Iterable[str], contents: Iterable[str] = ()
+    ) -> list[Relative]:
         """Return earlier work, tuning included, by arms of these families on any of these problems."""
         families, problems = set(arm_kinds), set(problem_ids)
         found = []
-        for entry in self.entries():
+        for entry in touching(self.entries(), problems, contents, ("look", "tune")):
             arms = tuple(sorted(name for name, arm in entry.arms.items() if arm.family in families))
             shared = tuple(name for name in entry.problem_ids if name in problems)
-            if entry.kind in ("look", "tune") and arms and shared:
+            if arms:
                 found.append(Relative(entry, arms, shared))
         return found
 
@@ -199,189 +240,16 @@ class LookLedger:
             )
 
 
-_TOKEN = object()
-
-
-@dataclass(frozen=True, init=False, eq=False)
-class HeldoutKey:
-    """Leave to run on the held-out problems of one registration. Only `open_look` and `resume_look` give one out.
-
-    Attributes:
-        registration: hash of the registration it is for.
-        heldout: `heldout_hash` of the problems it is for.
-        look: how many looks have touched any of these problems, this one included.
-        ledger_head: hash of the ledger's line that records this look.
-    """
-
-    registration: str
-    heldout: str
-    look: int
-    ledger_head: str
-    _token: object = field(repr=False)
-
-    def __init__(self, *, registration: str, heldout: str, look: int, ledger_head: str, _token: object = None) -> None:
-        if _token is not _TOKEN:
-            raise ProtocolError("a HeldoutKey must come from open_look, which notes the look in the ledger first")
-        for name, value in (
-            ("registration", registration), ("heldout", heldout), ("look", look), ("ledger_head", ledger_head),
-            ("_token", _token),
-        ):  # fmt: skip
-            object.__setattr__(self, name, value)
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse copies and pickles: a key that can be kept is a look that nobody notes."""
-        raise ProtocolError("a HeldoutKey must not be copied or stored")
-
-    def require(self, registration: Registration) -> None:
-        """Raise ProtocolError unless this key was given out for this registration and its held-out problems."""
-        if getattr(self, "_token", None) is not _TOKEN:
-            raise ProtocolError("a HeldoutKey must come from open_look, which notes the look in the ledger first")
-        registration.check()
-        heldout = heldout_hash(registration.document)
-        if (self.registration, self.heldout) != (registration.sha256, heldout):
-            raise ProtocolError(
-                f"this key must be for registration {registration.sha256}, got one for {self.registration}"
-            )
-
-
-def open_look(
-    ledger: LookLedger,
-    registration: Registration,
-    *,
-    arms: Mapping[str, LookedArm],
-    selection: str | None = None,
-    code: str | None = None,
-    details: Mapping[str, Any] | None = None,
-    user: str | None = None,
-    time: str | None = None,
-) -> HeldoutKey:
-    """Note a look at the held-out problems of a registration, and return the key to them once the note is on disk.
-
-    Args:
-        ledger: where to note it.
-        registration: what it belongs to.
-        arms: every arm that will run, with its tuned parameters in place.
-        selection: hash of the selection that put them there; None where nothing is tuned.
-        code: id of the code.
-        details: further facts, plain JSON.
-        user: None takes the one logged in.
-        time: None takes now.
-
-    Raises:
-        ProtocolError: the registration changed or is not in the ledger, the arms are not those registered, the
-            selection is missing or not the one that was frozen, or the ledger does not hold together.
-    """
-    registration.check()
-    registered = ledger.require_registered(registration.sha256)
-    if set(arms) != set(registration.document["arms"]):
-        raise ProtocolError(
-            f"a look must be at the registered arms, {', '.join(sorted(registration.document['arms']))}, "
-            f"got {', '.join(sorted(arms)) or 'none'}"
-        )
-    _check_selection(ledger, registration, selection)
-    heldout = heldout_hash(registration.document)
-    if registered.heldout != heldout:
-        raise ProtocolError(f"the held-out problems must be those registered, {registered.heldout}, got {heldout}")
-    problems = heldout_problems(registration.document)
-    ids, contents = [problem["id"] for problem in problems], [problem["content"] for problem in problems]
-    tuned_on = _touching(ledger.entries(), ids, contents, ("tune",))
-    if tuned_on and not registration.document["seen"]:
-        raise ProtocolError(f"held-out problems must not be tuned on, got line {tuned_on[0].n} of the ledger")
-    entry = ledger.append(
-        "look",
-        registration=registration.sha256,
-        heldout=heldout,
-        problem_ids=ids,
-        contents=contents,
-        arms=arms,
-        details=_look_details(selection, details),
-        code=code,
-        user=user,
-        time=time,
-    )
-    return _key(ledger, entry)
-
-
-def resume_look(
-    ledger: LookLedger,
-    registration: Registration,
-    *,
-    arms: Mapping[str, LookedArm],
-    selection: str | None = None,
-    code: str | None = None,
-    details: Mapping[str, Any] | None = None,
-) -> HeldoutKey | None:
-    """Return the key of the newest look of exactly these facts, to go on with a run that was interrupted.
-
-    The same arms on the same problems by the same code give the same rows, so going on is not another look. None where
-    there is no such look: open one.
-
-    Raises:
-        ProtocolError: the registration changed, or the ledger does not hold together.
-    """
-    registration.check()
-    facts = canonical_json(_look_details(selection, details))
-    wanted = (registration.sha256, heldout_hash(registration.document), dict(arms), code, facts)
-    for entry in reversed(ledger.entries()):
-        found = (entry.registration, entry.heldout, dict(entry.arms), entry.code, canonical_json(entry.details))
-        if entry.kind == "look" and found == wanted:
-            return _key(ledger, entry)
-    return None
-
-
-def require_key(key: object, ledger: LookLedger, registration: Registration) -> HeldoutKey:
-    """Return the key if it is one for this registration and the ledger holds the look that it stands for.
-
-    Raises:
-        ProtocolError: it was forged, is for something else, or its look is not in the ledger.
-    """
-    if not isinstance(key, HeldoutKey):
-        raise ProtocolError(f"a HeldoutKey must be shown, got {type(key).__name__}")
-    key.require(registration)
-    for entry in ledger.entries():
-        if entry.sha256 == key.ledger_head and entry.kind == "look" and entry.registration == key.registration:
-            return key
-    raise ProtocolError(f"the look of this key, line {key.ledger_head}, must be in the ledger {ledger.path}")
-
-
-def _check_selection(ledger: LookLedger, registration: Registration, selection: str | None) -> None:
-    entry = ledger.selected(registration.sha256)
-    frozen = None if entry is None else entry.details.get("selection")
-    tuned = tuned_parameters(registration.document)
-    if tuned and frozen is None:
-        raise ProtocolError(f"what is tuned must be selected before a look, got no selection of {', '.join(tuned)}")
-    if frozen != selection:
-        raise ProtocolError(f"a look must be at the selection that was frozen, {frozen}, got {selection}")
-
-
-def _look_details(selection: str | None, details: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**(details or {}), **({} if selection is None else {"selection": selection})}
-
-
-def _key(ledger: LookLedger, entry: Entry) -> HeldoutKey:
-    until = [earlier for earlier in ledger.entries() if earlier.n <= entry.n]
-    return HeldoutKey(
-        registration=entry.registration,
-        heldout=str(entry.heldout),
-        look=len(_touching(until, entry.problem_ids, entry.contents)),
-        ledger_head=entry.sha256,
-        _token=_TOKEN,
-    )
-
-
-def _touching(
+def touching(
     entries: Iterable[Entry], problem_ids: Iterable[str], contents: Iterable[str], kinds: Iterable[str] = ("look",)
 ) -> list[Entry]:
+    """Return the entries of some kinds that are about any of these problems, by id or by content."""
     ids, hashes = set(problem_ids), set(contents)
     return [
         entry
         for entry in entries
         if entry.kind in kinds and not (ids.isdisjoint(entry.problem_ids) and hashes.isdisjoint(entry.contents))
     ]
-
-
-def _registers(entry: Entry, registration: str) -> bool:
-    return entry.kind in ("register", "amend") and entry.registration == registration
 
 
 def _user() -> str:

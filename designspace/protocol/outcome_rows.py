@@ -14,13 +14,24 @@ import pyarrow.compute as pc
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.document import grader_id_of
+from designspace.protocol.problem_records import hashes_ids
+from designspace.protocol.recognition import problem_content
 from designspace.report.summary import COLUMNS as SUMMARY_COLUMNS
 from designspace.report.summary import NO_BUDGET
 from designspace.tasks.problem import Problem, content_hash
 
-COLUMNS = (*SUMMARY_COLUMNS, "prompt", "answer", "seed", "code_id", "engine_version", "cache_tokens_per_step")
+COLUMNS = (
+    *SUMMARY_COLUMNS,
+    "prompt",
+    "answer",
+    "seed",
+    "code_id",
+    "engine_version",
+    "look_sha256",
+    "cache_tokens_per_step",
+)
 _KEY = ("model", "task", "budget", "mechanism", "problem_id", "replicate")
-_PASSING = ("shard_wall_s", "started_at", "worker")
+_PASSING = ("shard_wall_s", "started_at", "worker", "look_sha256")
 _NAMED = 5  # faults of one kind that are named
 
 
@@ -45,8 +56,8 @@ def checked_rows(registration: Mapping[str, Any], table: pa.Table) -> list[dict[
 
     Raises:
         ProtocolError: a row is none of the registered ones: another arm, model, budget, task,
-            split, problem, content of a problem, replicate, root seed or grader; one that is there twice; rows of
-            several configurations under one name.
+            split, problem, content of a problem, replicate, root seed or grader; one that is there twice; one outside of
+            any look at problems that nobody has seen; rows of several configurations under one name.
     """
     steps = pc.fill_null(pc.list_value_length(table["cache_tokens_per_step"]), 0)
     plain = table.select([name for name in COLUMNS if name != "cache_tokens_per_step"])
@@ -77,6 +88,7 @@ class _Registered:
             task["name"]: {problem["id"]: problem["content"] for problem in task["problems"]}
             for task in registration["data"]["heldout"]
         }
+        self.content_of = _content_with_id if hashes_ids(registration) else _content
         self.budgets = {str(b["label"]): (b["tokens"], b["of"]) for b in registration["budgets"]}
         self.budgets[NO_BUDGET] = (None, None)
 
@@ -93,6 +105,8 @@ def _faults(registration: Mapping[str, Any], known: _Registered, row: Mapping[st
         yield f"replicate must be in [0, {registration['replicates']}), got {row['replicate']}"
     if row["seed"] != registration["root_seed"]:
         yield f"seed must be {registration['root_seed']}, got {row['seed']}"
+    if row["look_sha256"] is None and not (registration["seen"] or hashes_ids(registration)):
+        yield "each generation must be made under a look at the held-out problems, got one outside of any"
     yield from _data_faults(known, row)
 
 
@@ -107,14 +121,17 @@ def _data_faults(known: _Registered, row: Mapping[str, Any]) -> Iterator[str]:
     elif problem not in known.contents[task]:
         yield f"problem must be one of the held-out ones, got {problem!r} of {task!r}"
     elif row["answer"] is not None:
-        content = _content(problem, row["prompt"], row["answer"], row["kind"])
+        content = known.content_of(Problem(problem, row["prompt"], row["answer"], row["kind"]))
         if content != known.contents[task][problem]:
             yield f"problem {problem!r} of {task!r} must have the registered prompt and answer, got others"
 
 
 @cache
-def _content(problem_id: str, prompt: str, answer: str, kind: str) -> str:
-    return content_hash([Problem(problem_id, prompt, answer, kind)])
+def _content_with_id(problem: Problem) -> str:
+    return content_hash([problem])
+
+
+_content = cache(problem_content)
 
 
 def _repeated(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from designspace.protocol.problem_records import hashes_ids
+
 
 def report_notes(
     registration: Mapping[str, Any], report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
@@ -16,7 +18,11 @@ def report_notes(
         report: all but its notes.
         rows: what it was made of.
     """
-    found = [*_history(registration, report), *_software(registration, rows)]
+    found = [
+        *_history(registration, report),
+        *_earlier_rows(registration, report, rows),
+        *_software(registration, rows),
+    ]
     for result in report["hypotheses"]:
         found += [f"{result['id']}: {text}" for text in _about(registration, result)]
     return found
@@ -32,6 +38,16 @@ def _history(registration: Mapping[str, Any], report: Mapping[str, Any]) -> Iter
     primary = sum(result["primary"] for result in report["hypotheses"])
     if registration["m"] > primary:
         yield f"the correction counts a family of {registration['m']}, {primary} of them here"
+
+
+def _earlier_rows(
+    registration: Mapping[str, Any], report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    if hashes_ids(registration):  # rows of that time do not name their look
+        return
+    earlier = sum(row["look_sha256"] != report["ledger_head"] for row in rows)
+    if earlier:
+        yield f"{earlier} of {len(rows)} generations were there before this look and were not made under it"
 
 
 def _software(registration: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

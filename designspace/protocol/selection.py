@@ -11,7 +11,8 @@ from typing import Any
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
-from designspace.protocol.looks import Entry, LookedArm, LookLedger
+from designspace.protocol.look_entry import Entry, LookedArm
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import read_json
 from designspace.store.commit import atomic_bytes
 
@@ -132,7 +133,10 @@ def selection_of(data: Mapping[str, Any]) -> Selection:
 
 
 def _refuse_after_look(selection: Selection, ledger: LookLedger) -> None:
-    looks = [e for e in ledger.entries() if e.kind == "look" and e.registration == selection.registration]
+    looks = [e for e in ledger.entries() if e.is_confirmation and e.registration == selection.registration]
+    registered = ledger.require_registered(selection.registration)
+    if registered.details.get("seen") is False:  # where they were seen before, other looks are nothing new
+        looks += ledger.looks_touching(registered.problem_ids, registered.contents)
     if looks:
         raise ProtocolError(f"a selection must come before any look, got a look in line {looks[0].n} of the ledger")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from designspace.tasks.hash_split import bucket, paper_split
 from designspace.tasks.problem import Problem
 
-__all__ = ["NEAR", "bucket", "check_disjoint", "normalised", "paper_split"]
+__all__ = ["NEAR", "bucket", "check_disjoint", "normalised", "paper_split", "without_template"]
 
 NEAR = 0.8  # share of word runs in common from which two texts with the same numbers count as one problem
 _RUN = 3  # words in a run
@@ -58,9 +58,9 @@ def _same(dev: Sequence[Problem], heldout: Sequence[Problem], what: str) -> Iter
 
 def _near(dev: Sequence[Problem], heldout: Sequence[Problem]) -> Iterator[tuple[Problem, Problem, float]]:
     by_numbers: dict[tuple[str, ...], list[tuple[Problem, set[tuple[str, ...]]]]] = defaultdict(list)
-    for problem, words in zip(dev, _without_template(dev), strict=True):
+    for problem, words in zip(dev, without_template([p.prompt for p in dev]), strict=True):
         by_numbers[_numbers(words)].append((problem, _runs(words)))
-    for problem, words in zip(heldout, _without_template(heldout), strict=True):
+    for problem, words in zip(heldout, without_template([p.prompt for p in heldout]), strict=True):
         runs = _runs(words)
         for other, others in by_numbers.get(_numbers(words), ()):
             share = len(runs & others) / min(len(runs), len(others)) if runs and others else 0.0
@@ -68,8 +68,9 @@ def _near(dev: Sequence[Problem], heldout: Sequence[Problem]) -> Iterator[tuple[
                 yield other, problem, share
 
 
-def _without_template(problems: Sequence[Problem]) -> list[list[str]]:
-    texts = [normalised(problem.prompt).split() for problem in problems]
+def without_template(prompts: Sequence[str]) -> list[list[str]]:
+    """Return the normalised words of each prompt, without those that all of them begin or end with."""
+    texts = [normalised(prompt).split() for prompt in prompts]
     if len(texts) < 2:
         return texts
     shortest = min(map(len, texts))

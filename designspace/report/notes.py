@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from designspace.report import wording
 from designspace.report.summary import TOLERANCE, ArmSummary, GroupKey
+from designspace.statistics.tolerance import agree
 
 
 def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]:
@@ -56,10 +57,10 @@ def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
     matched = sorted((arm for arm in arms if arm.comparison == "matched"), key=lambda arm: arm.held)
     if len(matched) > 1 and matched[0].held > 0:
         smallest, largest = matched[0], matched[-1]
-        if (spread := largest.held / smallest.held - 1) > tolerance:
+        if not agree(largest.held, smallest.held, tolerance):
             yield (
                 f"The matched arms are comparable, but the largest cache ({largest.mechanism}) is "
-                f"{100 * spread:.1f} % bigger than the smallest ({smallest.mechanism})."
+                f"{100 * (largest.held / smallest.held - 1):.1f} % bigger than the smallest ({smallest.mechanism})."
             )
     accuracies = [arm.accuracy for arm in arms if arm.accuracy is not None]
     if len(accuracies) > 1 and len(set(accuracies)) == 1:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from designspace.errors import StoreError
 from designspace.statistics import Interval, accuracy_interval
+from designspace.statistics.tolerance import agree
 
 TOLERANCE = 0.02  # of realised means, within which arms count as matched
 NO_BUDGET = "none"
@@ -222,8 +223,7 @@ def _with_comparison(arms: list[ArmSummary], tolerance: float) -> list[ArmSummar
             judged.append(arm)
             continue
         reference = median(means[arm.group])
-        agrees = abs(arm.held - reference) <= tolerance * reference
-        comparison: Comparison = "matched" if agrees else "unmatched"
+        comparison: Comparison = "matched" if agree(arm.held, reference, tolerance) else "unmatched"
         judged.append(replace(arm, comparison=comparison, reference_held=reference))
     return judged
 
@@ -254,7 +254,7 @@ def _step_mean(rows: Sequence[dict[str, Any]], column: str) -> float | None:
 def _is_off_target(budget_tokens: int | None, budget_of: str | None, steady: float | None, tolerance: float) -> bool:
     if budget_tokens is None or budget_of != "mean" or steady is None:
         return False
-    return abs(steady - budget_tokens) > tolerance * budget_tokens
+    return not agree(steady, budget_tokens, tolerance)
 
 
 def _kinds(graded: Sequence[dict[str, Any]]) -> tuple[KindAccuracy, ...]:

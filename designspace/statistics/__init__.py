@@ -1,6 +1,7 @@
 """Intervals, paired tests, corrections, margins and power. The unit of inference is the problem."""
 
-from designspace.statistics.axis_effects import AxisEffect, FactorialEffects, interactions, main_effects
+from designspace.statistics.attainable import can_reject, problems_needed, resamples_needed, smallest_p_value
+from designspace.statistics.axis_effects import AxisEffect, FactorialEffects, family_size, interactions, main_effects
 from designspace.statistics.bootstrap import cluster_bootstrap_test
 from designspace.statistics.corrections import Corrected, bonferroni, bonferroni_threshold, holm
 from designspace.statistics.difference_interval import difference_interval
@@ -43,12 +44,14 @@ __all__ = [
     "accuracy_interval",
     "bonferroni",
     "bonferroni_threshold",
+    "can_reject",
     "cluster_bootstrap",
     "cluster_bootstrap_test",
     "default_test",
     "difference_interval",
     "equivalence",
     "estimate_power",
+    "family_size",
     "fit_beta",
     "holm",
     "interactions",
@@ -61,7 +64,10 @@ __all__ = [
     "pair",
     "paired_test",
     "pass_at_k",
+    "problems_needed",
     "proportion_interval",
+    "resamples_needed",
     "sign_flip",
+    "smallest_p_value",
     "t_test",
 ]

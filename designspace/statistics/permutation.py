@@ -86,6 +86,11 @@ def sign_flip_p_value(
     return float(found.pvalue), n_patterns if n_patterns <= resamples else 0
 
 
+def chance_of_one_sign(n_problems: int) -> float:
+    """Return the chance that the signs of all differences agree, either way, where each is as likely + as -."""
+    return 2.0 ** (1 - n_problems)
+
+
 def _absolute_sum(values: FloatArray, axis: int) -> NDArray[np.float64]:
     """Return |sum|, rounded so that equal sums of fractions compare equal."""
     return np.round(np.abs(values.sum(axis=axis)), _DECIMALS)

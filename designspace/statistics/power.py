@@ -15,6 +15,8 @@ from designspace.statistics.lattice import bootstrap_lattice, sign_flip_lattice
 from designspace.statistics.outcomes import Accuracies, simulated_steps
 from designspace.statistics.paired import FloatArray, IntArray
 from designspace.statistics.parameters import check_open_unit
+from designspace.statistics.permutation import chance_of_one_sign
+from designspace.statistics.tango import tango_z
 
 POWER_SIMULATIONS = 2_000
 POWER_SEED = 20260514
@@ -29,13 +31,15 @@ class StudyDesign:
         accuracies: of the baseline, over problems.
         n_problems: held-out problems.
         n_replicates: generations per problem and arm.
-        test: one of `POWER_TESTS`. `sign_flip` and `cluster_bootstrap` are taken at infinitely many draws; the margin
-            tests are those with t on per-problem means.
+        test: one of `POWER_TESTS`. The margin tests are those of `equivalence`: Tango's statistic for one generation per
+            problem, else t on per-problem means.
         alpha: family-wise error.
         n_comparisons: registered size m of the family; each comparison is tested at alpha / m.
         effect_spread: standard deviation over problems of the effect, in logits: 0 moves every problem the same way, 1
             has a mechanism help some and hurt others.
         margin: of `non_inferiority` and `equivalence`, in accuracy; None for the other tests.
+        resamples: draws of `sign_flip` and `cluster_bootstrap`, whose p value is taken at its expectation over draws; None
+            takes infinitely many.
     """
 
     accuracies: Accuracies
@@ -46,6 +50,7 @@ class StudyDesign:
     n_comparisons: int = 1
     effect_spread: float = 0.0
     margin: float | None = None
+    resamples: int | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers and that the test is known and suits them."""
@@ -58,6 +63,8 @@ class StudyDesign:
                 "n_problems must be at least 2 and n_replicates at least 1, "
                 f"got n_problems={self.n_problems}, n_replicates={self.n_replicates}"
             )
+        if self.resamples is not None and self.resamples < 1:
+            problems.append(f"resamples must be at least 1, got resamples={self.resamples}")
         if self.effect_spread < 0:
             problems.append(f"effect_spread must not be negative, got effect_spread={self.effect_spread}")
         if self.test == "mcnemar_exact" and self.n_replicates != 1:
@@ -193,10 +200,13 @@ def p_values(design: StudyDesign, steps: IntArray) -> FloatArray:
     steps: [n_sets, n_problems], differences in numbers of correct generations, arm less baseline.
     """
     if design.margin is None:
-        return _TESTS[design.test](steps)
-    differences = steps / design.n_replicates
-    above = _one_sided_t(differences + design.margin)
-    return above if design.test == "non_inferiority" else np.maximum(above, _one_sided_t(design.margin - differences))
+        return _TESTS[design.test](steps, design.resamples)
+    above = _one_sided(steps, design.n_replicates, design.margin)
+    return (
+        above
+        if design.test == "non_inferiority"
+        else np.maximum(above, _one_sided(-steps, design.n_replicates, design.margin))
+    )
 
 
 def _largest_gain(accuracies: Accuracies) -> float:
@@ -205,37 +215,66 @@ def _largest_gain(accuracies: Accuracies) -> float:
     return 0.99 * float(np.where(points > 0, 1 - points, 0.0).mean())
 
 
-def _mcnemar(steps: IntArray) -> FloatArray:
+def _sign_flip(steps: IntArray, resamples: int | None) -> FloatArray:
+    exact = sign_flip_lattice(steps)
+    if resamples is None:
+        return exact
+    enumerated = 2.0 ** (steps != 0).sum(axis=1) <= resamples
+    return np.where(enumerated, exact, (1 + resamples * exact) / (1 + resamples))
+
+
+def _bootstrap(steps: IntArray, resamples: int | None) -> FloatArray:
+    exact = bootstrap_lattice(steps)
+    drawn = exact if resamples is None else (2 + resamples * exact) / (1 + resamples)
+    return np.clip(drawn, chance_of_one_sign(steps.shape[1]), 1.0)
+
+
+def _mcnemar(steps: IntArray, _: int | None) -> FloatArray:
     from scipy.stats import binom
 
     arm, baseline = (steps > 0).sum(axis=1), (steps < 0).sum(axis=1)
     return np.minimum(1.0, 2 * binom.cdf(np.minimum(arm, baseline), arm + baseline, 0.5))
 
 
-def _t(steps: IntArray) -> FloatArray:
+def _t(steps: IntArray, _: int | None) -> FloatArray:
     from scipy.stats import t
 
     n = steps.shape[1]
     mean, spread = steps.mean(axis=1), steps.std(axis=1, ddof=1) / math.sqrt(n)
     statistic = np.divide(np.abs(mean), spread, out=np.zeros_like(mean), where=spread > 0)
-    none = np.where(mean == 0, 1.0, 2.0 ** (1 - n))  # as `t_test` has it where nothing varies
+    none = np.where(mean == 0, 1.0, chance_of_one_sign(n))  # as `t_test` has it where nothing varies
     return np.where(spread > 0, 2 * t.sf(statistic, n - 1), none)
 
 
-def _one_sided_t(values: FloatArray) -> FloatArray:
-    """Return the p value of a mean above 0, [n_sets]; 1 where nothing varies."""
+def _one_sided(steps: IntArray, n_replicates: int, margin: float) -> FloatArray:
+    """Return the p value of "at or below -margin", [n_sets], by the statistic that `equivalence` takes for such data."""
     from scipy.stats import t
 
-    n = values.shape[1]
-    spread = values.std(axis=1, ddof=1) / math.sqrt(n)
-    varies = spread > 1e-12
-    statistic = np.divide(values.mean(axis=1), spread, out=np.zeros(len(values)), where=varies)
-    return np.where(varies, t.sf(statistic, n - 1), 1.0)
+    n, differences = steps.shape[1], steps / n_replicates
+    by_tango = np.full(len(steps), n_replicates == 1) | (np.ptp(steps, axis=1) == 0)
+    spread = differences.std(axis=1, ddof=1) / math.sqrt(n)
+    statistic = np.divide(differences.mean(axis=1) + margin, spread, out=np.zeros(len(steps)), where=~by_tango)
+    found = t.sf(statistic, n - 1)
+    found[by_tango] = _tango(steps[by_tango], n_replicates, margin)
+    return found
 
 
-_TESTS: dict[str, Callable[[IntArray], FloatArray]] = {
-    "sign_flip": sign_flip_lattice,
+def _tango(steps: IntArray, n_replicates: int, margin: float) -> FloatArray:
+    from scipy.stats import norm
+
+    if n_replicates == 1:
+        sides = np.stack([(steps > 0).sum(axis=1), (steps < 0).sum(axis=1)], axis=1)
+    else:  # differences that are all equal, over problems
+        total = np.rint(steps.sum(axis=1) / n_replicates).astype(np.int64)
+        sides = np.stack([np.maximum(0, total), np.maximum(0, -total)], axis=1)
+    distinct, at = np.unique(sides, axis=0, return_inverse=True)
+    z = [tango_z(int(arm), int(baseline), steps.shape[1], -margin) for arm, baseline in distinct]
+    return np.asarray(norm.sf(np.array(z))[at.reshape(-1)], dtype=np.float64)
+
+
+_TESTS: dict[str, Callable[[IntArray, int | None], FloatArray]] = {
+    "sign_flip": _sign_flip,
     "mcnemar_exact": _mcnemar,
-    "cluster_bootstrap": bootstrap_lattice,
+    "cluster_bootstrap": _bootstrap,
     "t": _t,
 }

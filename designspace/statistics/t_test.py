@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from designspace.statistics.difference_interval import alike, difference_interval
 from designspace.statistics.paired import PairedScores
+from designspace.statistics.permutation import chance_of_one_sign
 from designspace.statistics.result import PairedResult
 
 
@@ -18,7 +19,7 @@ def t_test(scores: PairedScores, *, level: float = 0.95) -> PairedResult:
     if not alike(scores.differences):
         p_value = float(ttest_1samp(scores.differences, 0.0).pvalue)
     else:
-        p_value = 2.0 ** (1 - scores.n_problems) if abs(scores.effect) > 0 else 1.0
+        p_value = chance_of_one_sign(scores.n_problems) if abs(scores.effect) > 0 else 1.0
     interval = difference_interval(scores, level)
     return PairedResult(
         test="t",

@@ -1,9 +1,14 @@
 """The results store: immutable Parquet shards named by content, grades beside them, one dataset to read."""
 
+from designspace.store.aside import SetAside
+from designspace.store.documents import Failure
+from designspace.store.examine import Finding
 from designspace.store.export import export_results
 from designspace.store.layout import ShardKey
-from designspace.store.results import DamagedFilesWarning, Failure, Results, ResultsStore, open_results
-from designspace.store.scan import DamagedFile
+from designspace.store.listing import DamagedFile
+from designspace.store.reader import DamagedFilesWarning
+from designspace.store.results import Results, open_results
+from designspace.store.results_store import ResultsStore
 from designspace.store.schema import GRADES_SCHEMA, RESULTS_SCHEMA, SAMPLES_SCHEMA
 
 __all__ = [
@@ -13,8 +18,10 @@ __all__ = [
     "DamagedFile",
     "DamagedFilesWarning",
     "Failure",
+    "Finding",
     "Results",
     "ResultsStore",
+    "SetAside",
     "ShardKey",
     "export_results",
     "open_results",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +10,7 @@ from typing import Any, BinaryIO
 
 from designspace.canonical import canonical_json
 from designspace.errors import StoreError
-
-STALE_AFTER_S = 24 * 3600.0
+from designspace.store.scratch import scratch_name
 
 
 @contextmanager
@@ -29,7 +26,7 @@ def atomic_file(target: Path, scratch: Path) -> Iterator[BinaryIO]:
     try:
         _make_folder(scratch)
         _make_folder(target.parent)
-        temporary = scratch / f"{os.getpid()}-{secrets.token_hex(8)}-{target.name[-64:]}"
+        temporary = scratch / scratch_name(target.name)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -62,20 +59,6 @@ def document_bytes(document: Any) -> bytes:
         return canonical_json(document).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise StoreError(f"a stored document must be plain JSON: {error}") from error
-
-
-def sweep_scratch(scratch: Path, now_s: float | None = None) -> list[Path]:
-    """Remove scratch files that a killed process left behind more than a day ago, and return them."""
-    now_s = time.time() if now_s is None else now_s
-    swept = []
-    # Another process may sweep at the same moment, and a store may be read-only: neither is an error.
-    with suppress(OSError):
-        for path in sorted(scratch.iterdir()):
-            with suppress(OSError):
-                if now_s - path.stat().st_mtime > STALE_AFTER_S:
-                    path.unlink()
-                    swept.append(path)
-    return swept
 
 
 def _make_folder(folder: Path) -> None:

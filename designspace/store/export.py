@@ -1,4 +1,10 @@
-"""Write results to files for other programs: Parquet (in one file or partitioned), CSV, JSON lines."""
+"""Write results to files for other programs: Parquet (in one file or partitioned), CSV, JSON lines.
+
+Models write what they like, and spreadsheets run a cell that begins like a formula. So in CSV, and there alone, a text
+that begins with one of `=`, `+`, `-`, `@`, a tab or a line end (or one of the wide forms of these that spreadsheets take
+for them) gets an apostrophe in front, as OWASP advises; so does a text that begins with an apostrophe, so that taking one
+away gives every text back: `unguarded`. Numbers stay numbers. Parquet and JSON lines hold every text as it is.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 ExportFormat = Literal["parquet", "csv", "jsonl"]
+
+_GUARD = "'"
+_RUN_BY_SPREADSHEETS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # the last four are the wide forms of the first four
 
 
 def export_results(
@@ -70,8 +79,21 @@ def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):  # CSV has no lists: write them as JSON
             texts = [None if value is None else json.dumps(value) for value in table.column(index).to_pylist()]
-            table = table.set_column(index, field.name, pa.array(texts, type=pa.string()))
+        elif pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts = [None if text is None else _guarded(text) for text in table.column(index).to_pylist()]
+        else:
+            continue
+        table = table.set_column(index, field.name, pa.array(texts, type=pa.string()))
     pyarrow.csv.write_csv(table, stream)
+
+
+def unguarded(text: str) -> str:
+    """Return a text of a CSV export as it was before a leading apostrophe kept spreadsheets from running it."""
+    return text.removeprefix(_GUARD)
+
+
+def _guarded(text: str) -> str:
+    return f"{_GUARD}{text}" if text[:1] and text[0] in _GUARD + _RUN_BY_SPREADSHEETS else text
 
 
 def _write_jsonl(table: pa.Table, stream: BinaryIO) -> None:

@@ -78,6 +78,10 @@ class Layout:
         """Damaged files that were moved out of the way, under the path they had."""
         return self.root / "damaged"
 
+    def aside(self, path: Path) -> Path:
+        """Return where a file of the store goes when it is set aside, if no other lies there already."""
+        return self.set_aside / path.relative_to(self.root)
+
     def study(self, study: str, digest: str) -> Path:
         """Return where one declaration of a study lies."""
         if not _STUDY.fullmatch(study):
@@ -111,9 +115,14 @@ def check_id(name: str, value: str) -> str:
     Raises:
         StoreError: it cannot.
     """
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not is_id(value):
         raise StoreError(f"{name} must be 2 to 128 letters, digits, '_' and '-', got {value!r}")
     return value
+
+
+def is_id(value: object) -> bool:
+    """Return whether something can serve as a file name."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def shard_of(path: Path, top: Path) -> ShardKey | None:
@@ -125,3 +134,18 @@ def shard_of(path: Path, top: Path) -> ShardKey | None:
         return ShardKey(parts[1], path.stem)
     except StoreError:
         return None
+
+
+def is_document(path: Path, top: Path) -> bool:
+    """Return whether a file below a folder of documents is one, judged by its name alone; the others are foreign."""
+    parts = path.relative_to(top).parts
+    if path.suffix != ".json":
+        return False
+    if top.name == "studies":
+        return len(parts) == 2 and _STUDY.fullmatch(parts[0]) is not None
+    if top.name == "cells":
+        return len(parts) == 2 and is_id(path.stem) and parts[0] == path.stem[:2]
+    shard_id, _, attempt = path.stem.rpartition(".")
+    return (
+        len(parts) == 3 and parts[0] == parts[1][:2] and all(map(is_id, (parts[1], shard_id))) and attempt.isdecimal()
+    )

@@ -7,14 +7,15 @@ depend on who committed what when.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from designspace.errors import StoreError, did_you_mean
-from designspace.store.layout import Layout, ShardKey, shard_of
+from designspace.store.layout import Layout, ShardKey
+from designspace.store.listing import DamagedFile, grader_ids, shard_files
 from designspace.store.schema import (
     GRADE_COLUMNS,
     GRADES_SCHEMA,
@@ -24,19 +25,8 @@ from designspace.store.schema import (
     SAMPLES_SCHEMA,
     SAMPLES_VERSION,
 )
-from designspace.store.shard_file import Contents, Damaged, check_shard, read_shard, same_rows
-
-
-@dataclass(frozen=True)
-class DamagedFile:
-    """A file that was ignored, and why."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        """Return `path: reason`."""
-        return f"{self.path}: {self.reason}"
+from designspace.store.shard_file import Contents, ShardRows, check_graded, check_shard, read_shard, same_rows
+from designspace.store.stored_file import Absent, Damaged
 
 
 @dataclass(frozen=True)
@@ -56,37 +46,6 @@ def samples_contents(key: ShardKey) -> Contents:
 def grades_contents(key: ShardKey, grader_id: str) -> Contents:
     """Return what a grades file of a shard must say about itself."""
     return Contents("grades", GRADES_VERSION, key, grader_id)
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder in the order of names, except dot files, which desktops and NFS leave behind."""
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                yield from files_below(path)
-            else:
-                yield path
-
-
-def shard_files(top: Path) -> tuple[dict[ShardKey, Path], list[DamagedFile]]:
-    """Return the shard files below `samples/` or below one grader's folder by their names, and the foreign files."""
-    found: dict[ShardKey, Path] = {}
-    foreign = []
-    for path in files_below(top):
-        key = shard_of(path, top)
-        if key is None:
-            foreign.append(DamagedFile(path, "foreign file: not <aa>/<cell_id>/<shard_id>.parquet"))
-        else:
-            found[key] = path
-    return found, foreign
-
-
-def grader_ids(layout: Layout) -> list[str]:
-    """Return the graders that have a folder, sorted."""
-    folder = layout.all_grades
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] not in "._") if folder.is_dir() else []
 
 
 def scan(
@@ -116,23 +75,26 @@ def scan(
     for key in keys:
         try:
             samples = read_shard(found[key], samples_contents(key), _samples_part(schema))
+        except Absent:
+            continue  # set aside by another process at this moment
         except Damaged as error:
-            damaged.append(DamagedFile(found[key], str(error)))
+            damaged.append(DamagedFile.of(found[key], error))
             continue
-        grades = _first_readable(layout, key, graders, samples, damaged)
-        tables.append(_joined(samples, grades, schema))
+        grades = _first_grades(layout, key, graders, samples, damaged)
+        tables.append(_joined(samples.table, grades, schema))
     return Scan(schema, tuple(tables), tuple(damaged))
 
 
-def read_grades(path: Path, key: ShardKey, grader_id: str, samples: pa.Table) -> pa.Table:
-    """Read a grades file and check that it grades these samples, row by row.
+def read_grades(path: Path, key: ShardKey, grader_id: str, samples: ShardRows) -> ShardRows:
+    """Read a grades file and check that it grades these samples: this very file, row by row.
 
     Raises:
-        Damaged: it does not open, or belongs to other rows.
+        Damaged: it is not whole, or belongs to other rows.
     """
     grades = read_shard(path, grades_contents(key, grader_id), GRADES_SCHEMA)
-    if not same_rows(grades, samples, ROW_KEY):
+    if not same_rows(grades.table, samples.table, ROW_KEY):
         raise Damaged(f"its {' and '.join(ROW_KEY)} differ from those of the samples")
+    check_graded(grades.facts, samples.facts)
     return grades
 
 
@@ -158,9 +120,9 @@ def _ranked_graders(layout: Layout, keys: Iterable[ShardKey], only: str | None) 
                 f"no grades by grader {only!r}{did_you_mean(only, known) if known else ': nothing is graded yet'}"
             )
         return [only]
-    graded = {grader: [key for key in keys if layout.grades(grader, key).exists()] for grader in known}
+    graded = {grader: [key for key in keys if _has_graded(layout, grader, key)] for grader in known}
     counts = [len(keys) for keys in graded.values()]
-    # The dates matter, and cost reading every footer, only where two graders are equally complete.
+    # The dates matter, and cost reading every file, only where two graders are equally complete.
     latest = (
         dict.fromkeys(known, "")
         if len(set(counts)) == len(counts)
@@ -174,23 +136,31 @@ def _latest(layout: Layout, grader: str, keys: Iterable[ShardKey]) -> str:
     stamps = [""]
     for key in keys:
         try:
-            stamps.append(check_shard(layout.grades(grader, key), grades_contents(key, grader)).get("committed_at", ""))
+            stamps.append(check_shard(layout.grades(grader, key), grades_contents(key, grader)).committed_at)
         except Damaged:
             continue  # reported when the shard itself is read
     return max(stamps)
 
 
-def _first_readable(
-    layout: Layout, key: ShardKey, graders: Iterable[str], samples: pa.Table, damaged: list[DamagedFile]
+def _has_graded(layout: Layout, grader: str, key: ShardKey) -> bool:
+    """Return whether a grader has graded a shard, though it may have been set aside: one bad file ranks no other grader."""
+    path = layout.grades(grader, key)
+    return path.exists() or layout.aside(path).exists()
+
+
+def _first_grades(
+    layout: Layout, key: ShardKey, graders: Iterable[str], samples: ShardRows, damaged: list[DamagedFile]
 ) -> pa.Table | None:
     for grader in graders:
         path = layout.grades(grader, key)
-        if not path.exists():
-            continue
         try:
-            return read_grades(path, key, grader, samples)
+            return read_grades(path, key, grader, samples).table
+        except Absent:
+            if _has_graded(layout, grader, key):
+                return None
         except Damaged as error:
-            damaged.append(DamagedFile(path, str(error)))
+            damaged.append(DamagedFile.of(path, error))
+            return None
     return None
 
 

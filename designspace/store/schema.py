@@ -66,6 +66,7 @@ SAMPLES_SCHEMA = pa.schema(
         _required("code_id", _LABEL),
         _required("engine_version", _LABEL),
         pa.field("n_extra_tokens", pa.int64()),
+        pa.field("look_sha256", _LABEL),
     ]
 )
 

@@ -50,6 +50,8 @@ class Task:
         template: the text around `{problem}`; empty: the problem as it is.
         template_hash: what identifies the template in a cell; None: the SHA-256 of it.
         takes_path: whether it reads files. If not, it generates its problems, and a request says how many.
+        most_problems: a bound on how many may be asked for of a task that generates them: a slip of the keyboard must not
+            cost minutes.
         summary: one line for `designspace list`.
         metric: what an arm's outcome on it is called; the mean of correct answers is the only one so far.
     """
@@ -61,5 +63,6 @@ class Task:
     template: str = PLACEHOLDER
     template_hash: str | None = None
     takes_path: bool = False
+    most_problems: int = 100_000
     summary: str = ""
     metric: str = "accuracy"

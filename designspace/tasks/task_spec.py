@@ -65,6 +65,8 @@ class TaskSpec:
         broken = []
         if self.problems is not None and self.problems < 1:
             broken.append(f"problems must be at least 1, got problems={self.problems}")
+        if generates and self.problems is not None and self.problems > self.task.most_problems:
+            broken.append(f"problems must be at most {self.task.most_problems:,}, got problems={self.problems}")
         if generates and self.path is not None:
             broken.append(f"task {self.name!r} generates its problems and takes no path, got path={self.path!r}")
         if generates and self.problems is None:

@@ -75,9 +75,9 @@ class Product:
 def registered(overrides: Mapping[tuple[str, str], Mapping[str, Any]] = SHORT) -> dict[str, list[Strategy]]:
     """Return one strategy of every registered kind, by axis; a decoding around a chooser is given one that samples."""
     chooser = cast(Decoding, strategy("decoding", "sampling")())
-    found = {axis: [strategy(axis, kind)(**overrides.get((axis, kind), {})) for kind in kinds(axis)] for axis in AXES}
-    found["decoding"] = [cast(Decoding, decoding).with_default_chooser(chooser) for decoding in found["decoding"]]
-    return found
+    by_axis = {axis: [strategy(axis, kind)(**overrides.get((axis, kind), {})) for kind in kinds(axis)] for axis in AXES}
+    by_axis["decoding"] = [cast(Decoding, decoding).with_default_chooser(chooser) for decoding in by_axis["decoding"]]
+    return by_axis
 
 
 def budget_for(mechanism: Mechanism, tokens: int) -> Budget | None:
@@ -106,27 +106,27 @@ def declare(strategies: Mapping[str, Sequence[Strategy]], geometry: Geometry, to
     return Product(strategies, np.array(legal, dtype=np.int64).reshape(-1, len(AXES)), refused)
 
 
-def pairwise_sample(found: Product) -> np.ndarray:
-    """Return rows of `found.legal` in which every pair of strategies of different axes that can be legal occurs.
+def pairwise_sample(declared: Product) -> np.ndarray:
+    """Return rows of `declared.legal` in which every pair of strategies of different axes that can be legal occurs.
 
     Greedy: each row is one that covers most pairs not covered yet, the first of them in the order of the product.
     """
-    items = _numbered(found)
+    items = _numbered(declared)
     pairs = [(a, b) for a in range(len(AXES)) for b in range(a + 1, len(AXES))]
-    n_strategies = sum(map(len, found.strategies.values()))
+    n_strategies = sum(map(len, declared.strategies.values()))
     codes = np.stack([items[:, a] * n_strategies + items[:, b] for a, b in pairs], axis=1)  # [n,10]
-    return found.legal[_covering(codes)]
+    return declared.legal[_covering(codes)]
 
 
-def single_sample(found: Product) -> np.ndarray:
-    """Return rows of `found.legal`, chosen in the same way, in which every strategy that can be legal occurs."""
-    return found.legal[_covering(_numbered(found))]
+def single_sample(declared: Product) -> np.ndarray:
+    """Return rows of `declared.legal`, chosen in the same way, in which every strategy that can be legal occurs."""
+    return declared.legal[_covering(_numbered(declared))]
 
 
-def _numbered(found: Product) -> np.ndarray:
-    """Return `found.legal` with the strategies numbered through all axes, [n,5]."""
-    starts = np.cumsum([0, *(len(found.strategies[axis]) for axis in AXES)])
-    return found.legal + starts[:-1]
+def _numbered(declared: Product) -> np.ndarray:
+    """Return `declared.legal` with the strategies numbered through all axes, [n,5]."""
+    starts = np.cumsum([0, *(len(declared.strategies[axis]) for axis in AXES)])
+    return declared.legal + starts[:-1]
 
 
 def _covering(codes: np.ndarray) -> list[int]:
@@ -146,12 +146,12 @@ def composed(parts: Combination) -> Mechanism:
     return Mechanism(name=" + ".join(part.kind for part in parts), **chosen)
 
 
-def run(found: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
+def run(declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
     """Run combinations with every invariant on; yield each one's name, and what broke or None."""
     loaded = load_model(spec)
     artefacts: dict[str, Any] = {}
     for indices in rows:
-        mechanism = composed(found.combination(indices))
+        mechanism = composed(declared.combination(indices))
         try:
             for artefact in mechanism.needs().calibrations:
                 if artefact not in artefacts:
@@ -172,17 +172,17 @@ def main() -> int:
     parser.add_argument("--part", default="1/1", help="run one part of them, e.g. 3/16")
     options = parser.parse_args()
     spec = ModelSpec.bundled(options.model)
-    found = declare(registered(), load_model(spec).geometry, options.tokens)
-    print(f"{found.n_combinations} combinations: {len(found.legal)} run, {found.refused.total()} are refused")
+    declared = declare(registered(), load_model(spec).geometry, options.tokens)
+    print(f"{declared.n_combinations} combinations: {len(declared.legal)} run, {declared.refused.total()} are refused")
     kinds_of_reason: Counter[str] = Counter()
-    for reason, n in found.refused.items():
+    for reason, n in declared.refused.items():
         kinds_of_reason[re.sub(r"'[^']*'", "'…'", re.sub(r"\d+", "N", reason))] += n
     for reason, n in kinds_of_reason.most_common():
         print(f"  {n:>7} {reason}")
     part, parts = (int(number) for number in options.part.split("/"))
-    rows = (found.legal if options.all else pairwise_sample(found))[part - 1 :: parts]
+    rows = (declared.legal if options.all else pairwise_sample(declared))[part - 1 :: parts]
     started_s, n_broken = time.monotonic(), 0
-    for name, broken in run(found, rows, spec, options.tokens):
+    for name, broken in run(declared, rows, spec, options.tokens):
         if broken is not None:
             n_broken += 1
             print(f"broken: {name}: {broken}", flush=True)

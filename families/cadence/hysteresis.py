@@ -36,7 +36,8 @@ class Hysteresis(Cadence):
     """Compress when the cache has grown by `slack` tokens since the last compression [triattention2026].
 
     An event leaves c tokens per layer and KV head. The mean attended size is c + (slack+1)/2 tokens and the peak c +
-    slack; c follows from the budget. This is the "slack" trigger of TriAttention and the staging buffer of R-KV. Unlike
+    slack; c follows from the budget. This is the staging buffer of R-KV and, with prefill off, the "slack" trigger of
+    TriAttention: at a size of 64 and a slack of 128, a prompt of 150 tokens stays whole until 192 are held. Unlike
     `every-k` it counts tokens in the cache, not decode steps.
 
     Attributes:

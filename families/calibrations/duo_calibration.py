@@ -10,10 +10,11 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 
 N_POSITIONS = 500  # as in kvpress
 
@@ -42,17 +43,15 @@ class MeanPass(Pass):
         bands = torch.zeros(*shape, self.n_rotated // 2, dtype=torch.complex128)
         return Means(bands, torch.zeros(*shape, self.geometry.head_dim - self.n_rotated, dtype=torch.float64))
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Average one layer of a text [1,H_q,T,D] at positions 0 … T-1, and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
         for means, x in ((self.queries, query), (self.keys, key)):
             unrotated = unrotate(as_bands(x[0, ..., : self.n_rotated].float()), positions, self.geometry)
-            means.bands[layer] = unrotated.to(torch.complex128).mean(dim=1).cpu()
-            means.rest[layer] = x[0, ..., self.n_rotated :].double().mean(dim=1).cpu()
-        self.scaling[layer] = scaling
-        return causal_attention(query, key, value, scaling, window)
+            means.bands[call.layer] = unrotated.to(torch.complex128).mean(dim=1).cpu()
+            means.rest[call.layer] = x[0, ..., self.n_rotated :].double().mean(dim=1).cpu()
+        self.scaling[call.layer] = call.scaling
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
     def gate(self, n_positions: int = N_POSITIONS) -> Tensor:
         """Return the gate of the text that has been seen, [L,H_kv] float64."""
@@ -97,6 +96,6 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     gates = []
     for ids in corpus.texts:
         seen = MeanPass(loaded.geometry)
-        loaded.model(input_ids=torch.tensor([ids], device=loaded.device), use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=torch.tensor([ids], device=loaded.device), logits_to_keep=1)
         gates.append(seen.gate())
     return {"gate": torch.stack(gates).mean(dim=0).float()}

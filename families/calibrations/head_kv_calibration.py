@@ -9,19 +9,18 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 
 SINKS = 4  # attention on the first tokens says nothing about retrieval
 RECENT = 16  # nor does attention on the newest, which every arm keeps anyway
 _BLOCK = 64  # queries per block, to bound the memory of explicit attention
 
 
-def attention_rows(
-    query: Tensor, key: Tensor, scaling: float, window: int | None, first: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
+def attention_rows(query: Tensor, key: Tensor, call: LayerCall, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield full causal attention in blocks of queries: their positions [n] and their weights [H_q,n,T] float32.
 
     query: [1,H_q,T,D]; key: [1,H_kv,T,D]. first: the first query to yield.
@@ -32,9 +31,9 @@ def attention_rows(
     for start in range(first, length, _BLOCK):
         rows = torch.arange(start, min(start + _BLOCK, length), device=query.device)
         distance = rows[:, None] - column
-        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        logits = query[0, :, rows].float() @ keys.mT * scaling
-        yield rows, torch.softmax(logits.masked_fill(hidden, -torch.inf), dim=-1)
+        hidden = distance < 0 if call.window is None else (distance < 0) | (distance >= call.window)
+        logits = call.logits(query[:, :, rows], keys[None]).masked_fill(hidden, -torch.inf)
+        yield rows, call.weights(logits)[0]
 
 
 class FarMassPass(Pass):
@@ -43,15 +42,13 @@ class FarMassPass(Pass):
     def __init__(self, geometry: Geometry) -> None:
         self.mass = torch.zeros(geometry.n_layers, geometry.n_query_heads, dtype=torch.float64)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums, and attend."""
         column = torch.arange(query.shape[2], device=query.device)
-        for rows, weights in attention_rows(query, key, scaling, window, first=SINKS + RECENT):
+        for rows, weights in attention_rows(query, key, call, first=SINKS + RECENT):
             far = (column >= SINKS) & (column <= rows[:, None] - RECENT)
-            self.mass[layer] += (weights * far).sum(dim=(1, 2)).double().cpu()
-        return causal_attention(query, key, value, scaling, window)
+            self.mass[call.layer] += (weights * far).sum(dim=(1, 2)).double().cpu()
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
@@ -68,7 +65,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     seen = FarMassPass(loaded.geometry)
     for ids in corpus.texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
     total = float(seen.mass.sum())
     if total == 0:
         raise CalibrationError(f"head importance needs a text of more than {SINKS + RECENT} tokens")

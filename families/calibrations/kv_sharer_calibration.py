@@ -116,9 +116,7 @@ def _run(
     """Run one text; return the pass and the last hidden states [T,hidden] float32."""
     seen = PrefillPass(Needs(), loaded.geometry, len(text), owners)
     tokens = torch.tensor([text], device=loaded.device)
-    output = loaded.model(
-        input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen, output_hidden_states=True
-    )  # fmt: skip
+    output = loaded.forward(seen, input_ids=tokens, logits_to_keep=1, output_hidden_states=True)
     return seen, output.hidden_states[-1][0].float()
 
 

@@ -8,10 +8,11 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 from families.representation.kvquant import BITS, FRACTIONS
 from families.representation.range_codes import centre_and_half, row_ranges
 
@@ -27,15 +28,13 @@ class StatesPass(Pass):
         self.keys: list[list[Tensor]] = [[] for _ in range(geometry.n_layers)]
         self.values: list[list[Tensor]] = [[] for _ in range(geometry.n_layers)]
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Store the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], and attend."""
         positions = torch.arange(key.shape[2], device=key.device)
         bands = unrotate(as_bands(key[0].float()), positions, self.geometry)
-        self.keys[layer].append(torch.cat([bands.real, bands.imag], dim=-1).to(key.dtype).cpu())
-        self.values[layer].append(value[0].cpu())
-        return causal_attention(query, key, value, scaling, window)
+        self.keys[call.layer].append(torch.cat([bands.real, bands.imag], dim=-1).to(key.dtype).cpu())
+        self.values[call.layer].append(value[0].cpu())
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
@@ -53,7 +52,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     for ids in corpus.texts:
         if n_left:
             tokens = torch.tensor([ids[:n_left]], device=loaded.device)
-            loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+            loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
             n_left -= tokens.shape[1]
     layers = [_of_layer(torch.cat(k, 1), torch.cat(v, 1)) for k, v in zip(seen.keys, seen.values, strict=True)]
     return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}

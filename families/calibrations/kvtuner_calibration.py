@@ -10,9 +10,10 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 from families.representation.kvtuner import WIDTHS
 from families.representation.quantiser import dequantise, quantise
 
@@ -28,19 +29,17 @@ class SensitivityPass(Pass):
         self.off = torch.zeros(geometry.n_layers, len(PAIRS), dtype=torch.float64)
         self.size = torch.zeros(geometry.n_layers, dtype=torch.float64)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add the errors of one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D], and attend."""
         q, k, v = query.float(), key.float(), value.float()
-        exact = causal_attention(q, k, v, scaling, window)
+        exact = causal_attention(q, k, v, call)
         keys = {bits: coded_keys(k, bits, self.group) for bits in WIDTHS}
         values = {bits: coded_values(v, bits, self.group) for bits in WIDTHS}
         for index, (key_bits, value_bits) in enumerate(PAIRS):
-            rough = causal_attention(q, keys[key_bits], values[value_bits], scaling, window)
-            self.off[layer, index] += (rough - exact).double().square().sum().cpu()
-        self.size[layer] += exact.double().square().sum().cpu()
-        return causal_attention(query, key, value, scaling, window)
+            rough = causal_attention(q, keys[key_bits], values[value_bits], call)
+            self.off[call.layer, index] += (rough - exact).double().square().sum().cpu()
+        self.size[call.layer] += exact.double().square().sum().cpu()
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def coded_keys(keys: Tensor, bits: int, group: int) -> Tensor:
@@ -65,5 +64,5 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     seen = SensitivityPass(loaded.geometry)
     for ids in corpus.texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
     return {"error": (seen.off / seen.size[:, None]).sqrt().float(), "pairs": torch.tensor(PAIRS)}

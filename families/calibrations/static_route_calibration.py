@@ -8,10 +8,11 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.axes.ranking import rank_descending
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 from families.calibrations.head_kv_calibration import attention_rows
 from families.head_routing.static_route import evenly_spaced
 
@@ -30,23 +31,21 @@ class RoutePass(Pass):
         self.uniform = torch.zeros(geometry.n_layers, geometry.n_kv_heads, dtype=torch.float64)
         self.attention = torch.zeros_like(self.uniform)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add one layer of a text [1,H_q,T,D] to the sums, and attend."""
         prefix = query.shape[2] // 2
         seen = torch.zeros(
             self.geometry.n_query_heads, prefix, device=query.device
         )  # what the newest queries attend to
         future = torch.zeros_like(seen)
-        for rows, weights in attention_rows(query, key, scaling, window, first=prefix - WINDOW):
+        for rows, weights in attention_rows(query, key, call, first=prefix - WINDOW):
             seen += weights[:, rows < prefix, :prefix].sum(dim=1)
             future += weights[:, rows >= prefix, :prefix].sum(dim=1)
         seen, future = (x.unflatten(0, (-1, self.geometry.group)).mean(dim=1) for x in (seen, future))
         position = torch.arange(prefix, device=query.device)
         for captured, scores in ((self.uniform, evenly_spaced(position).expand_as(seen)), (self.attention, seen)):
-            captured[layer] += (future * _kept(scores)).double().sum(dim=-1).cpu()
-        return causal_attention(query, key, value, scaling, window)
+            captured[call.layer] += (future * _kept(scores)).double().sum(dim=-1).cpu()
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def _kept(scores: Tensor) -> Tensor:
@@ -73,7 +72,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
         raise CalibrationError(f"routes need a text of at least {SHORTEST} tokens")
     for ids in texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
     return {
         "uniform": seen.uniform > seen.attention,
         "uniform_mass": seen.uniform.float(),

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.cache.attention import Pass
+from designspace.cache.causal import causal_attention
+from designspace.cache.layer_call import LayerCall
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.query_statistics import causal_attention
 
 
 class ValuePass(Pass):
@@ -21,14 +22,12 @@ class ValuePass(Pass):
         self.products = torch.zeros(*shape, geometry.head_dim, dtype=torch.float64)
         self.n_tokens = 0
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
+    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Add the layer's values [1,H_kv,T,D] to the sums, and attend."""
         values = value[0].double().cpu()
-        self.total[layer] += values.sum(dim=1)
-        self.products[layer] += values.mT @ values
-        return causal_attention(query, key, value, scaling, window)
+        self.total[call.layer] += values.sum(dim=1)
+        self.products[call.layer] += values.mT @ values
+        return causal_attention(query, key, value, call).transpose(1, 2)
 
 
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
@@ -40,7 +39,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     seen = ValuePass(loaded.geometry)
     for ids in corpus.texts:
         tokens = torch.tensor([ids], device=loaded.device)
-        loaded.model(input_ids=tokens, use_cache=False, logits_to_keep=1, slots=seen)
+        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
         seen.n_tokens += tokens.shape[1]
     mean = seen.total / seen.n_tokens
     covariance = seen.products / seen.n_tokens - mean[..., :, None] * mean[..., None, :]

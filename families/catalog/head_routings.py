@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from designspace.axes import WindowShare
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.never import Never
@@ -33,6 +34,7 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         AdaKV(),
+        choices=("SnapKV has its window of 8 for decoding; the released code has 32 for prompts (scoring recent)",),
     ),
     system(
         "headkv",
@@ -62,12 +64,13 @@ SYSTEMS = (
         "squeeze",
         "H2O scores, with fewer tokens for layers whose attention changes little",
         "wang2024squeeze",
-        H2O(),
+        H2O(recent=WindowShare(Squeeze().p / 2)),
         EveryStep(),
         Squeeze(),
         choices=(
             "groups of layers are the exact optimum; the released code's clustering depends on random seeds",
             "the layers' shares add up to the budget; the released code rounds each down",
+            "the window is half of what the smallest layers hold, and no longer in the others (scoring recent)",
         ),
     ),
     system(

@@ -6,7 +6,7 @@ from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
 from families.cadence.hysteresis import Hysteresis
 from families.cadence.prefill_only import PrefillOnly
-from families.catalog.system import system
+from families.catalog.system import TRIGGER, system
 from families.scoring.caote import CAOTE
 from families.scoring.critical_kv import CriticalKV
 from families.scoring.expected_attention import ExpectedAttention
@@ -22,6 +22,32 @@ from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
 from families.scoring.triattention import TriAttention
 from families.scoring.vatp import VATP
+
+_LAZY_HEADS = (
+    "one set of tokens per KV head, attended if one query head attends; the released code has one per query head"
+)
+_LAZY_WINDOW = (
+    "W is 27 (Llama, GSM8K); published too: 52, 95 for MATH, AIME, and 101, 175, 363 for Qwen (recent, cadence k)"
+)
+_LAZY_FORMULA = (
+    "the second term falls with the interval, as in the released code; the formula as printed rises (h2_mode)"
+)
+_LAZY_TIES = (
+    "tokens that were never attended to again tie, and the newest stay; the released code leaves that to its top-k"
+)
+_LAZY_THRESHOLD = (
+    "5e-4 was chosen for some 1,400 tokens; up to 100 nearly all pass it, which leaves recency (threshold)"
+)
+
+_SCISSORHANDS = (
+    "up to half of the budget is dropped at a time, as far as the steady mean allows (cadence slack)",
+    "all layers get the same budget; the paper gives later layers more (head routing)",
+    "history and window (400 and 10 tokens) are those of a public re-implementation (history, recent)",
+    "prompt queries count, and query heads of a group are averaged before the threshold",
+)
+
+_RKV_DUPLICATES = "a key without a near duplicate spares nothing; the released code then spares slot 0"
+_RKV_ORDER = "kept tokens stay in the order of the text; the released code leaves them in the order of their scores"
 
 SYSTEMS = (
     system(
@@ -39,22 +65,37 @@ SYSTEMS = (
         H2O(),
         EveryStep(),
         choices=(
-            "the window is a fixed number of tokens (recent); the paper gives it half of the budget",
+            "half of the budget is the window; the released code counts it in tokens or in shares of the prompt (recent)",
             "query heads of a group are averaged row by row; the paper has no groups",
         ),
     ),
     system(
         "scissorhands",
-        "tokens whose recent attention was often above average",
+        "tokens that recent queries seldom gave less than average attention",
         "liu2023scissorhands",
         Scissorhands(),
         Hysteresis(),
+        choices=(*_SCISSORHANDS, "what counts is the number of queries against a token, as published (normalise)"),
+    ),
+    system(
+        "scissorhands-rate",
+        "tokens to which a large share of recent queries gave at least average attention",
+        "liu2023scissorhands",
+        Scissorhands(normalise="rate"),
+        Hysteresis(),
         choices=(
-            "up to half of the budget is dropped at a time, as far as the steady mean allows (cadence slack)",
-            "all layers get the same budget; the paper gives later layers more (head routing)",
+            *_SCISSORHANDS,
+            "queries against a token count by their share, so new ones are not favoured; the paper counts them (normalise)",
         ),
     ),
-    system("tova", "attention of the newest query", "oren2024tova", TOVA(), EveryStep()),
+    system(
+        "tova",
+        "attention of the newest query",
+        "oren2024tova",
+        TOVA(),
+        EveryStep(),
+        choices=("the newest token is always kept, as in kvpress; the authors' code may evict it (recent)",),
+    ),
     system(
         "snapkv",
         "pooled attention of an observation window, repeated while decoding",
@@ -62,7 +103,19 @@ SYSTEMS = (
         SnapKV(),
         EveryK(),
         choices=(
-            "compressed in blocks while decoding, with a window of 8; the paper compresses the prompt (snapkv-prefill)",
+            "compressed in blocks while decoding; the authors compress the prompt alone (cadence, snapkv-prefill)",
+            "a window of 8, as in R-KV's release, which runs SnapKV while decoding; the authors have 32 (snapkv-window-32)",
+            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
+        ),
+    ),
+    system(
+        "snapkv-window-32",
+        "pooled attention of an observation window of 32 tokens, repeated while decoding",
+        "li2024snapkv",
+        SnapKV(recent=32),
+        EveryK(),
+        choices=(
+            "the authors' window, but compressed in blocks while decoding; they compress the prompt alone (cadence)",
             "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
         ),
     ),
@@ -72,6 +125,9 @@ SYSTEMS = (
         "li2024snapkv",
         SnapKV(recent=32),
         PrefillOnly(),
+        choices=(
+            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
+        ),
     ),
     system(
         "knorm",
@@ -79,16 +135,34 @@ SYSTEMS = (
         "devoto2024l2norm",
         KNorm(),
         EveryStep(),
-        choices=("all layers are compressed; the paper leaves the first two alone",),
+        choices=(
+            "all layers are compressed; the paper leaves the first two alone",
+            "the newest 8 tokens are always kept; the released code has no window (recent)",
+        ),
     ),
-    system("keydiff", "keys that point away from the mean direction", "park2025keydiff", KeyDiff(), EveryK()),
-    system("lag-kv", "tokens that stand out against the next block", "liang2025lagkv", LagKV(), EveryK()),
+    system(
+        "keydiff",
+        "keys that point away from the mean direction",
+        "park2025keydiff",
+        KeyDiff(),
+        EveryK(),
+        choices=("the newest 8 tokens are always kept; the paper has no window (recent)",),
+    ),
+    system(
+        "lag-kv",
+        "tokens that stand out against the next block",
+        "liang2025lagkv",
+        LagKV(),
+        EveryK(),
+        choices=("blocks of 16 tokens, for small budgets; the released code has 128 (lag)",),
+    ),
     system(
         "expected-attention",
         "expected attention of Gaussian future queries times the value's norm",
         "devoto2025expected",
         ExpectedAttention(),
         EveryK(),
+        choices=("the newest 8 tokens are always kept; the released code has no window (recent)",),
     ),
     system(
         "r-kv",
@@ -97,18 +171,43 @@ SYSTEMS = (
         RKV(),
         EveryK(),
         choices=(
-            "the weight is the paper's 0.1; the released script has 0.07 (lam)",
-            "a key without a near duplicate spares nothing; the released code then spares slot 0",
+            "attention weighs the recommended 0.1; the released script has 0.07, and r-kv-equal 0.5 (lam)",
+            _RKV_DUPLICATES,
+            _RKV_ORDER,
+        ),
+    ),
+    system(
+        "r-kv-equal",
+        "attention minus redundancy of keys in equal parts, compressed in blocks",
+        "cai2025rkv",
+        RKV(lam=0.5),
+        EveryK(),
+        choices=(
+            "attention weighs 0.5: 7 to 9 points above the recommended 0.1 where others measured it, arXiv 2609.03430 (lam)",
+            _RKV_DUPLICATES,
+            _RKV_ORDER,
         ),
     ),
     system(
         "lazy-eviction",
         "tokens that are likely to be attended to again, judged by their longest pause",
         "zhang2025lazyeviction",
-        LazyEviction(),
-        EveryK(),
+        LazyEviction(recent=27),
+        EveryK(k=27, prefill=False),
+        choices=(_LAZY_HEADS, _LAZY_WINDOW, _LAZY_FORMULA, _LAZY_TIES, _LAZY_THRESHOLD),
+    ),
+    system(
+        "lazy-eviction-small-cache",
+        "LazyEviction with a threshold for caches of about 100 tokens",
+        "zhang2025lazyeviction",
+        LazyEviction(threshold=0.02, recent=27),
+        EveryK(k=27, prefill=False),
         choices=(
-            "the second term of the score falls with the interval, as the text says; the formula as printed rises (h2_mode)",
+            _LAZY_HEADS,
+            _LAZY_WINDOW,
+            _LAZY_FORMULA,
+            _LAZY_TIES,
+            "a threshold of 0.02, tried on the bundled models at 96 tokens; published is 5e-4 for some 1,400 (threshold)",
         ),
     ),
     system(
@@ -117,7 +216,7 @@ SYSTEMS = (
         "guo2024vatp",
         VATP(),
         EveryStep(),
-        choices=("20 sinks as published; at budgets below 40 this leaves nothing to rank (sinks)",),
+        choices=("20 sinks and H2O's window, as published: up to 40 tokens they leave nothing to rank (sinks)",),
     ),
     system(
         "caote",
@@ -133,6 +232,9 @@ SYSTEMS = (
         "feng2025criticalkv",
         CriticalKV(),
         EveryK(),
+        choices=(
+            "the base is SnapKV with its window of 8 for decoding; the released code has 32 for prompts (scoring)",
+        ),
     ),
     system(
         "triattention",
@@ -143,6 +245,7 @@ SYSTEMS = (
         choices=(
             "one ranking for all layers and heads, as in the source paper; the released runner's scope is kv-head (scope)",
             "prompt tokens count in the budget and may be evicted; no window and no sinks (sinks, recent)",
+            TRIGGER,
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from families.cadence.every_k import EveryK
-from families.catalog.system import PAPER, system
+from families.catalog.system import PAPER, TRIGGER, system
 from families.scoring.h2o import H2O
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.selectors.dpp import DPP
@@ -11,6 +11,8 @@ from families.scoring.selectors.facility_location import FacilityLocation
 from families.scoring.selectors.k_center import KCenter
 from families.scoring.selectors.mmr import MMR
 from families.scoring.triattention import TriAttention
+
+_WINDOW = "half of the budget is H2O's window, so the selector chooses the other half (scoring recent)"
 
 SYSTEMS = (
     system(
@@ -22,6 +24,7 @@ SYSTEMS = (
         choices=(
             "scores are z-normalised first, which the paper does not state (scoring normalise)",
             "protected tokens do not count as chosen (selector seed_with_protected)",
+            TRIGGER,
         ),
     ),
     system(
@@ -30,6 +33,7 @@ SYSTEMS = (
         "carbonell1998mmr",
         H2O(selector=MMR()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "facility-location",
@@ -37,6 +41,7 @@ SYSTEMS = (
         "nemhauser1978",
         H2O(selector=FacilityLocation()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "dpp",
@@ -44,6 +49,7 @@ SYSTEMS = (
         "chen2018fastdpp",
         H2O(selector=DPP()),
         EveryK(),
+        choices=(_WINDOW,),
     ),
     system(
         "k-center",
@@ -51,5 +57,17 @@ SYSTEMS = (
         "gonzalez1985",
         H2O(selector=KCenter()),
         EveryK(),
+        choices=(_WINDOW, "the scores have no say where tokens are protected (selector weigh)"),
+    ),
+    system(
+        "k-center-weighted",
+        "H2O scores, with the keys selected first that are far and relevant",
+        "gonzalez1985",
+        H2O(selector=KCenter(weigh=True)),
+        EveryK(),
+        choices=(
+            _WINDOW,
+            "distances are multiplied by the relevance, which Gonzalez' bound does not allow (selector weigh)",
+        ),
     ),
 )

@@ -7,6 +7,11 @@ from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision
 
 PAPER = "sun2026minimal"  # the source of alpha and of the seven rejected mechanisms
+# Of triattention and alpha: with the released trigger their caches would differ from those of the arms that they are
+# compared with until the first event, which in short texts is a large part of the mean.
+TRIGGER = (
+    "events at the prompt and every k steps, as in the arms beside it; released: at 128 above, in decoding (cadence)"
+)
 
 
 def system(

@@ -30,7 +30,7 @@ class Wrapping(Decoding):
         """
         super().__post_init__()
         inner = self.decoding
-        if inner is not None and (inner.samples != 1 or type(inner).controller is not Decoding.controller):
+        if inner is not None and (inner.samples != 1 or inner.steers):
             raise DeclarationError(
                 f"decoding inside {self.kind!r} must be a plain chooser, with one sample and no steering of its own, "
                 f"got decoding={inner.kind!r}"

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from designspace.axes import Geometry, HeadRouting, View
+from designspace.axes import Composition, Geometry, HeadRouting, Schedule, View
 from designspace.axes.ranking import rank_descending, scaled
 from designspace.axes.shares import largest_remainder
 
@@ -35,10 +35,19 @@ class AdaKV(HeadRouting):
 
     kind: ClassVar[str] = "ada-kv"
     citation: ClassVar[str | None] = "feng2024adakv"
+    follows_scores: ClassVar[bool] = True
 
     floor: Annotated[float, Ge(0), Le(1)] = 0.2
     safeguard: Literal["floor", "blend"] = "floor"
     normalise: Literal["auto", "none", "min-max", "mass"] = "auto"
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Heads that cannot outdo each other, or are not let to, all keep the same number of tokens."""
+        if self.floor == 1:
+            return "a floor of 1 gives every head the same share"
+        if geometry is not None and geometry.n_kv_heads == 1:
+            return "a layer of this model has one KV head, so no head competes with another"
+        return super().idle_reason(mechanism, schedule, geometry)
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv] for scores [L,E,H_kv,C] and targets [E]; each layer's total is exact."""

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from designspace.axes import Geometry, HeadRouting, Needs, View
+from designspace.axes import Composition, Geometry, HeadRouting, Needs, Schedule, View
 from designspace.axes.shares import largest_remainder
 
 ARTEFACT = "duo-gate"
@@ -47,6 +47,10 @@ class Duo(HeadRouting):
     def needs(self) -> Needs:
         """Return the calibration that measured the gates."""
         return Needs(calibrations=(ARTEFACT,))
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Say so where the parameter makes it `uniform`."""
+        return "retrieval=1 makes every head a retrieval head" if self.retrieval == 1 else None
 
     def n_retrieval(self, geometry: Geometry) -> int:
         """Return the number of retrieval heads."""

@@ -36,6 +36,7 @@ class DynamicKV(HeadRouting):
 
     kind: ClassVar[str] = "dynamic-kv"
     citation: ClassVar[str | None] = "zhou2024dynamickv"
+    follows_scores: ClassVar[bool] = True
 
     ratio_max: Annotated[float, Ge(1)] = 10.0
     normalise: Literal["auto", "none", "min-max"] = "auto"

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Geometry, HeadRouting, Needs, View
+from designspace.axes import Composition, Geometry, HeadRouting, Needs, Schedule, View
 from designspace.axes.shares import largest_remainder
 
 ARTEFACT = "head-importance"
@@ -50,6 +50,10 @@ class HeadKV(HeadRouting):
     def needs(self) -> Needs:
         """Return the calibration that measured the importance."""
         return Needs(calibrations=(ARTEFACT,))
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Say so where the parameter makes it `uniform`."""
+        return "temperature=0 gives every head the same share" if self.temperature == 0 else None
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv], the same at every event of one target."""

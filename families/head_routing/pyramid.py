@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Geometry, HeadRouting, View
+from designspace.axes import Composition, Geometry, HeadRouting, Schedule, View
 from designspace.axes.shares import largest_remainder
 
 
@@ -41,6 +41,10 @@ class Pyramid(HeadRouting):
     citation: ClassVar[str | None] = "cai2024pyramidkv"
 
     beta: Annotated[float, Ge(1)] = 20.0
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Say so where the parameter makes it `uniform`."""
+        return "beta=1 gives every layer the same share" if self.beta == 1 else None
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv] for targets [E]; those of a layer's heads are equal up to rounding."""

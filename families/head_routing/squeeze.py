@@ -10,7 +10,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor
 
-from designspace.axes import Geometry, HeadRouting, Needs, View
+from designspace.axes import Composition, Geometry, HeadRouting, Needs, Schedule, View
 from designspace.axes.shares import largest_remainder
 
 _TIE = 1e-12  # groupings whose squared deviations differ by less, relative to that of one group, differ by rounding
@@ -40,6 +40,10 @@ class Squeeze(HeadRouting):
     def needs(self) -> Needs:
         """Return the need for the cosines of the layers over the prompt."""
         return Needs(layer_cosine=True)
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Say so where the parameter makes it `uniform`."""
+        return "p=1 gives every layer the same share" if self.p == 1 else None
 
     def allocate(self, view: View, scores: Tensor, target: Tensor) -> Tensor:
         """Return integer shares [L,E,H_kv] for targets [E]; those of a layer's heads are equal up to rounding."""

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Geometry, Representation, SlotState, SlotStore, StoreSpec
+from designspace.axes import Composition, Geometry, Representation, Schedule, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError
 from families.representation.quantiser import dequantise, pack, quantise, unpack
 from families.representation.token_slots import put
@@ -55,6 +55,10 @@ class Kivi(Representation):
             return f"kivi group must divide the head dimension, got group={self.group}, head_dim={geometry.head_dim}"
         return None
 
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """A budget that the exact window holds leaves nothing to encode."""
+        return exact_window_reason(self.residual, schedule)
+
     @property
     def widths(self) -> tuple[int, int]:
         """Code widths of keys and values."""
@@ -63,6 +67,16 @@ class Kivi(Representation):
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of packed codes and residual windows."""
         return KiviStore(self, room)
+
+
+def exact_window_reason(residual: int, schedule: Schedule) -> str | None:
+    """Return why a window of `residual` exact tokens leaves nothing, or next to nothing, to encode; None where it does."""
+    if schedule.steady_mean is None or residual < schedule.steady_mean:
+        return None
+    return (
+        f"the newest {residual} tokens of every head stay exact, and this budget holds {schedule.steady_mean:g} on average, "
+        "so nothing or next to nothing is encoded (a smaller residual changes that)"
+    )
 
 
 class KiviStore(SlotStore):

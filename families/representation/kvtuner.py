@@ -10,9 +10,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Representation, SlotState, SlotStore, StoreSpec
+from designspace.axes import Composition, Geometry, Needs, Representation, Schedule, SlotState, SlotStore, StoreSpec
 from designspace.errors import DeclarationError, InfeasibleBudget
-from families.representation.kivi import Kivi, KiviStore
+from families.representation.kivi import Kivi, KiviStore, exact_window_reason
 
 KV_TUNER = "kv-tuner"
 Width = Literal[2, 4, 8]
@@ -82,6 +82,10 @@ class KVTuner(Representation):
         if len(self.pairs) not in (0, 1, geometry.n_layers):
             return f"kvtuner needs one pair per layer, got {len(self.pairs)} pairs for {geometry.n_layers} layers"
         return None
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """A budget that the exact window holds leaves nothing to encode."""
+        return exact_window_reason(self.residual, schedule)
 
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty store of one KIVI store per layer.

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Scoring, Selector, View
+from designspace.axes import Geometry, Needs, Scoring, Selector, View, Window
 from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.axes.view import masked_softmax
 from families.scoring.selectors.top_k import TopK
@@ -49,7 +49,7 @@ class ExpectedAttention(Scoring):
     value_norm: bool = True
     epsilon: float = 0.0
     sinks: int = field(default=4, kw_only=True)
-    recent: int = field(default=8, kw_only=True)
+    recent: Window = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the newest `window` queries."""

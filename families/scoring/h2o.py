@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes import Needs, Scoring, Selector, View, Window, WindowShare
 from families.scoring.selectors.top_k import TopK
 
 
@@ -16,15 +16,16 @@ class H2O(Scoring):
     """Prefer tokens that have received the most attention from all queries so far [zhang2023h2o].
 
     The score of a token is the sum of its attention probabilities over all past queries, averaged over the query heads
-    that share a KV head, in float32.
+    that share a KV head, in float32. The authors' models have no such groups. Their code states the numbers of heavy
+    hitters and of newest tokens outright, or as shares of the prompt's length; here both are parts of the budget.
 
     Attributes:
         selector: turns scores into the set of kept tokens; `top-k` by default.
         normalise: "sum" as published (the default), or "mean": the sum divided by the number of queries that could see
             the token. The mean weakens the sum's bias towards old tokens.
         sinks: number of first tokens that are always kept; 0 by default.
-        recent: number of newest tokens that are always kept; 16 by default. The original gives them half of the budget.
-            A fixed number makes one declaration valid at every budget.
+        recent: number of newest tokens that are always kept, or a share of the size after an event; half of it by
+            default, as published. With a fixed number, what part of the cache the window has depends on the budget.
     """
 
     kind: ClassVar[str] = "h2o"
@@ -33,7 +34,7 @@ class H2O(Scoring):
 
     selector: Selector = field(default=TopK())
     normalise: Literal["sum", "mean"] = "sum"
-    recent: int = field(default=16, kw_only=True)
+    recent: Window = field(default=WindowShare(0.5), kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the running sum of attention probabilities."""

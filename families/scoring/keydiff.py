@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Scoring, Selector, View
+from designspace.axes import Scoring, Selector, View, Window
 from families.scoring.selectors.top_k import TopK
 
 
@@ -29,7 +29,7 @@ class KeyDiff(Scoring):
     citation: ClassVar[str | None] = "park2025keydiff"
 
     selector: Selector = field(default=TopK())
-    recent: int = field(default=8, kw_only=True)
+    recent: Window = field(default=8, kw_only=True)
 
     def score(self, view: View) -> Tensor:
         """Return minus the cosine between each key and the mean direction, [L,E,H_kv,C]."""

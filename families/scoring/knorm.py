@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector, View
+from designspace.axes import Scoring, Selector, View, Window
 from families.scoring.selectors.top_k import TopK
 
 
@@ -29,7 +29,7 @@ class KNorm(Scoring):
     citation: ClassVar[str | None] = "devoto2024l2norm"
 
     selector: Selector = field(default=TopK())
-    recent: int = field(default=8, kw_only=True)
+    recent: Window = field(default=8, kw_only=True)
 
     def score(self, view: View) -> Tensor:
         """Return minus the norm of each key, [L,E,H_kv,C]."""

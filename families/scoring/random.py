@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector, View
+from designspace.axes import Scoring, Selector, View, Window
 from designspace.axes.randomness import hash_uniform
 from families.scoring.selectors.top_k import TopK
 
@@ -31,7 +31,7 @@ class Random(Scoring):
     kind: ClassVar[str] = "random"
 
     selector: Selector = field(default=TopK())
-    recent: int = field(default=8, kw_only=True)
+    recent: Window = field(default=8, kw_only=True)
 
     def score(self, view: View) -> Tensor:
         """Return priorities that are uniform in [0, 1), [L,E,H_kv,C]."""

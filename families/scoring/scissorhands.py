@@ -1,15 +1,16 @@
-"""Scissorhands: tokens whose attention was often at least average among recent queries."""
+"""Scissorhands: tokens that recent queries seldom gave less than average attention."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector, Tracker, View
+from designspace.axes import Needs, Scoring, Selector, Tracker, View, Window
 from families.scoring.selectors.top_k import TopK
 
 
@@ -44,14 +45,13 @@ class PivotalHistory(Tracker):
 
 @dataclass(frozen=True)
 class Scissorhands(Scoring):
-    """Prefer tokens whose attention was at least average for a large share of recent queries [liu2023scissorhands].
+    """Prefer tokens to which few recent queries gave less than average attention [liu2023scissorhands].
 
-    The score is c / age. c counts those of the last `history` queries that gave the token at least 1/n of their
-    attention, averaged over the query heads that share a KV head; n is the number of tokens that the head held then,
-    the query's own included. age is the number of those queries that could see the token, so a newer token is judged by
-    fewer queries. The source counts the complement and drops the largest, which gives the same order. Prompt queries
-    count like decoded ones, and the first query of a token is its own. The bits take ceil(history / 8) bytes per token
-    and head.
+    Of the last `history` queries, u is the number of those that could see the token and gave it less than 1/n of their
+    attention, averaged over the query heads that share a KV head; n is the number of tokens that the head held then, the
+    query's own included. The tokens of the largest u are dropped: the score is history - u. A new token has had few
+    queries that could count against it, so u favours new tokens. Prompt queries count like decoded ones, and the first
+    query of a token is its own. The bits take ceil(history / 8) bytes per token and head.
 
     Published with a cadence that drops half of a full cache at once: use `hysteresis`, whose "auto" slack is the
     largest power of two within half of the budget. Published with more budget in later layers; here the head routing
@@ -60,6 +60,8 @@ class Scissorhands(Scoring):
     Attributes:
         selector: turns scores into the set of kept tokens; `top-k` by default.
         history: number of newest queries that count; 400 by default, as in a public re-implementation.
+        normalise: "count" as published (the default), or "rate": the score is the share of the queries that could see
+            the token and gave it at least average attention, so that a new token is judged by its few queries alone.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 10 by default, as in the same re-implementation.
     """
@@ -67,19 +69,22 @@ class Scissorhands(Scoring):
     kind: ClassVar[str] = "scissorhands"
     citation: ClassVar[str | None] = "liu2023scissorhands"
     comparable: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {"normalise": "rate"}
 
     selector: Selector = field(default=TopK())
     history: Annotated[int, Ge(1)] = 400
-    recent: int = field(default=10, kw_only=True)
+    normalise: Literal["count", "rate"] = "count"
+    recent: Window = field(default=10, kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the ring of bits."""
         return Needs(trackers=(self._tracker,))
 
     def score(self, view: View) -> Tensor:
-        """Return the share of queries that gave each token at least average attention, [L,E,H_kv,C]."""
-        age = view.next_position[None, :, None, None] - view.positions
-        return n_bits(view.tracked(self._tracker)) / age.clamp(1, self.history)
+        """Return the history without the queries that count against each token, or the share of those for it, [L,E,H_kv,C]."""
+        age = (view.next_position[None, :, None, None] - view.positions).clamp(1, self.history)
+        count = n_bits(view.tracked(self._tracker))
+        return count / age if self.normalise == "rate" else self.history - (age - count)
 
     @property
     def _tracker(self) -> PivotalHistory:

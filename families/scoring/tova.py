@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Needs, Scoring, Selector, View
+from designspace.axes import Needs, Scoring, Selector, View, Window
 from designspace.axes.across_heads import gather_heads
 from families.scoring.selectors.top_k import TopK
 
@@ -31,7 +31,7 @@ class TOVA(Scoring):
     comparable: ClassVar[bool] = True
 
     selector: Selector = field(default=TopK())
-    recent: int = field(default=1, kw_only=True)
+    recent: Window = field(default=1, kw_only=True)
 
     def needs(self) -> Needs:
         """Return the need for the attention row of the newest query."""

@@ -37,6 +37,9 @@ class TriAttention(Scoring):
     Scores are z-normalised for each query head over the tokens that may be evicted, then reduced to the rankings of
     `scope`. The calibration "q-stats" measures m_f and n_f.
 
+    The released code compresses in decode steps alone, whenever the cache has grown by 128 tokens; that is the cadence
+    `hysteresis` with a slack of 128 and without prefill. Its own runner has the scope "kv-head".
+
     Attributes:
         selector: turns scores into the set of kept tokens; `top-k` by default.
         scope: "global" (the default): one ranking for all layers and heads, the maximum over all heads. "kv-head": one

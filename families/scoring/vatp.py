@@ -22,7 +22,7 @@ class VATP(ValueWeighted):
 
     Attributes:
         scoring: the base, whose scores must be attention probabilities up to a factor; `h2o` by default. Published with
-            H2O and Scissorhands.
+            H2O and Scissorhands, whose scores here are a share of queries (normalise "rate").
         norm: "l1" as published (the default), or "l2".
         selector: turns scores into the set of kept tokens; `top-k` by default.
         sinks: number of first tokens that are always kept, because they attract attention but have tiny values; 20 by

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from designspace.axes import Composition, Geometry, Needs, Scoring, Selector, View
+from designspace.axes import Composition, Geometry, Needs, Scoring, Selector, View, WindowShare
 from designspace.errors import DeclarationError, InvariantViolation
 from families.scoring.expected_attention import ExpectedAttention
+from families.scoring.scissorhands import Scissorhands
 from families.scoring.selectors.top_k import TopK
 
 
@@ -23,9 +24,10 @@ class Wrapper(Scoring):
     Attributes:
         scoring: the base.
         selector: turns scores into the set of kept tokens; `top-k` by default.
-        sinks, recent: numbers of first and newest tokens that are always kept. 0 takes over the number of the base. Any
-            other number must be at least the base's, whose scores may mean nothing for tokens that it protects (an
-            observation window has no scores). After construction, both fields hold the numbers in force.
+        sinks, recent: numbers of first and newest tokens that are always kept. 0 takes over what the base has. Any other
+            number must be at least the base's, whose scores may mean nothing for tokens that it protects (an
+            observation window has no scores), and so must a share of the size after an event; a number and a share
+            cannot be compared. After construction, both fields hold what is in force.
     """
 
     scoring: Scoring = field(kw_only=True)
@@ -48,9 +50,9 @@ class Wrapper(Scoring):
             )
         for name in ("sinks", "recent"):
             own, bases = getattr(self, name), getattr(base, name)
-            if 0 < own < bases:
+            if not _covers(own, bases):
                 raise DeclarationError(f"{name} must be 0 or at least the base's {bases}, got {name}={own}")
-            object.__setattr__(self, name, max(own, bases))
+            object.__setattr__(self, name, own or bases)
 
     def needs(self) -> Needs:
         """Return the needs of the base."""
@@ -63,6 +65,15 @@ class Wrapper(Scoring):
     def conflict_reason(self, mechanism: Composition) -> str | None:
         """Return why the base has no meaning in this composition, or None."""
         return self.scoring.conflict_reason(mechanism)
+
+
+def _covers(own: int | WindowShare, base: int | WindowShare) -> bool:
+    """Return whether a protection is left to the base, or protects at least what the base does whatever the budget."""
+    if own == 0 or base == 0:
+        return True
+    if isinstance(own, WindowShare) and isinstance(base, WindowShare):
+        return own.share >= base.share
+    return isinstance(own, int) and isinstance(base, int) and own >= base
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,11 @@ class ValueWeighted(Wrapper):
             raise DeclarationError(
                 f"scoring of {self.kind!r} must have attention-like scores (comparable between heads), "
                 f"got scoring={base.kind!r}"
+            )
+        if isinstance(base, Scissorhands) and base.normalise == "count":
+            raise DeclarationError(
+                f"scoring of {self.kind!r} must have attention-like scores, got scoring={base.kind!r} "
+                "with normalise='count': use 'rate'"
             )
         if isinstance(base, Wrapper) or (isinstance(base, ExpectedAttention) and base.value_norm):
             hint = " with value_norm=True" if isinstance(base, ExpectedAttention) else ""

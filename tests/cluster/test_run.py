@@ -21,6 +21,7 @@ from designspace import mechanism, open_results
 from designspace.errors import DeclarationError, StoreError
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
+from designspace.tasks.task_spec import forget_problems
 from sweeps.spec import load_sweep
 
 VARYING = ["wall_s", "shard_wall_s", "started_at", "worker", "attempt"]  # time and place of a row
@@ -95,7 +96,7 @@ def test_a_failing_shard_is_recorded_and_the_next_run_tries_again(
 
 
 def test_everything_that_is_missing_is_said_before_any_work(tiny_sweep: Path, tmp_path: Path) -> None:
-    """Calibration, gold answers: one error, nothing started, no folder made."""
+    """Gold answers with their line, then every calibration: one error, nothing started, no folder made."""
     task = tmp_path / "bad.jsonl"
     task.write_text(json.dumps({"id": "p0", "problem": "add", "answer": "\\boxed{"}) + "\n")
     text = tiny_sweep.read_text().replace("random", "random, triattention")
@@ -103,8 +104,13 @@ def test_everything_that_is_missing_is_said_before_any_work(tiny_sweep: Path, tm
     sweep.write_text(text.replace(str(tiny_sweep.parent / "problems.jsonl"), str(task)))
     with pytest.raises(DeclarationError) as caught:
         inline(sweep, tmp_path / "r")
+    assert "task 'gsm8k' split 'test'" in str(caught.value)
+    assert "bad.jsonl:1: the gold answer cannot be read as mathematics" in str(caught.value)
+    task.write_text(json.dumps({"id": "p0", "problem": "add", "answer": "3"}) + "\n")
+    forget_problems()
+    with pytest.raises(DeclarationError) as caught:
+        inline(sweep, tmp_path / "r")
     message = str(caught.value)
-    assert "task 'gsm8k' split 'test': 1 gold answer cannot be graded: p0" in message
     assert "designspace calibrate tiny-a" in message
     assert "designspace calibrate tiny-b" in message
     assert not (tmp_path / "r").exists()

@@ -60,8 +60,9 @@ def test_cluster_bootstrap(case: dict[str, Any]) -> None:
 def test_tails_of_the_cluster_bootstrap(case: dict[str, Any]) -> None:
     """The stored shares compare floating-point means with zero, so sums of thirds that cancel may fall on either side.
 
-    The shares are reproduced to 1e-9 with that comparison. P counts such sums on both sides: as in integers, and not
-    less than from the stored shares; the same where the differences are whole numbers.
+    The shares are reproduced to 1e-9 with that comparison. P counts such sums on both sides: as in integers, with the
+    sample itself as one more resample, and so more than from the stored shares, by that one alone where the differences
+    are whole numbers.
     """
     means = resampled_means(np.array(case["problem_mean_difference"]), case["resamples"], case["index_seed"])
     shares = case["share_le_zero_given_indices"], case["share_ge_zero_given_indices"]
@@ -72,10 +73,11 @@ def test_tails_of_the_cluster_bootstrap(case: dict[str, Any]) -> None:
     found = cluster_bootstrap_test(paired(case), resamples=case["resamples"], seed=case["index_seed"]).p_value
 
     assert (np.mean(means <= 0), np.mean(means >= 0)) == pytest.approx(shares, abs=1e-9)
-    assert found == pytest.approx(min(1.0, 2 * min(np.mean(sums <= 0), np.mean(sums >= 0))), abs=1e-12)
-    assert found >= 2 * min(shares) - 1e-12
+    resamples = case["resamples"]
+    assert found == pytest.approx(min(1.0, 2 * (1 + min(sum(sums <= 0), sum(sums >= 0))) / (1 + resamples)), abs=1e-12)
+    assert found >= min(1.0, 2 * min(shares) - 1e-12)
     if case["n_seeds"] == 1:
-        assert found == pytest.approx(2 * min(shares), abs=1e-9)
+        assert found == pytest.approx(min(1.0, 2 * (1 + resamples * min(shares)) / (1 + resamples)), abs=1e-9)
 
 
 @pytest.mark.parametrize("case", entries("cluster_bootstrap"))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import SlotState, StoreSpec, View
+from designspace.axes import Budget, SlotState, StoreSpec, View
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.axes.ranking import rank_descending
 from designspace.axes.shares import largest_remainder
 from designspace.testing.views import view_of
+from families.cadence.every_k import EveryK
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import pyramid_shares
 from families.representation.kivi import Kivi, KiviStore
@@ -22,6 +23,7 @@ from families.scoring.h2o import H2O
 from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
 from families.scoring.lag_kv import LagKV
+from families.scoring.lazy_eviction import LazyEviction
 from families.scoring.r_kv import RKV
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.dpp import LogDeterminant
@@ -205,6 +207,20 @@ def test_snapkv(file: Path) -> None:
         assert torch.equal(select(view, scores, parameters["budget"]), tensors["kept_spec_ties"])
 
 
+@pytest.mark.parametrize("file", golden_files("snapkv", "kvf_*max*.safetensors"))
+def test_snapkv_takes_the_largest_of_a_group(file: Path) -> None:
+    """From the scores of single query heads: the largest of a group and of neighbours may be taken in either order."""
+    tensors, meta = read(file)
+    p = meta["parameters"]
+    view = view_of(tensors["keys"][None], queries=tensors["queries_window"][None], recent=p["window"])
+    scores = SnapKV(kernel=p["kernel"], pool="max", group="max", recent=p["window"]).score(view)
+    by_head = tensors["scores_past_sum_query_heads"][0].unflatten(0, (p["kv_heads"], -1)) / p["window"]
+
+    expected = by_head.amax(dim=1)
+    assert torch.allclose(scores[0, 0, :, : -p["window"]], expected, atol=meta["tolerance"]["scores_abs"], rtol=0)
+    assert not torch.allclose(by_head.mean(dim=1), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("file", golden_files("rkv"))
 def test_r_kv(file: Path) -> None:
     """Importance, redundancy, their mix and the kept set; the documented rule where the reference has a known defect."""
@@ -227,6 +243,49 @@ def test_r_kv(file: Path) -> None:
         scores[0, ..., : n - window], tensors.get("combined_spec", tensors["combined"]), atol=1e-6, rtol=0
     )
     assert torch.equal(select(view, scores, parameters["budget"]), tensors.get("kept_spec", tensors["kept"]))
+
+
+@pytest.mark.parametrize("file", golden_files("lazy_eviction"))
+def test_lazy_eviction(file: Path) -> None:
+    """Times and pauses after every row of attention, and the scores and kept sets of every event."""
+    tensors, meta = read(file)
+    p = meta["parameters"]
+    n_heads, width, last_prompt = p["heads"], tensors["attention"].shape[-1], p["prompt"] - 1
+    scoring = LazyEviction(threshold=p["alpha"], recent=p["W"])
+    schedule = EveryK(k=p["W"], prefill=False).schedule(Budget(p["capacity"], "nominal"))
+    (tracker,) = scoring.needs().trackers
+    position = torch.arange(width).expand(1, n_heads, width)
+    state = torch.zeros(1, n_heads, width, 2, dtype=torch.int32)
+    for now in range(p["prompt"]):
+        before = torch.where(position <= now, position, -1)
+        row = torch.rand(1, n_heads, width, generator=torch.Generator().manual_seed(now))
+        state = tracker.observe_prompt(state, row, before, torch.tensor([now])).masked_fill(before[..., None] < 0, 0)
+    resident, events = position[0] <= last_prompt, []
+    for step in range(1, p["steps"] + 1):
+        now = last_prompt + step
+        resident = resident | (position[0] == now)
+        held = torch.where(resident, position[0], -1)[None]
+        assert torch.equal(resident, tensors["resident"][step - 1])
+        state = tracker.observe(state, tensors["attention"][step - 1][None], held, torch.tensor([now]))
+        state = state.masked_fill(held[..., None] < 0, 0)
+        last, pause = state[0].unbind(dim=-1)
+        assert torch.equal(last[resident] - last_prompt, tensors["last"][step - 1][resident].int())
+        assert torch.equal(pause[resident], tensors["mri"][step - 1][resident].int())
+        if not schedule.due(step, int(resident[0].sum()), len(events)):
+            continue
+        view = view_of(
+            torch.zeros(1, 1, n_heads, width, 2), positions=held[None], tracked={tracker: state[None]}, recent=p["W"],
+            next_position=now + 1,
+        )  # fmt: skip
+        scores, theirs = scoring.score(view)[0, 0], tensors["score"][len(events)]
+        ranked = theirs >= 0
+        assert torch.equal(ranked, view.candidates[0, 0])
+        assert torch.allclose(scores[ranked], theirs[ranked], atol=meta["tolerance"]["scores_abs"], rtol=0)
+        kept = select(view, scoring.score(view), p["capacity"])[0]
+        assert torch.equal(kept, tensors["kept"][len(events)].int())
+        resident = torch.zeros_like(resident).scatter_(-1, kept.long(), True)
+        events.append(step)
+    assert events == tensors["event_steps"].tolist()
 
 
 @pytest.mark.parametrize("file", golden_files("triattention"))

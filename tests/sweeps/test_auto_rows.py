@@ -159,7 +159,7 @@ def test_what_is_missing_is_said(sweep_of: SweepOf, tmp_path: Path) -> None:
     """Problems, a model's configuration, a calibration: without them there is no number, and so no identity."""
     with pytest.raises(
         DeclarationError,
-        match="rows: auto needs the prompts of task 'math500' split 'dev': cannot load .* .no hub in tests.",
+        match=r"rows: auto needs the prompts of task 'math500' split 'dev': cannot load .* .no hub in tests.",
     ):
         plan(sweep_of(models=[LLAMA], tasks=[{"name": "math500"}], generation=auto()))
     write_model(tmp_path / "bare")

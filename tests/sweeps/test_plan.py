@@ -136,6 +136,44 @@ def test_notes_name_settings_without_effect(sweep_of: SweepOf) -> None:
     )
 
 
+def test_axes_without_effect_are_noted(sweep_of: SweepOf) -> None:
+    """A global ranking under Ada-KV, and an exact window larger than one of the budgets: the arm runs, and it is said."""
+    grid = {"grid": {"scoring": ["h2o", "triattention"], "head_routing": ["uniform", "ada-kv"]}}
+    kivi = {"name": "2-bit", "base": "h2o", "representation": {"kind": "kivi", "residual": 64}}
+    found = plan(sweep_of(mechanisms=[grid, kivi]))
+
+    assert found.n_cells == 10
+    assert found.notes == (
+        "mechanism triattention/ada-kv/every-step: head routing 'ada-kv' has no effect: scoring 'triattention' ranks the "
+        "tokens alike in all layers and heads, so all heads get the same share",
+        "mechanism 2-bit at budget 48: representation 'kivi' has no effect: the newest 64 tokens of every head stay exact, "
+        "and this budget holds 48 on average, so nothing or next to nothing is encoded (a smaller residual changes that)",
+    )
+
+
+def test_an_axis_without_effect_on_one_model_names_it(sweep_of: SweepOf, tmp_path: Path) -> None:
+    """Heads that are alone in their layer cannot compete."""
+    write_model(tmp_path / "alone")
+    config = json.loads((tmp_path / "alone/config.json").read_text()) | {"num_key_value_heads": 1}
+    (tmp_path / "alone/config.json").write_text(json.dumps(config))
+    models = ["pocket-llama", {"name": "alone", "path": "alone"}]
+    found = plan(sweep_of(models=models, mechanisms=[{"name": "arm", "base": "h2o", "head_routing": "ada-kv"}]))
+
+    assert found.notes == (
+        "mechanism arm at budget 48, 96 on alone: head routing 'ada-kv' has no effect: a layer of this model has one KV "
+        "head, so no head competes with another",
+    )
+
+
+def test_a_budget_in_bytes_is_held_against_the_window_in_tokens(sweep_of: SweepOf) -> None:
+    """32 full tokens' bytes are 32 exact tokens."""
+    kivi = {"name": "2-bit", "base": "h2o", "representation": {"kind": "kivi"}}
+    (note,) = plan(sweep_of(budgets=[{"bytes_per_token_full": 32}], mechanisms=[kivi])).notes
+
+    assert note.startswith("mechanism 2-bit: representation 'kivi' has no effect")
+    assert "holds 32 on average" in note
+
+
 def test_the_table_says_it_all(sweep_of: SweepOf, tmp_path: Path) -> None:
     """For people: progress, predictions, what is left out and why."""
     write_model(tmp_path / "bare", calibrated=False)

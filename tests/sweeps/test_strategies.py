@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from designspace.axes import Strategy
+from designspace.axes import Strategy, WindowShare
 from designspace.errors import DeclarationError
+from families.scoring.h2o import H2O
+from families.scoring.vatp import VATP
 from sweeps.problems import Problems
 from sweeps.strategies import build_strategy
 from sweeps.yaml_document import Document
@@ -77,4 +79,37 @@ def test_lists_become_tuples_and_integers_floats(problems: Problems) -> None:
 def test_problems_name_the_parameter(problems: Problems, data: dict[str, Any], expected: list[str]) -> None:
     """Strict types, unknown names, and the strategy's own rules."""
     assert build_strategy("cadence", {"kind": "odd", **data}, ("c",), problems) is None
+    assert sorted(expected) == sorted(found(problems))
+
+
+@pytest.mark.parametrize(("recent", "expected"), [({"share": 0.5}, H2O(recent=WindowShare(0.5))), (8, H2O(recent=8))])
+def test_a_window_is_a_number_or_a_mapping(recent: Any, expected: H2O) -> None:
+    """`recent: {share: 0.5}`."""
+    problems = Problems(Document("x.yaml", "", {}, {}, {}))
+    assert build_strategy("scoring", {"kind": "h2o", "recent": recent}, ("s",), problems) == expected
+    nested = {"kind": "vatp", "sinks": 4, "scoring": {"kind": "h2o", "recent": recent}}
+    assert build_strategy("scoring", nested, ("s",), problems) == VATP(sinks=4, scoring=expected)
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"recent": {"share": 2}}, ["s.recent: share must lie in (0, 1), got share=2.0"]),
+        (
+            {"recent": {"shre": 0.5}},
+            ["s.recent.share: required field is missing", "s.recent.shre: unknown field (did you mean 'share'?)"],
+        ),
+        (
+            {"recent": {"share": "half"}, "sinks": "x"},
+            ["s.recent.share: must be a number, got 'half'", "s.sinks: must be an integer, got 'x'"],
+        ),
+        ({"recent": "half"}, ["s.recent: must be an integer or a mapping, got 'half'"]),
+        ({"kind": "snapkv", "recent": {"share": 0.5}}, ["s.recent: must be an integer, got a mapping"]),
+    ],
+)
+def test_problems_of_a_window_have_its_place(data: dict[str, Any], expected: list[str]) -> None:
+    """All of them, those of other parameters too."""
+    problems = Problems(Document("x.yaml", "", {}, {}, {}))
+    assert build_strategy("scoring", {"kind": "h2o", **data}, ("s",), problems) is None
     assert sorted(expected) == sorted(found(problems))

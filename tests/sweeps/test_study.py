@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 
+from designspace.axes import WindowShare
 from designspace.errors import DeclarationError, ProtocolError
 from designspace.protocol import HeldoutKey, LookLedger, heldout_hash, make_registration, open_look
 from designspace.protocol.looks import LookedArm
@@ -233,6 +234,27 @@ def test_arms_show_what_is_tuned() -> None:
     assert study_of({"name": "arm", "base": {"tune": {"choices": ["h2o", "tova"]}}}).arms()["arm"] == {
         "tune": "arm.base"
     }
+
+
+def test_the_share_of_a_window_can_be_tuned() -> None:
+    """As a number of its own, or as one choice among numbers of tokens."""
+    share = {"low": 0.25, "high": 0.75, "step": 0.25}
+    study = study_of(tuned(scoring={"kind": "h2o", "recent": {"share": {"tune": share}}}))
+    windows = [study.sweep_for(values).mechanisms[1].scoring.recent for values in grid(study.space)]
+    assert [WindowShare(0.25), WindowShare(0.5), WindowShare(0.75)] == windows
+    assert study.arms()["arm"]["scoring"]["recent"] == {"share": {"tune": "arm.scoring.recent.share"}}
+    choices = study_of(tuned(scoring={"kind": "h2o", "recent": {"tune": {"choices": [8, {"share": 0.5}]}}}))
+    windows = [choices.sweep_for(values).mechanisms[1].scoring.recent for values in grid(choices.space)]
+    assert [8, WindowShare(0.5)] == windows
+
+
+def test_a_parameter_that_its_value_leaves_out_is_shown_too() -> None:
+    """`group: mean` is no part of an identity; the placeholder is."""
+    arm = study_of(
+        tuned(scoring={"kind": "snapkv", "kernel": 5, "group": {"tune": {"choices": ["mean", "max"]}}})
+    ).arms()["arm"]
+    assert arm["scoring"]["group"] == {"tune": "arm.scoring.group"}
+    assert arm["scoring"]["kind"] == "snapkv"
 
 
 def test_what_a_study_tells_can_be_registered(tmp_path: Path) -> None:

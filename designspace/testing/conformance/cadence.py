@@ -1,4 +1,4 @@
-"""What holds for every cadence: arithmetic in plain integers, no model needed."""
+"""What must be true of every cadence: arithmetic in plain integers, no model needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOLERANCE = 0.25  # tokens: half a token is what alternating after-event sizes 
 
 @dataclass(frozen=True)
 class Trial:
-    """A cadence, the budgets it can hold, bound to it, and decode steps to take signals from."""
+    """A cadence, the budgets that it can keep to, bound to it, and decode steps that give signals."""
 
     strategy: Cadence
     bound: list[tuple[Budget, Schedule]]
@@ -49,7 +49,7 @@ def trial(strategy: Cadence, company: HostMechanism) -> Trial:
     """Return what the checks of a cadence need.
 
     Raises:
-        AssertionError: the cadence can hold none of the kit's budgets.
+        AssertionError: the cadence can keep to none of the kit's budgets.
     """
     bound = []
     for budget in BUDGETS:
@@ -101,7 +101,7 @@ def check_sizes(t: Trial) -> None:
     for budget, schedule in t.bound:
         who = t.who(budget)
         expect(1 <= schedule.low <= schedule.high, f"{who}: 1 <= low <= high must hold, got {schedule}")
-        expect(schedule.max_growth >= 0, f"{who}: slack must be at least 0, got {schedule.max_growth}")
+        expect(schedule.max_growth >= 0, f"{who}: max_growth must be at least 0, got {schedule.max_growth}")
         again = t.strategy.schedule(budget)
         expect(again == schedule, f"{who}: binding twice must give the same schedule, got {schedule} and {again}")
         for n_events in range(200):
@@ -113,22 +113,22 @@ def check_sizes(t: Trial) -> None:
 
 
 def replay(row_schedule: RowSchedule, n_prompt: int, n_steps: int, signals: Sequence[float] | None) -> list[int]:
-    """Return the attended sizes m_1 … m_T of a row that asks its pacer after every step, as the engine does."""
-    held, attended = n_prompt, []
-    if row_schedule.due(0, held, None):
-        held = min(held, row_schedule.target())
+    """Return the attended sizes m_1 … m_T of a row that asks its schedule after every step, as the engine does."""
+    size, attended = n_prompt, []
+    if row_schedule.due(0, size, None):
+        size = min(size, row_schedule.target())
         row_schedule.cut()
     for step in range(1, n_steps + 1):
-        held += 1
-        attended.append(held)
-        if row_schedule.due(step, held, signals[step - 1] if signals else None):
-            held = min(held, row_schedule.target())
+        size += 1
+        attended.append(size)
+        if row_schedule.due(step, size, signals[step - 1] if signals else None):
+            size = min(size, row_schedule.target())
             row_schedule.cut()
     return attended
 
 
 def check_replay(t: Trial) -> None:
-    """Check that `simulate` agrees with a replay step by step, that pacers share nothing, and that a copy goes on alone."""
+    """Check that `simulate` agrees with a replay step by step, and that row schedules and their copies share nothing."""
     signals = t.signals()
     for budget, schedule in t.bound:
         for n_prompt in PROMPTS:
@@ -144,7 +144,7 @@ def check_replay(t: Trial) -> None:
             twin.cut()
             expect(
                 row_schedule.n_events == n_events and schedule.row_schedule().n_events == 0,
-                f"{who}: pacers and their copies must share nothing",
+                f"{who}: row schedules and their copies must share nothing",
             )
 
 
@@ -152,7 +152,7 @@ def check_tensor_form(t: Trial) -> None:
     """Check that `due` and `target` say of a batch of rows what they say of each row."""
     sizes = torch.tensor([size for size in (1, 5, 19, 20, 24, 33, 40, 48, 64, 97, 130, 400)])
     for budget, schedule in t.bound:
-        if type(schedule).row_schedule is not Schedule.row_schedule:
+        if schedule.row_schedule().sees_every_step:
             continue  # such a row is asked by itself, there is no batch
         for step in (0, 1, 4, 16, 63, 128):
             for n_events in (0, 1, 2, 7):
@@ -183,13 +183,13 @@ def check_peak(t: Trial) -> None:
                         f"peak_bound, which says {bound}: slots would run out",
                     )
         if schedule.steady_peak is not None and signals is None:
-            settled = max(schedule.simulate(budget.tokens * 2, _LONG)[_WARM_UP:])
+            largest = max(schedule.simulate(budget.tokens * 2, _LONG)[_WARM_UP:])
             expect(
-                settled <= schedule.steady_peak,
-                f"{t.who(budget)}: reaches {settled} in the long run, above steady_peak, which says {schedule.steady_peak}",
+                largest <= schedule.steady_peak,
+                f"{t.who(budget)}: reaches {largest} in the long run, above steady_peak, which says {schedule.steady_peak}",
             )
             if budget.of == "peak":
-                expect(settled <= budget.tokens, f"{t.who(budget)}: reaches {settled} in the long run")
+                expect(largest <= budget.tokens, f"{t.who(budget)}: reaches {largest} in the long run")
 
 
 def check_mean(t: Trial) -> None:

@@ -15,6 +15,7 @@ from designspace.testing.conformance.view_changes import with_garbage
 
 ArtefactMaker = Callable[[str, Geometry], Artefact]
 HEAD_DIM = 8
+SIZE_FOR_SHARES = 14  # tokens that an event leaves, where a protected window is declared as a share of them
 _TRACKED_STEPS = 12
 
 

@@ -1,4 +1,4 @@
-"""What holds for a strategy of any axis before it does anything: a frozen, hashable, documented value with an identity."""
+"""What must be true of a strategy of any axis before it runs: it is a frozen, hashable, documented value with an identity."""
 
 from __future__ import annotations
 

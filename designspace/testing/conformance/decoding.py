@@ -1,4 +1,4 @@
-"""What holds for every decoding."""
+"""What must be true of every decoding."""
 
 from __future__ import annotations
 

@@ -58,9 +58,9 @@ def check_strategy(
         exempt: checks that do not apply, by name (`checks(axis)` lists them). A strategy whose outcome depends by design
             on a head's number or on the row's random stream, such as random retention, is exempt from "head permutation".
         only: run these alone.
-        within: a mechanism to try it in, for a strategy that objects to plain company on the other axes.
-        artefacts: makes a calibration that it needs, by name and geometry; without it query statistics are made up. Where the
-            second dimension of a per-layer tensor is as long as there are query heads or KV heads, it is taken to be them.
+        within: a mechanism to try it in, for a strategy that conflicts with plain strategies on the other axes.
+        artefacts: makes a calibration that it needs, by name and geometry; without it query statistics are made up. If the
+            second dimension of a per-layer tensor is as long as there are query heads or KV heads, it is read as these.
         shapes: shapes of events to try it on; fewer are quicker. Where heads hold the same tokens in all of them, they do so in
             a representation's store too.
 
@@ -68,13 +68,7 @@ def check_strategy(
         AssertionError: it breaks a rule; the message says which, on what input, and what was got.
         UnknownName: no check of that name.
     """
-    if strategy.axis not in _BY_AXIS:
-        raise AssertionError(f"axis must be one of {', '.join(_BY_AXIS)}, got {strategy.axis!r}")
-    known = checks(strategy.axis)
-    for name in (*exempt, *only):
-        if name not in known:
-            raise UnknownName(f"check of {strategy.axis}", name, known)
-    wanted = [name for name in known if name not in exempt and (not only or name in only)]
+    wanted = _wanted(strategy.axis, exempt, only)
     for name in wanted:
         if name in declaration.CHECKS:
             _run(name, strategy, declaration.CHECKS[name], strategy)
@@ -82,14 +76,21 @@ def check_strategy(
     own = [name for name in wanted if name not in declaration.CHECKS]
     if own:
         trial: list[Any] = []
-        _run(
-            own[0],
-            strategy,
-            lambda s: trial.append(module.trial(s, HostMechanism(within, artefacts, shapes))),
-            strategy,
-        )
+        host = HostMechanism(within, artefacts, shapes)
+        _run(own[0], strategy, lambda s: trial.append(module.trial(s, host)), strategy)
         for name in own:
             _run(name, strategy, module.CHECKS[name], trial[0])
+
+
+def _wanted(axis: str, exempt: Collection[str], only: Collection[str]) -> list[str]:
+    """Return the checks of an axis that are to be run."""
+    if axis not in _BY_AXIS:
+        raise AssertionError(f"axis must be one of {', '.join(_BY_AXIS)}, got {axis!r}")
+    known = checks(axis)
+    for name in (*exempt, *only):
+        if name not in known:
+            raise UnknownName(f"check of {axis}", name, known)
+    return [name for name in known if name not in exempt and (not only or name in only)]
 
 
 def _run(name: str, strategy: Strategy, check: Callable[[Any], object], subject: Any) -> None:

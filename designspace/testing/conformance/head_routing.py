@@ -1,4 +1,4 @@
-"""What holds for every head routing."""
+"""What must be true of every head routing."""
 
 from __future__ import annotations
 

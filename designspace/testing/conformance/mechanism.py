@@ -1,18 +1,15 @@
-"""What holds for every mechanism on every model: the real engine, watched at every step."""
+"""What must be true of every mechanism on every model: the real engine, checked at every step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from designspace.axes import Artefact, Budget, Generation, Mechanism, Needs, Request
 from designspace.axes.randomness import stream_key
-from designspace.cache.packing import Prompt
-from designspace.engine import Burst, Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance.cases import artefacts_for
 from designspace.testing.conformance.probes import Likeliest
@@ -22,38 +19,37 @@ PROMPTS = (5, 70, 24, 44)
 _ROWS = 2
 
 
-class WatchedEngine(Engine):
-    """The engine, with its cache checked after every prompt and every step.
+class CacheChecks(EngineHook):
+    """Checks an engine's cache after every prompt and every burst, which is to be of one step.
 
-    said: what the cadence's signal said at each step, by problem, where it has one.
+    signals: of the cadence at each step, by problem; empty where it has none.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options, burst=1)
-        self.said: dict[str, list[float]] = {}
-        shape = self.cache.counts.shape
+    def __init__(self, engine: Engine) -> None:
+        self.mechanism, self.cache = engine.mechanism, engine.cache
+        scoring = engine.mechanism.scoring
+        self.sinks, self.recent = scoring.sinks, scoring.n_recent(engine.schedule.low)
+        self.signals: dict[str, list[float]] = {}
         # Could every protected token be afforded at every cut so far? False from the first one where it could not.
-        self._afforded = torch.ones(shape, dtype=torch.bool)
+        self._afforded = torch.ones(self.cache.counts.shape, dtype=torch.bool)
 
-    def _start(self, row: int, request: Request, prompt: Prompt, logits: Tensor) -> None:
-        super()._start(row, request, prompt, logits)
-        self._afforded[:, row] = True
-        self._check_row(row)
+    def on_start(self, state: RowState) -> None:
+        """Check a new row."""
+        self._afforded[:, state.index] = True
+        self._check_row(state.index)
 
-    def _signals(self, fed: Tensor, logits: Tensor) -> list[float] | None:
-        signals = super()._signals(fed, logits)
-        for row, state in self._in_flight.items():
-            if signals is not None:
-                self.said.setdefault(state.request.problem_id, []).append(signals[row])
-        return signals
+    def on_signals(self, states: Collection[RowState], signals: Sequence[float]) -> None:
+        """Remember each row's signal."""
+        for state in states:
+            self.signals.setdefault(state.request.problem_id, []).append(signals[state.index])
 
-    def _compress_due(self, burst: Burst, fed: Tensor) -> None:
-        super()._compress_due(burst, fed)
-        for row in self._in_flight:
-            self._check_row(row)
+    def on_compressed(self, states: Collection[RowState]) -> None:
+        """Check all rows."""
+        for state in states:
+            self._check_row(state.index)
 
     def _check_row(self, row: int) -> None:
-        """Check one row: filled slots first and in order, free ones empty, protected tokens held."""
+        """Check one row: filled slots first and in order, free ones empty, protected tokens in their slots."""
         cache, who = self.cache, f"mechanism {self.mechanism.name!r}, row {row}"
         positions, counts = cache.positions[:, row].long().cpu(), cache.counts[:, row].long().cpu()
         filled = torch.arange(positions.shape[-1]) < counts[..., None]
@@ -64,14 +60,13 @@ class WatchedEngine(Engine):
         expect(bool(rising.all()), f"{who}: positions must rise from slot to slot")
         length = int(cache.next_position[row])
         expect(bool((positions < length).all()), f"{who}: a position is not yet reached")
-        scoring = self.mechanism.scoring
         token = torch.arange(length)
-        protected = (token < scoring.sinks) | (token >= length - scoring.recent)
-        held = torch.zeros(*counts.shape, length + 1, dtype=torch.bool)
-        held.scatter_(-1, positions.masked_fill(~filled, length), True)
+        protected = (token < self.sinks) | (token >= length - self.recent)
+        present = torch.zeros(*counts.shape, length + 1, dtype=torch.bool)
+        present.scatter_(-1, positions.masked_fill(~filled, length), True)
         n_protected = int(protected.sum())
         self._afforded[:, row] &= counts >= n_protected
-        lost = (protected & ~held[..., :length]).any(dim=-1) & self._afforded[:, row]
+        lost = (protected & ~present[..., :length]).any(dim=-1) & self._afforded[:, row]
         expect(not bool(lost.any()), f"{who}: a protected token is gone after {length} tokens")
 
 
@@ -97,7 +92,7 @@ def check_mechanism(
     needs = mechanism.needs()
     missing = tuple(name for name in needs.calibrations if name not in (artefacts or {}))
     made = {**artefacts_for(loaded.geometry, Needs(calibrations=missing), None), **(artefacts or {})}
-    engine = WatchedEngine(
+    engine = Engine(
         replace(loaded, eos_ids=frozenset()),  # all rows run to their end
         mechanism,
         budget,
@@ -105,13 +100,12 @@ def check_mechanism(
         max_new_tokens=n_new_tokens,
         max_prompt_tokens=max(PROMPTS),
         artefacts=made,
+        burst=1,
     )
+    engine.hook = cache_checks = CacheChecks(engine)
     todo = _requests(loaded)
     straight = _run(engine, todo)
-    expect(
-        len(straight) == len(todo), f"mechanism {mechanism.name!r}: {len(straight)} of {len(todo)} requests came back"
-    )
-    _check_ledger(engine, straight)
+    _check_ledger(engine, straight, cache_checks.signals)
     for order in ((3, 1, 0, 2), (1,)):
         _check_same(mechanism, straight, _run(engine, [todo[i] for i in order]), order)
 
@@ -127,22 +121,22 @@ def _requests(loaded: LoadedModel) -> list[Request]:
     return requests
 
 
-def _run(engine: WatchedEngine, todo: list[Request]) -> dict[str, Generation]:
-    """Run, check that nothing is left, and return generations by problem."""
-    engine.said.clear()
-    found = {generation.problem_id: generation for generation in engine.generate(todo)}
+def _run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
+    """Run, check that every request comes back and that nothing is left, and return generations by problem."""
+    generations = {generation.problem_id: generation for generation in engine.generate(todo)}
     cache, who = engine.cache, f"mechanism {engine.mechanism.name!r}: after the run"
+    expect(len(generations) == len(todo), f"{who} {len(generations)} of {len(todo)} requests came back")
     expect(int(cache.counts.sum()) == 0 and bool((cache.positions == -1).all()), f"{who} slots are still filled")
     expect(not bool(cache.active.any() or cache.pinned.any()), f"{who} rows are still active or pinned")
-    expect(not engine.ledger.accounts, f"{who} accounts are still open: {sorted(engine.ledger.accounts)}")
-    return found
+    expect(not engine.in_flight, f"{who} rows are still in flight: {sorted(engine.in_flight)}")
+    return generations
 
 
-def _check_ledger(engine: WatchedEngine, found: dict[str, Generation]) -> None:
+def _check_ledger(engine: Engine, generations: dict[str, Generation], signals: Mapping[str, list[float]]) -> None:
     if engine.decoding.controller(engine.loaded) is not None:
         return
-    for name, generation in found.items():
-        expected = engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, engine.said.get(name))
+    for name, generation in generations.items():
+        expected = engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, signals.get(name))
         seen = list(generation.cache_tokens_per_step)
         at = next((i for i, (a, b) in enumerate(zip(seen, expected, strict=True)) if a != b), None)
         if at is not None:

@@ -26,8 +26,8 @@ def tensors_in(thing: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         for i, value in enumerate(thing):
             yield from tensors_in(value, f"{name}[{i}]")
     elif is_dataclass(thing) and not isinstance(thing, type):
-        held = {f.name: getattr(thing, f.name) for f in fields(thing)} | vars(thing)
-        for key, value in held.items():
+        parts = {f.name: getattr(thing, f.name) for f in fields(thing)} | vars(thing)
+        for key, value in parts.items():
             yield from tensors_in(value, f"{name}.{key}" if name else key)
 
 

@@ -26,18 +26,18 @@ _READ_AS = {
 class NotedMapping(Mapping[Key, Value], Generic[Key, Value]):
     """A mapping that notes which keys are asked for."""
 
-    def __init__(self, held: Mapping[Key, Value], reads: set[Any]) -> None:
-        self.held, self.reads = held, reads
+    def __init__(self, values: Mapping[Key, Value], reads: set[Any]) -> None:
+        self._values, self.reads = values, reads
 
     def __getitem__(self, key: Key) -> Value:
         self.reads.add(key)
-        return self.held[key]
+        return self._values[key]
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.held)
+        return iter(self._values)
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self._values)
 
 
 class _NotedObserved(Observed):

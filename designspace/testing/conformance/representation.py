@@ -1,4 +1,4 @@
-"""What holds for every representation: its store, driven as the slot cache drives it, and what it makes of an event."""
+"""What must be true of every representation: its store, driven as the slot cache drives it, and what it makes of an event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, MergeResult, Representation, SlotStore, View
+from designspace.axes import Mechanism, MergeResult, Representation, View
 from designspace.engine.compress import compress
 from designspace.testing.conformance.cases import ArtefactMaker, Case, Shape, cases, geometry_of
 from designspace.testing.conformance.probes import HostMechanism, composed
@@ -28,7 +28,7 @@ _LEAST_COSINE = 0.25  # of what is read to what was written, for random vectors:
 
 @dataclass(frozen=True)
 class Trial:
-    """A representation, a model geometry that it accepts, and events to fold.
+    """A representation, a model geometry that it accepts, and events to merge in.
 
     together: whether the heads of its store hold the same tokens, which is so where they do in all events.
     """
@@ -68,23 +68,20 @@ def trial(strategy: Representation, company: HostMechanism) -> Trial:
         AssertionError: it refuses every geometry of the kit.
     """
     mechanism = composed(strategy, company.within)
-    tall = (replace(_SHAPE, layers=n) for n in N_LAYERS)
-    reasons = {
-        (shape, dim): strategy.unsupported_reason(geometry_of(shape, dim)) for shape in tall for dim in HEAD_DIMS
-    }
+    tall = [(replace(_SHAPE, layers=n), dim) for n in N_LAYERS for dim in HEAD_DIMS]
+    reasons = {(shape, dim): strategy.unsupported_reason(geometry_of(shape, dim)) for shape, dim in tall}
     accepted = [geometry for geometry, reason in reasons.items() if reason is None]
     expect(
         bool(accepted),
         f"{named(strategy)} refuses {N_LAYERS} layers with head dimensions {HEAD_DIMS}: {list(reasons.values())[-1]}",
     )
     shape, head_dim = accepted[0]
-    made = cases(
-        mechanism.needs(), sinks=2, recent=3, artefacts=company.artefacts, shapes=company.shapes, head_dim=head_dim
-    )
+    needs, shapes, artefacts = mechanism.needs(), company.shapes, company.artefacts
+    made = cases(needs, sinks=2, recent=3, artefacts=artefacts, shapes=shapes, head_dim=head_dim)
     tried = [_remembering(strategy, case) for case in made if strategy.evicts]
-    together = all(shape.together for shape in company.shapes)
+    together = all(shape.together for shape in shapes)
     left = [case for case in tried if strategy.unsupported_reason(case.view.geometry) is None]
-    return Trial(strategy, mechanism, shape, head_dim, company.artefacts, together, left)
+    return Trial(strategy, mechanism, shape, head_dim, artefacts, together, left)
 
 
 def _remembering(strategy: Representation, case: Case) -> Case:
@@ -96,18 +93,18 @@ def _remembering(strategy: Representation, case: Case) -> Case:
 
 
 def check_declared_needs(t: Trial) -> None:
-    """Check that folding and the store work from what is declared alone, and read all of it."""
+    """Check that merging and the store work from what is declared alone, and read all of it."""
     reads: set[Any] = set()
     for case in t.tried:
-        reads |= reads_of(showing(case.view, t.strategy.needs()), lambda view, case=case: _fold(t, case, view))  # type: ignore[misc]
+        reads |= reads_of(showing(case.view, t.strategy.needs()), lambda view, case=case: _merge(t, case, view))  # type: ignore[misc]
     driver = t.driver()
     driver.reload([1])
     driver.read(0)
     check_reads(t.strategy, reads | driver.reads)
 
 
-def _fold(t: Trial, case: Case, view: View) -> MergeResult:
-    """Fold with a selection made from the case's scores."""
+def _merge(t: Trial, case: Case, view: View) -> MergeResult:
+    """Merge after a selection made from the case's scores."""
     shares = torch.minimum(view.target[None, :, None].expand_as(view.counts), view.counts)
     keep = t.mechanism.scoring.selector.select(view, case.scores, shares)
     return t.strategy.merge_evicted(view, case.scores, shares, keep)
@@ -126,9 +123,9 @@ def check_reading(t: Trial) -> None:
                     f"{who}: read must return {name} {shape} in the model's type, got {x.dtype} {tuple(x.shape)}",
                 )
                 expect(bool(torch.isfinite(x).all()), f"{who}: {name} must be finite in free slots too")
-                held = driver.filled[layer][[2, 0]][..., None]
+                filled = driver.filled[layer][[2, 0]][..., None]
                 expect_equal(
-                    x[[2, 0]].masked_fill(~held, 0), of_two[layer].masked_fill(~held, 0),
+                    x[[2, 0]].masked_fill(~filled, 0), of_two[layer].masked_fill(~filled, 0),
                     f"{who}: read and read_rows must give the same {name}",
                 )  # fmt: skip
 
@@ -153,11 +150,11 @@ def check_round_trip(t: Trial) -> None:
     for a, b in zip(before, driver.read_rows([1]), strict=True):
         expect(a.shape == b.shape and a.dtype == b.dtype, f"{t.who}: loading what was read changes its shape")
         expect(bool(torch.isfinite(b).all()), f"{t.who}: loading what was read gives numbers that are not finite")
-    held = driver.held_state()
+    state = driver.saved_state()
     before, snapshot = driver.read_rows([1]), driver.store.snapshot(1)
     driver.append()
     driver.load([1], seed=5)
-    driver.restore_state(held)
+    driver.restore_state(state)
     driver.store.restore(1, snapshot)
     for a, b in zip(before, driver.read_rows([1]), strict=True):
         expect_equal(a, b, f"{t.who}: a snapshot does not bring back what was read")
@@ -194,8 +191,7 @@ def check_layout(t: Trial) -> None:
 
 def check_bytes(t: Trial) -> None:
     """Check the byte account: nothing for nothing, something for a token, a row's own business, within what is allocated."""
-    driver = t.driver()
-    shape = (t.shape.layers, 3, t.shape.heads)
+    driver, shape = t.driver(), (t.shape.layers, 3, t.shape.heads)
     if not t.strategy.bytes_depend_on_data:
         empty = driver.store.held_bytes(torch.zeros(shape, dtype=torch.int32))
         expect(empty.tolist() == [0, 0, 0], f"{t.who}: empty rows must hold 0 bytes, got {empty.tolist()}")
@@ -220,18 +216,17 @@ def check_bytes(t: Trial) -> None:
 def check_held_bytes_are_real(t: Trial) -> None:
     """Check that `held_bytes` is the number of bytes that reading the filled slots depends on, found by flipping each.
 
-    One in a hundred may be hidden by rounding. What chooses the slots to attend to may hold bytes that one query does not
-    hang on, so there it may say more.
+    One in a hundred may be hidden by rounding. A store that selects the slots to attend to may have bytes that one query does
+    not depend on, so it may state more.
     """
     if t.strategy.bytes_depend_on_data:
         return
     geometry = geometry_of(replace(t.shape, heads=1), t.head_dim)
     probe = HeldBytes(t.strategy, geometry, t.artefacts, together=t.together)
-    found, said = probe.measured(), probe.said()
-    chooses = type(probe.driver.store).visible is not SlotStore.visible
+    measured, stated = probe.measured(), probe.said()
     expect(
-        found <= said and (chooses or 100 * found >= 99 * said),
-        f"{t.who}: held_bytes says {said}, but reading depends on {found} bytes of the store's tensors",
+        measured <= stated and (probe.driver.store.selects_slots or 100 * measured >= 99 * stated),
+        f"{t.who}: held_bytes says {stated}, but reading depends on {measured} bytes of the store's tensors",
     )
 
 
@@ -250,29 +245,28 @@ def check_merge(t: Trial) -> None:
             expect(bool((kept.mass[keep] >= 1).all()), f"{who}: a kept slot stands for at least one token")
             before, after = ((m * mask).sum(dim=-1) for m, mask in ((view.mass, view.valid), (kept.mass, keep)))
             expect(bool((after <= before).all()), f"{who}: slots stand for more tokens than there were")
-        size = t.strategy.memory_size
         if kept.memory is not None:
-            shape = (*view.counts.shape, size)
+            shape = (*view.counts.shape, t.strategy.memory_size)
             expect(tuple(kept.memory.shape) == shape, f"{who}: memory must be {shape}, got {tuple(kept.memory.shape)}")
             expect(bool(torch.isfinite(kept.memory).all()), f"{who}: memory must be finite")
 
 
 def check_merge_independence(t: Trial) -> None:
-    """Check that folding a row depends on no other row, and on no free slot."""
+    """Check that merging a row depends on no other row, and on no free slot."""
     for case in t.tried:
-        keep, folded = t.event(case)
+        keep, merged = t.event(case)
         row, who = keep.shape[1] - 1, f"{t.who}, {case.name}"
         if row:
             alone, own = t.event(of_rows(case, [row]))
             expect_equal(keep[:, [row]], alone, f"{who}: row {row} by itself keeps other slots")
-            _expect_same_content(_row(folded, row), own, alone, f"{who}: row {row} by itself holds something else")
+            _expect_same_content(_row(merged, row), own, alone, f"{who}: row {row} by itself holds something else")
         other, changed = t.event(with_garbage(case, case.view, seed=77, scale=500.0))
         expect_equal(keep, other, f"{who}: free slots with other numbers change what is kept")
-        _expect_same_content(folded, changed, keep, f"{who}: free slots with other numbers change what is held")
+        _expect_same_content(merged, changed, keep, f"{who}: free slots with other numbers change what is held")
 
 
-def _row(folded: MergeResult, row: int) -> MergeResult:
-    return MergeResult(*(None if x is None else x[:, [row]] for x in folded))  # type: ignore[arg-type]
+def _row(merged: MergeResult, row: int) -> MergeResult:
+    return MergeResult(*(None if x is None else x[:, [row]] for x in merged))  # type: ignore[arg-type]
 
 
 def _expect_same_content(a: MergeResult, b: MergeResult, keep: Tensor, message: str) -> None:
@@ -287,7 +281,7 @@ def _expect_same_content(a: MergeResult, b: MergeResult, keep: Tensor, message: 
 def check_purity(t: Trial) -> None:
     """Check determinism of events and stores, that inputs stay as they are, and that global generators do."""
     given = [cloned(case) for case in t.tried]
-    check_pure(t.who, lambda: [list(_fold(t, case, case.view)) for case in given], given)
+    check_pure(t.who, lambda: [list(_merge(t, case, case.view)) for case in given], given)
     check_pure(t.who, lambda: list(t.driver().read_rows([0, 1, 2])), [])
 
 
@@ -300,7 +294,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "row independence": check_row_independence,
     "bytes": check_bytes,
     "held bytes are real": check_held_bytes_are_real,
-    "fold": check_merge,
-    "fold independence": check_merge_independence,
+    "merge": check_merge,
+    "merge independence": check_merge_independence,
     "purity": check_purity,
 }

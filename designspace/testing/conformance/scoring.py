@@ -1,4 +1,4 @@
-"""What holds for every scoring: each check runs it with its own selector through a real event."""
+"""What must be true of every scoring: each check runs it with its own selector through a real event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from designspace.axes import Mechanism, Scoring, View
 from designspace.cache.packing import CompressionResult
 from designspace.engine.compress import compress
-from designspace.testing.conformance.cases import Case, cases
+from designspace.testing.conformance.cases import SIZE_FOR_SHARES, Case, cases
 from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
 from designspace.testing.conformance.recording import check_needs
@@ -79,7 +79,7 @@ def trial(strategy: Scoring, company: HostMechanism) -> Trial:
     made = cases(
         mechanism.needs(),
         sinks=strategy.sinks,
-        recent=strategy.recent,
+        recent=strategy.n_recent(SIZE_FOR_SHARES),
         comparable_scores=strategy.comparable,
         artefacts=company.artefacts,
         shapes=company.shapes,

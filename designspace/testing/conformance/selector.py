@@ -1,4 +1,4 @@
-"""What holds for every selector, whatever the scores and shares it is given."""
+"""What must be true of every selector, whatever the scores and shares it is given."""
 
 from __future__ import annotations
 

@@ -73,10 +73,10 @@ class StoreDriver:
         index = torch.tensor(rows)
         self.positions[:, index], self.counts[:, index] = positions[:, index], counts[:, index].to(torch.int32)
         self.next_position[index] = 19
-        for held in self.written:
-            drawn = torch.randn(vectors, generator=generator).expand(held.shape)
+        for written in self.written:
+            drawn = torch.randn(vectors, generator=generator).expand(written.shape)
             # Free slots are full of garbage, as after any event.
-            held[:, index] = torch.where(filled[..., None], drawn, 40 * drawn)[:, index].to(held.dtype)
+            written[:, index] = torch.where(filled[..., None], drawn, 40 * drawn)[:, index].to(written.dtype)
         self._load(index, self.written[0][:, index], self.written[1][:, index])
 
     def reload(self, rows: Sequence[int]) -> None:
@@ -97,10 +97,10 @@ class StoreDriver:
             slot = self.counts[layer].long()
             self.positions[layer].scatter_(2, slot[..., None], self.next_position[:, None, None].expand(*slot.shape, 1))
             vectors = []
-            for held in self.written:
-                drawn = torch.randn(shape, generator=generator).expand(self.rows, *shape[1:]).to(held.dtype).clone()
+            for written in self.written:
+                drawn = torch.randn(shape, generator=generator).expand(self.rows, *shape[1:]).to(written.dtype).clone()
                 drawn[list(except_rows)] = -drawn[list(except_rows)] - 1.0
-                held[layer].scatter_(
+                written[layer].scatter_(
                     2, slot[..., None, None].expand(*slot.shape, 1, geometry.head_dim), drawn[:, :, None]
                 )
                 vectors.append(drawn)
@@ -123,8 +123,8 @@ class StoreDriver:
         """Return which slots queries [B,H_q,D] attend to."""
         return self.store.visible(layer, query, self._held_layer(layer))
 
-    def held_state(self) -> tuple[Tensor, ...]:
-        """Return a copy of what the driver keeps beside the store."""
+    def saved_state(self) -> tuple[Tensor, ...]:
+        """Return a copy of positions, counts and next positions, which the driver keeps itself."""
         return (self.positions.clone(), self.counts.clone(), self.next_position.clone())
 
     def restore_state(self, state: tuple[Tensor, ...]) -> None:
@@ -198,16 +198,16 @@ class HeldBytes:
 
     def _matters(self, raw: Tensor, places: Tensor, flip: int, width: int) -> Tensor:
         """Return for each place (layer, byte) whether flipping `width` bytes from there on changes what is read."""
-        found = [torch.zeros(0, dtype=torch.bool)]
+        matters = [torch.zeros(0, dtype=torch.bool)]
         for chunk in places.split(self.rows):
             layer, first, row = chunk[:, :1], chunk[:, 1:], torch.arange(len(chunk))[:, None]
             # Past the end the last byte stands several times: it is written once.
             at = (layer, row, (first + torch.arange(width)).clamp(max=raw.shape[2] - 1))
-            held = raw[at]
-            raw[at] = held ^ flip
-            found.append((self._read() != self.baseline).any(dim=1)[: len(chunk)])
-            raw[at] = held
-        return torch.cat(found)
+            before = raw[at]
+            raw[at] = before ^ flip
+            matters.append((self._read() != self.baseline).any(dim=1)[: len(chunk)])
+            raw[at] = before
+        return torch.cat(matters)
 
     def _read(self) -> Tensor:
         """Return the bits that reading gives, filled slots alone, one line per row."""
@@ -219,6 +219,6 @@ class HeldBytes:
         for layer in range(driver.geometry.n_layers):
             visible = driver.visible(layer, self.query)
             if visible is not None:
-                held = driver.filled[layer][:, :, None]
-                lines.append((visible & held).int().reshape(self.rows, -1))
+                filled = driver.filled[layer][:, :, None]
+                lines.append((visible & filled).int().reshape(self.rows, -1))
         return torch.cat(lines, dim=1)

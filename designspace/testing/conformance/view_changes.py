@@ -37,7 +37,7 @@ def _changed(name: str, value: Any, change: Change) -> Any:
             raise NotImplementedError(f"the conformance kit does not know the layout of {name!r}: add it to LAYOUT")
         return change(LAYOUT[name], value)
     if isinstance(value, Mapping):
-        return {key: _changed(name, held, change) for key, held in value.items()}
+        return {key: _changed(name, inner, change) for key, inner in value.items()}
     if isinstance(value, Artefact):
         return replace(value, tensors={key: change("LA", tensor) for key, tensor in value.tensors.items()})
     if is_dataclass(value) and not isinstance(value, type | Geometry | Tracker):
@@ -127,10 +127,10 @@ def showing(view: View, needs: Needs) -> View:
         tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.trackers},
         layer_cosine=seen.layer_cosine if needs.layer_cosine else None,
     )
-    held = view.context
+    context = view.context
     context = replace(
-        held,
-        artefacts={name: artefact for name, artefact in held.artefacts.items() if name in needs.calibrations},
-        output_projection=held.output_projection if needs.output_projection else None,
+        context,
+        artefacts={name: artefact for name, artefact in context.artefacts.items() if name in needs.calibrations},
+        output_projection=context.output_projection if needs.output_projection else None,
     )
     return replace(view, observed=observed, context=context)

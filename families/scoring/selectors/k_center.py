@@ -34,12 +34,15 @@ class Farthest:
 class KCenter(GreedySelector):
     """Choose tokens one by one, each as far as possible from those chosen before [gonzalez1985].
 
-    The traversal starts from the protected tokens, or else from the most relevant token. Distances are Euclidean
-    between unit vectors, which is a metric, so the covering radius is at most twice the smallest possible one.
+    The traversal starts from the protected tokens, or else from the most relevant token; apart from that first choice
+    the scores have no say. Distances are Euclidean between unit vectors, which is a metric. So the
+    largest distance of a token to the nearest chosen one is at most twice the smallest that is possible with as many
+    choices and the same protected tokens.
 
     Attributes:
         weigh: multiply distances by the relevance (the score scaled to [0, 1] in each head), so that outliers without
-            attention do not come first; on by default.
+            attention do not come first; off by default. With it there is no bound: a token of relevance 0 is never
+            chosen before another, however far away it is.
         space: vectors that tokens are compared by: "values" or "keys"; keys by default.
         scope: "layer-head": each head's own vectors; "layer": averaged over the heads of the layer that hold the token;
             "global": averaged over all layers and heads that hold it. "layer-head" by default.
@@ -49,7 +52,7 @@ class KCenter(GreedySelector):
     kind: ClassVar[str] = "k-center"
     citation: ClassVar[str | None] = "gonzalez1985"
 
-    weigh: bool = True
+    weigh: bool = False
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the distances as an objective."""

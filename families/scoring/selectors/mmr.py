@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
+from designspace.axes import Composition, Geometry, Schedule
 from designspace.axes.ranking import scaled
 from families.scoring.selectors.diversity import Penalised
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective
@@ -33,6 +34,10 @@ class MMR(GreedySelector):
     citation: ClassVar[str | None] = "carbonell1998mmr"
 
     lam: Annotated[float, Ge(0), Le(1)] = 0.5
+
+    def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
+        """Say so where the parameter makes it `top-k`."""
+        return "lam=1 is top-k" if self.lam == 1 else None
 
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:
         """Return the weighted difference of relevance and similarity as an objective."""

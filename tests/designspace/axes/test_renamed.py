@@ -6,13 +6,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from designspace.axes import Cadence, Decoding, Representation, Scoring, Strategy, Tracker
-from designspace.axes.renamed import STRATEGY_METHODS, TRACKER_METHODS
+from designspace.axes import Cadence, Decoding, Representation, Schedule, Scoring, Strategy, Tracker
+from designspace.axes.renamed import SCHEDULE_METHODS, STRATEGY_METHODS, TRACKER_METHODS
+from families.cadence.every_k import EveryKSchedule
 from families.decoding.wrapped_decoding import Wrapping
 
 BASES: dict[str, list[type]] = {
     "refusal": [Strategy, Scoring, Cadence], "objection": [Strategy, Representation], "fold": [Representation],
     "cue": [Decoding, Wrapping], "completed": [Decoding, Wrapping], "settle": [Tracker],
+    "pacer": [Schedule, EveryKSchedule],
 }  # fmt: skip
 
 
@@ -20,7 +22,9 @@ def method(self: object, *args: object) -> None:
     """Do nothing."""
 
 
-@pytest.mark.parametrize(("former", "present"), [*STRATEGY_METHODS.items(), *TRACKER_METHODS.items()])
+@pytest.mark.parametrize(
+    ("former", "present"), [*STRATEGY_METHODS.items(), *TRACKER_METHODS.items(), *SCHEDULE_METHODS.items()]
+)
 def test_a_former_name_is_refused_with_the_present_one(former: str, present: str) -> None:
     """When the class is made, on every axis that has the method."""
     for base in BASES[former]:

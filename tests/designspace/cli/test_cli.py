@@ -15,8 +15,8 @@ from designspace.cli import app as cli
 from tests.cluster import tiny
 
 COMMANDS = (
-    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "grade-cases", "effects", "register", "amend",
-    "tune", "confirm", "verify", "bench",
+    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
+    "amend", "tune", "confirm", "verify", "bench", "doctor",
 )  # fmt: skip
 
 
@@ -180,6 +180,13 @@ def test_show_a_mechanism() -> None:
     text = call("show", "r-kv").stdout
     assert "every-k(k=auto, longest=128, prefill=True)" in text
     assert "[cai2025rkv]" in text
+
+
+def test_show_a_window_that_is_a_share() -> None:
+    """As the declaration has it, and as data."""
+    assert data("show", "h2o")["axes"]["scoring"]["parameters"]["recent"] == {"share": 0.5}  # type: ignore[index,call-overload]
+    assert "recent={share: 0.5}" in call("show", "h2o").stdout
+    assert "recent: {share: 0.5}" in call("show", "scoring.h2o").stdout
 
 
 def test_show_says_when_the_budget_does_not_apply_or_is_infeasible() -> None:

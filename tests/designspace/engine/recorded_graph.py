@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from designspace.engine.decode_step import _attend
+from designspace.cache.attend_operator import _attend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

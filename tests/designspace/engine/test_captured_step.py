@@ -6,16 +6,13 @@ step in Python or exchanges a tensor between steps. `make test-gpu` runs the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from torch import Tensor
 
 from designspace.axes import Mechanism, Request
 from designspace.axes.randomness import stream_key
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
-from designspace.engine.decode_step import CapturedStep, decode_step, forward_of
+from designspace.engine.decode_step import CapturedStep, DecodeStep, StepKind, decode_step, forward_of
 from designspace.errors import InvariantViolation
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
@@ -31,13 +28,13 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
     """Have engines of `step: compiled` capture the model's own modules, uncompiled; return what they capture."""
     made = []
 
-    def capture(loaded: LoadedModel, cache: SlotCache, kind: str) -> Callable[[Tensor], Tensor]:
+    def capture(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> DecodeStep:
         if kind == "plain":
             return decode_step(loaded, cache, kind)
         made.append(CapturedStep(forward_of(loaded.model), cache))
         return made[-1]
 
-    monkeypatch.setattr("designspace.engine.decode_step", capture)
+    monkeypatch.setattr("designspace.engine.burst.decode_step", capture)
     return made
 
 

@@ -18,7 +18,7 @@ from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.representation.kivi import Kivi
-from tests.conftest import MODEL_FAMILIES, toy_model
+from tests.conftest import MODEL_FAMILIES, start, toy_model
 from tests.designspace.engine.recorded_graph import NoWaiting
 
 ROWS, N_NEW, PROMPTS = 4, 24, (5, 13, 24, 18, 9, 21, 30)
@@ -128,13 +128,11 @@ def test_a_step_does_not_wait_for_the_host(name: str, toy_llama: LoadedModel) ->
     engine.cache.fused = None  # the path of other devices
     with torch.inference_mode():
         for at, request in enumerate(requests()[:ROWS]):
-            engine._start(at, request, *engine.prefill.encode(request.prompt_ids))
-        uniforms = engine._uniforms(1)
+            start(engine, at, request)
+        states = engine.in_flight.values()
+        uniforms = engine.runner.uniforms(states, 1)
         with NoWaiting():
-            engine.cache.begin_step()
-            logits = engine._feed(engine._fed)
-            engine.cache.end_step()
-            engine.ledger.note_step()
+            logits = engine.runner.step(states, engine.hook)
             engine.decoding.choose(logits, uniforms[0])
 
 
@@ -154,4 +152,4 @@ def test_unknown_steps_and_other_shapes_are_refused(toy_llama: LoadedModel) -> N
         run(toy_llama, arm("full"), None, [], "jit")
     engine = Engine(toy_llama, arm("full"), None, rows=ROWS, max_new_tokens=4, max_prompt_tokens=8, step="compiled")
     with pytest.raises(InvariantViolation, match="compiled for 4 rows, got 5"):
-        engine._feed(torch.zeros(5, dtype=torch.long))
+        engine.runner.forward(torch.zeros(5, dtype=torch.long))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from designspace.axes import Budget, Generation, Mechanism, Request
 from designspace.axes.randomness import stream_key
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 from designspace.registry import kinds, strategy
@@ -245,19 +245,22 @@ def test_ledger_equals_the_integer_simulator(
     "representation", [FullPrecision(), Kivi(bits=2, group=8, residual=8), Kivi(bits=4, group=4, residual=4)], ids=str
 )
 def test_ledger_bytes_equal_what_the_tensors_hold(toy_llama: LoadedModel, representation: object) -> None:
-    """Held bytes are those of the filled parts of the store's tensors, counted here slot by slot."""
+    """The bytes of a row's tokens are those of the filled parts of the store's tensors, counted here slot by slot."""
     mechanism = compose(StreamingLLM(sinks=1), EveryK(k=4), representation=representation)
     engine = Engine(toy_llama, mechanism, Budget(14), rows=1, max_new_tokens=N_NEW, max_prompt_tokens=30)
     per_step: list[int] = []
-    note_step = engine.ledger.note_step
 
-    def counting_note() -> None:
-        per_step.append(count_bytes(engine, representation))
-        note_step()
+    class Counting(EngineHook):
+        """Counts bytes at every step."""
 
-    engine.ledger.note_step = counting_note  # type: ignore[method-assign]
+        def on_step(self, states: Collection[RowState]) -> None:
+            """Count."""
+            per_step.append(count_bytes(engine, representation))
+
+    engine.hook = Counting()
     generation = next(iter(engine.generate(requests([24]))))
 
+    assert len(per_step) == generation.n_steps
     assert generation.mean_cache_bytes == pytest.approx(sum(per_step) / len(per_step), abs=1e-9)
     assert generation.peak_cache_bytes == max(per_step)
 
@@ -298,7 +301,7 @@ def test_slot_order_is_irrelevant(toy_llama: LoadedModel) -> None:
                 )
                 for tensor in (cache.store.keys, cache.store.values, cache.positions):
                     tensor.copy_(tensor[:, :, :, order])
-            outcomes.append(engine._feed(engine._fed))
+            outcomes.append(engine.runner.forward(engine.runner.next_tokens))
 
     assert (outcomes[0] - outcomes[1]).abs().max() < 1e-5
 
@@ -363,18 +366,20 @@ def test_sinks_survive_many_steps(toy_llama: LoadedModel) -> None:
         max_new_tokens=300,
         max_prompt_tokens=30,
     )
-    held = []
-    retire = engine.cache.retire
+    at_steps: list[list[int]] = []
 
-    def remembering_retire(row: int) -> None:
-        held.append(engine.cache.positions[:, 0].clone())
-        retire(row)
+    class Remembering(EngineHook):
+        """Remembers one head's positions after every cut."""
 
-    engine.cache.retire = remembering_retire  # type: ignore[method-assign]
+        def on_compressed(self, states: Collection[RowState]) -> None:
+            """Remember."""
+            at_steps.append(engine.cache.positions[0, 0, 0, :11].tolist())
+
+    engine.hook = Remembering()
     generation = next(iter(engine.generate(requests([24]))))
 
     newest = generation.n_prompt_tokens + generation.n_steps - 1
-    assert held[0][0, 0, :11].tolist() == [0, 1, 2, 3, *range(newest - 6, newest + 1)]
+    assert at_steps[-1] == [0, 1, 2, 3, *range(newest - 6, newest + 1)]
 
 
 def test_an_overfull_row_is_refused(toy_llama: LoadedModel) -> None:

@@ -35,25 +35,25 @@ def prefill(loaded: LoadedModel) -> Prefill:
     return Prefill(loaded, NEEDS, None, loaded.output_projection())
 
 
-def take_all(one: Prefill, queue: deque[Request]) -> dict[tuple[int, ...], list[torch.Tensor]]:
-    """Take every prompt in order; return all tensors of each."""
+def pop_all(one: Prefill, queue: deque[Request]) -> dict[tuple[int, ...], list[torch.Tensor]]:
+    """Pop every prompt in order; return all tensors of each."""
     one.announce(queue)
-    found = {}
+    tensors = {}
     while queue:
-        (prompt, logits), ids = one.take(queue), queue[0].prompt_ids
+        (prompt, logits), ids = one.pop_prompt(queue), queue[0].prompt_ids
         seen = prompt.observed
-        found[ids] = [logits, prompt.keys, prompt.values, prompt.positions, seen.queries, seen.query_positions]
-        found[ids] += [seen.accumulated, seen.last, seen.layer_cosine]
+        tensors[ids] = [logits, prompt.keys, prompt.values, prompt.positions, seen.queries, seen.query_positions]
+        tensors[ids] += [seen.accumulated, seen.last, seen.layer_cosine]
         queue.popleft()
-    return found
+    return tensors
 
 
 def test_a_prompt_does_not_depend_on_its_companions(toy_llama: LoadedModel) -> None:
     """Another order, fewer prompts, or alone: equal to the bit."""
     ids = prompts()
-    straight = take_all(prefill(toy_llama), asked(ids))
+    straight = pop_all(prefill(toy_llama), asked(ids))
     for others in ([*reversed(ids)], ids[3:8], *([prompt] for prompt in ids)):
-        for prompt, tensors in take_all(prefill(toy_llama), asked(others)).items():
+        for prompt, tensors in pop_all(prefill(toy_llama), asked(others)).items():
             assert all(torch.equal(a, b) for a, b in zip(straight[prompt], tensors, strict=True))
 
 
@@ -63,7 +63,7 @@ def test_equals_the_model_run_without_padding(toy_llama: LoadedModel) -> None:
 
     plain = copy.deepcopy(toy_llama.model)
     plain.set_attn_implementation("sdpa")
-    for prompt, (logits, *_) in take_all(prefill(toy_llama), asked(prompts())).items():
+    for prompt, (logits, *_) in pop_all(prefill(toy_llama), asked(prompts())).items():
         with torch.no_grad():
             expected = plain(input_ids=torch.tensor([prompt])).logits[:, -1]
         assert (logits - expected).abs().max() < 1e-5
@@ -72,19 +72,19 @@ def test_equals_the_model_run_without_padding(toy_llama: LoadedModel) -> None:
 def test_each_distinct_prompt_is_encoded_once(toy_llama: LoadedModel) -> None:
     """Replicates far apart in the queue share one pass, and nothing is kept at the end."""
     one, ids = prefill(toy_llama), prompts()
-    take_all(one, asked(ids * 3))
+    pop_all(one, asked(ids * 3))
 
     assert one.n_encoded == len(ids)
-    assert not one._kept
+    assert one.n_waiting == 0
 
 
 def test_what_is_kept_is_bounded(toy_llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for fewer prompts than wait, the oldest are encoded again, to the same bits."""
     ids = prompts()
-    straight = take_all(prefill(toy_llama), asked(ids * 2))
+    straight = pop_all(prefill(toy_llama), asked(ids * 2))
     monkeypatch.setattr("designspace.engine.prefill._MOST_KEPT", 2)
     one = prefill(toy_llama)
-    again = take_all(one, asked(ids * 2))
+    again = pop_all(one, asked(ids * 2))
 
     assert one.n_encoded > len(ids)
     for prompt, tensors in straight.items():
@@ -100,7 +100,7 @@ def test_an_engine_encodes_the_samples_of_a_problem_once(toy_llama: LoadedModel)
 
     assert len(done) == 12
     assert engine.prefill.n_encoded == 4
-    assert not engine.prefill._kept
+    assert engine.prefill.n_waiting == 0
 
 
 def test_shapes_depend_on_the_length_alone() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from designspace.axes import Budget
 from designspace.cli.app import app
 from designspace.engine import Engine, speed
-from designspace.engine.speed import PARTS, Machine, floor_s
+from designspace.engine.hook import REGIONS
+from designspace.engine.speed import PARTS, Machine, PartClock, floor_s
 from designspace.registry import mechanism
 from families.decoding.greedy import Greedy
+from families.scoring.h2o import H2O
 from tests.conftest import toy_model
 
 
@@ -39,24 +41,33 @@ def test_the_floor_counts_weights_cache_and_products_by_hand() -> None:
 
 
 def test_measuring_leaves_the_engine_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clocks are taken off again, and shares add up to the whole."""
+    """The clock is removed again, and shares add up to the whole."""
     monkeypatch.setattr(speed, "measure_machine", lambda device, dtype: Machine(1e9, 1e9))
     made = engine()
-    made = replace_eos(made)
-    choose = Greedy.choose
-    found = speed.measure(lambda: made, n_runs=2, prompt_tokens=8)
+    hook = made.hook
+    measured = speed.measure(lambda: made, n_runs=2, prompt_tokens=8)
 
-    assert Greedy.choose is choose and "_event" not in vars(made)
-    assert set(found.time_shares) == set(PARTS)
-    assert sum(found.time_shares.values()) == pytest.approx(1.0)
-    assert all(share >= 0 for share in found.time_shares.values())
-    assert found.tokens_per_s > 0 and found.floor_share > 0
+    assert made.hook is hook
+    assert set(measured.time_shares) == set(PARTS)
+    assert sum(measured.time_shares.values()) == pytest.approx(1.0)
+    assert all(share >= 0 for share in measured.time_shares.values())
+    assert measured.tokens_per_s > 0 and measured.floor_share > 0
 
 
-def replace_eos(made: Engine) -> Engine:
-    """No text ends early."""
-    made.loaded = replace(made.loaded, eos_ids=frozenset())
-    return made
+@pytest.mark.parametrize("regions", [REGIONS, ("events",)])
+def test_a_clock_times_the_regions_it_is_asked_for(regions: tuple[str, ...]) -> None:
+    """Each of them takes some time where rows are cut, and the text is the one without a clock."""
+    arm = mechanism("h2o").override("h2o", scoring=H2O(recent=3), decoding=Greedy())
+    texts = []
+    for clock in (None, PartClock(torch.device("cpu"), regions)):
+        made = Engine(toy_model("llama"), arm, Budget(12), rows=2, max_new_tokens=9, max_prompt_tokens=16)
+        made.hook = clock or made.hook
+        texts.append([generation.token_ids for generation in made.generate(speed._requests(made, 16))])
+
+    assert texts[0] == texts[1]
+    assert clock is not None and set(clock.spent_s) == set(regions)
+    assert all(seconds > 0 for seconds in clock.spent_s.values())
+    assert clock.spent_s.get("attention", 0) < clock.spent_s.get("model", 1)
 
 
 def test_the_command_prints_figures_and_json() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from designspace.axes import Geometry, Needs
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.slots import SlotCache
 from families.representation.full import FullPrecision
 from families.representation.nearest_merge import CountedMerge
@@ -68,7 +69,7 @@ def test_equals_the_plain_path(dim: int, group: int, needs: Needs, window: int |
             # A transposed view, as the model hands them over.
             query = torch.randn(ROWS, 1, HEADS * group, dim, generator=random).transpose(1, 2)
             key, value = (torch.randn(ROWS, 1, HEADS, dim, generator=random).transpose(1, 2) for _ in range(2))
-            found.append(DecodePass(cache).attend(layer, query, key, value, dim**-0.5, window))
+            found.append(DecodePass(cache).attend(LayerCall(layer, dim**-0.5, window), query, key, value))
         outputs.append(torch.stack(found))
         caches.append(cache)
 
@@ -99,7 +100,7 @@ def test_bfloat16_is_read_and_written_as_it_is(dim: int, group: int, window: int
         query = torch.randn(ROWS, 1, HEADS * group, dim, generator=random).transpose(1, 2)
         key, value = (torch.randn(ROWS, 1, HEADS, dim, generator=random).transpose(1, 2) for _ in range(2))
         query, key, value = (x.bfloat16().to(dtype) for x in (query, key, value))
-        output = DecodePass(cache).attend(1, query, key, value, dim**-0.5, window)
+        output = DecodePass(cache).attend(LayerCall(1, dim**-0.5, window), query, key, value)
         found.append((output, cache))
     (half, stored), (reference, plain) = found
 
@@ -127,7 +128,7 @@ def test_a_row_does_not_depend_on_its_place(dtype: torch.dtype, monkeypatch: pyt
     query = torch.randn(ROWS, 4, 1, 32, generator=torch.Generator().manual_seed(2)).to(dtype)
     key, value = torch.randn(2, ROWS, HEADS, 1, 32, generator=torch.Generator().manual_seed(3)).to(dtype)
 
-    straight = DecodePass(cache).attend(0, query, key, value, 0.2, None)
-    other = DecodePass(moved).attend(0, query[order], key[order], value[order], 0.2, None)
+    straight = DecodePass(cache).attend(LayerCall(0, 0.2), query, key, value)
+    other = DecodePass(moved).attend(LayerCall(0, 0.2), query[order], key[order], value[order])
 
     assert torch.equal(straight[order], other)

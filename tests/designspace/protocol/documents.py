@@ -10,14 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from designspace.protocol.document import FORMAT, heldout_problems, task_record
-from designspace.protocol.looks import LookedArm
+from designspace.protocol.document import FORMAT
+from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.problem_records import heldout_problems, task_record
 from designspace.store.schema import RESULTS_SCHEMA
 from designspace.tasks.problem import Problem
 
 ARMS = {"baseline": LookedArm("b" * 64, "triattention"), "alpha": LookedArm("a" * 64, "triattention")}
 DEV = [Problem(f"dev-{i}", f"Add {i} and {i + 7} while dev.", str(2 * i + 7)) for i in range(6)]
 GRADER = "grader-1"
+HEAD = "e" * 64  # of a ledger
 
 
 def problem_of(problem_id: str) -> Problem:
@@ -49,10 +51,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "decision": {"rules": "paper", "roles": {"qwen": "toy-qwen", "llama": "toy-llama"}},
         "tuning": {"sampler": "grid", "trials": 3, "seed": 7},
         "arms": {"baseline": {"kind": "1d"}, "alpha": {"kind": "1d_div", "weight": 0.5}},
-        "data": {
-            "dev": [task_record("toy", "dev", DEV, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
-            "heldout": [task_record("toy", "confirm", HELDOUT, "t" * 64, {"id": GRADER, "kind": "math", "version": 1})],
-        },
+        "data": data_of(HELDOUT),
         "generation": {"max_new_tokens": 320, "temperature": 0.6}, "replicates": 3, "root_seed": 20260514,
         "budgets": [{"label": label, "tokens": int(label), "of": "mean"} for label in budgets],
         "models": {name: {"hub": name} for name in models}, "calibration": {}, "grader": {"missing": "incorrect"},
@@ -61,22 +60,37 @@ def document(**changes: Any) -> dict[str, Any]:
     return copy.deepcopy({**made, **changes})
 
 
+def data_of(heldout: list[Problem]) -> dict[str, Any]:
+    """Return the data of a document: the development problems, and these as the held-out ones."""
+    grader = {"id": GRADER, "kind": "math", "version": 1}
+    return {
+        "dev": [task_record("toy", "dev", DEV, "t" * 64, grader)],
+        "heldout": [task_record("toy", "confirm", heldout, "t" * 64, grader)],
+    }
+
+
 TUNED_ARMS = {"baseline": {"kind": "1d"}, "alpha": {"kind": "1d_div", "weight": {"tune": {"choices": [0.5, 1.0]}}}}
 TUNED = "alpha.weight"
 
 
 def rows(
-    registered: dict[str, Any], right: Callable[[str, str, str, str, int], bool] | None = None
+    registered: dict[str, Any],
+    right: Callable[[str, str, str, str, int], bool] | None = None,
+    look: str | None = HEAD,
 ) -> list[dict[str, Any]]:
     """Return every registered row once.
 
     Args:
         registered: the document; its held-out problems are the first of `HELDOUT`, or `problem_of` made them.
         right: whether model, budget, arm, problem, replicate is answered rightly; None hashes them.
+        look: hash of the look that made them.
     """
     right = right or by_chance
     return [
-        row(registered, model, budget, arm, name, replicate, right(model, budget["label"], arm, name, replicate))
+        {
+            **row(registered, model, budget, arm, name, replicate, right(model, budget["label"], arm, name, replicate)),
+            "look_sha256": look,
+        }
         for model in registered["models"]
         for budget in registered["budgets"]
         for arm in registered["arms"]

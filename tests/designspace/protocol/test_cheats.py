@@ -14,27 +14,34 @@ import pytest
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError, RegistrationMismatch
-from designspace.protocol.analysis import analyse, report_bytes
+from designspace.protocol.analysis import analyse, report_bytes, report_hash
 from designspace.protocol.document import check_document
-from designspace.protocol.looks import HeldoutKey, LookedArm, LookLedger, open_look, require_key
+from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key
+from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash, heldout_problems, known_by
+from designspace.protocol.recognition import problem_content
 from designspace.protocol.registration import differences, load, make_registration, require_same, save
+from designspace.protocol.row_seal import seal_of
+from designspace.protocol.sealed_results import require_sealed_rows
 from designspace.protocol.selection import Selection, freeze_selection, load_selection
 from designspace.protocol.splits import check_disjoint
 from designspace.protocol.verification import verify
-from designspace.tasks.problem import Problem, content_hash
+from designspace.tasks.problem import Problem
 from tests.designspace.protocol.documents import (
     ARMS,
     DEV,
+    HEAD,
     HELDOUT,
     TUNED,
     TUNED_ARMS,
+    data_of,
     document,
     hypothesis,
+    problem_of,
     rows,
     table,
 )
-
-HEAD = "e" * 64
 
 
 @pytest.fixture
@@ -141,7 +148,7 @@ def test_running_with_other_settings_than_registered(registration):
 def test_swapping_a_heldout_problem_for_an_easier_one(registration):
     """Same id, other content: the hash of the problem differs."""
     live = document()
-    live["data"]["heldout"][0]["problems"][3]["content"] = content_hash([Problem("confirm-3", "1 + 1?", "2")])
+    live["data"]["heldout"][0]["problems"][3]["content"] = problem_content(Problem("confirm-3", "1 + 1?", "2"))
     assert [found.path for found in differences(registration.document, live)] == ["data.heldout[0].problems[3].content"]
 
 
@@ -311,6 +318,33 @@ def test_deleting_the_last_look_and_mending_the_side_file(looked, registration):
         looked.require_head(head)
 
 
+def test_an_entry_older_than_the_one_before(looked):
+    """A clock that is set back cannot put a registration before what was seen."""
+    with pytest.raises(ProtocolError, match="must not be older than the line before"):
+        looked.append("register", registration="r", time="2020-01-01T00:00:00+00:00")
+    assert len(looked.entries()) == 4
+
+
+def test_a_chain_made_anew_with_times_that_run_backwards(looked):
+    """The hashes fit; the order of time does not."""
+    previous, made = "0" * 64, []
+    for line, time in zip(lines_of(looked), ("2026-01-04", "2026-01-03", "2026-01-02", "2026-01-01"), strict=True):
+        content = {**json.loads(line), "previous": previous, "time": f"{time}T00:00:00+00:00"}
+        made.append(canonical_json(content))
+        previous = hashlib.sha256(made[-1].encode()).hexdigest()
+    rewrite(looked, made)
+    looked.path.with_name("ledger.jsonl.head").write_text(json.dumps({"n": 4, "sha256": previous}))
+    with pytest.raises(ProtocolError, match=r"jsonl:2: line 2 of the ledger must not be older than the line before"):
+        looked.entries()
+
+
+def test_an_entry_without_a_time(looked):
+    """What has no time cannot be put in order."""
+    for time in ("long ago", "2099-01-01T00:00:00"):
+        with pytest.raises(ProtocolError, match="must be ISO 8601 with a zone"):
+            looked.append("tune", registration="r", time=time)
+
+
 # Looking
 
 
@@ -385,25 +419,78 @@ def test_registering_after_a_look_as_if_unseen(looked):
     assert looked.register(make_registration(document(alpha=0.04, seen=True))).kind == "register"
 
 
-def without(document_, index=0, rename=False):
-    """Return a document less a held-out problem, or with all of them renamed."""
-    problems = document_["data"]["heldout"][0]["problems"]
-    if rename:
-        for problem in problems:
-            problem["id"] = f"new-{problem['id']}"
-    else:
-        problems.pop(index)
-    return document_
+def renamed(problems, prompt=str, answer=str, kind=""):
+    """Return problems under other ids, with texts that a function makes of theirs."""
+    return [Problem(f"new-{i}", prompt(p.prompt), answer(p.answer), kind) for i, p in enumerate(problems)]
 
 
-@pytest.mark.parametrize("rename", [False, True], ids=["one-problem-less", "other-ids"])
-def test_a_new_set_made_of_problems_already_seen(looked, rename):
-    """Another hash of the set, the same problems: neither unseen nor look number one."""
+@pytest.mark.parametrize(
+    "again",
+    [
+        HELDOUT[1:],
+        renamed(HELDOUT),
+        renamed(HELDOUT[::-1]),
+        renamed(HELDOUT[7:11]),
+        renamed(HELDOUT[5:6]),
+        renamed(HELDOUT, kind="another"),
+        renamed(HELDOUT, prompt=lambda text: f"  {text.upper()}\n"),
+        renamed(HELDOUT, prompt=lambda text: f"Solve this.\n\n{text}\nThink first."),
+        renamed(HELDOUT, answer=lambda text: f"{text}.0"),
+        renamed([*HELDOUT[:1], *(Problem(f"fresh-{i}", f"What follows {i + 1000}?", str(i)) for i in range(19))]),
+    ],
+    ids=[
+        "one-less", "other-ids", "other-order", "four", "one", "other-kinds", "other-spacing-and-case", "other-template",
+        "other-spelling-of-answers", "one-among-new-ones",
+    ],
+)  # fmt: skip
+def test_a_new_set_made_of_problems_already_seen(looked, again):
+    """Whatever they are called and however they are dressed: neither unseen nor look number one."""
     with pytest.raises(ProtocolError, match="seen must be true"):
-        looked.register(make_registration(without(document(), rename=rename)))
-    again = make_registration(without(document(seen=True), rename=rename))
-    looked.register(again)
-    assert open_look(looked, again, arms=ARMS).look == 3
+        looked.register(make_registration(document(data=data_of(again))))
+    registration = make_registration(document(data=data_of(again), seen=True))
+    looked.register(registration)
+    assert open_look(looked, registration, arms=ARMS).look == 3
+
+
+def test_the_same_problems_in_two_tasks(looked):
+    """How problems are grouped is no part of them."""
+    data = data_of(renamed(HELDOUT))
+    (whole,) = data["heldout"]
+    data["heldout"] = [
+        {**whole, "problems": whole["problems"][:9]},
+        {**whole, "name": "b", "problems": whole["problems"][9:]},
+    ]
+    with pytest.raises(ProtocolError, match="seen must be true"):
+        looked.register(make_registration(document(data=data)))
+
+
+def test_other_problems_of_the_same_form_are_not_seen(looked):
+    """A template in common, and the same words round other numbers, make no problem seen."""
+    fresh = renamed([problem_of(f"confirm-{i}") for i in range(20, 40)])
+    assert looked.register(make_registration(document(data=data_of(fresh)))).kind == "register"
+
+
+def test_tuning_on_heldout_problems_under_other_ids(ledger, registration):
+    """They are known by their content."""
+    tuned_on = data_of(renamed(HELDOUT[:3], prompt=str.upper))["heldout"][0]["problems"]
+    ids, contents = known_by(tuned_on)
+    ledger.append("tune", registration="r", problem_ids=ids, contents=contents, arms=ARMS)
+    with pytest.raises(ProtocolError, match="line 1 of the ledger is a tune on these held-out problems"):
+        ledger.register(registration)
+
+
+def test_counting_a_problem_several_times_under_several_ids():
+    """A problem is the unit of inference; more ids do not make more of them."""
+    copies = [Problem(f"copy-{p.problem_id}", f"{p.prompt} ", p.answer) for p in HELDOUT[:5]]
+    with pytest.raises(ProtocolError, match="must differ in content, got 5 of 25 that repeat another"):
+        check_document(document(data=data_of([*HELDOUT, *copies])))
+
+
+def test_the_hash_of_the_set_knows_neither_ids_nor_order(registration):
+    """Neither ids nor order are content."""
+    again = document(data=data_of(renamed(HELDOUT[::-1])))
+    assert heldout_hash(again) == heldout_hash(registration.document)
+    assert heldout_hash(document(data=data_of(HELDOUT[1:]))) != heldout_hash(registration.document)
 
 
 def test_looking_twice_is_in_the_report(registration, ledger):
@@ -420,6 +507,8 @@ def test_a_relative_tried_before_under_another_name(looked):
     """Arms of the same family on the same problems are found, whatever they are called."""
     found = looked.relatives(["triattention"], ["confirm-3"])
     assert [relative.entry.kind for relative in found] == ["look", "look"]
+    contents = known_by(data_of(renamed(HELDOUT[3:4]))["heldout"][0]["problems"])[1]
+    assert looked.relatives(["triattention"], ["new-0"], contents) != []
 
 
 # Tuning and selection
@@ -519,7 +608,7 @@ def test_tuning_on_heldout_problems_before_registering(ledger, registration):
 def test_tuning_on_heldout_problems_after_registering(ledger, registration):
     """What was tuned on opens no key."""
     ledger.register(registration)
-    ledger.append("tune", registration=registration.sha256, problem_ids=["x"], contents=[content_hash([HELDOUT[2]])])
+    ledger.append("tune", registration=registration.sha256, problem_ids=["x"], contents=[problem_content(HELDOUT[2])])
     with pytest.raises(ProtocolError, match="must not be tuned on, got line 2"):
         open_look(ledger, registration, arms=ARMS)
 
@@ -643,7 +732,7 @@ def test_rows_of_a_problem_with_another_content(column):
 def test_rows_of_another_grader():
     """A kinder grader is another one."""
     refused(broken(lambda row: {**row, "grader_id": "kind"} if is_alpha(row) else row),
-            "grader_id must be grader-1, got kind")  # fmt: skip
+            "grader_id of 'toy' must be grader-1, got kind")  # fmt: skip
 
 
 def test_rows_of_another_model_task_or_budget():
@@ -701,8 +790,10 @@ def confirmed(ledger, registration):
     """A confirmed study: its rows and its report."""
     ledger.register(registration)
     key = open_look(ledger, registration, arms=ARMS)
-    data = table(rows(registration.document))
-    return data, analyse(registration.document, None, data, key.ledger_head, key.look)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    ledger.seal(key.ledger_head, seal_of(data), report_hash(report))
+    return data, report
 
 
 def test_an_honest_report_verifies(confirmed, registration, ledger):
@@ -750,14 +841,115 @@ def test_pointing_the_report_at_another_line_of_the_ledger(confirmed, registrati
         verify({**report, "ledger_head": HEAD}, registration, None, data, ledger)
 
 
-def test_changing_a_row_after_the_report(confirmed, registration, ledger):
-    """Rows and report belong together."""
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"correct": True, "grade_status": "correct"}, "grades"),
+        ({"extracted": "8"}, "grades"),
+        ({"lenient_correct": True}, "grades"),
+        ({"text": "the answer is 7"}, "texts"),
+        ({"mean_cache_tokens": 47.0}, "figures"),
+        ({"cache_tokens_per_step": [1.0] * 9}, "figures"),
+        ({"text": "7", "correct": True}, "texts and the grades"),
+    ],
+    ids=["grade", "answer-found", "lenient-grade", "text", "memory", "course-of-memory", "text-and-grade"],
+)
+def test_changing_a_row_after_the_result(confirmed, registration, ledger, change, what):
+    """The result is sealed: what differs is named, whether or not the report was made anew to fit."""
     data, report = confirmed
     found = data.to_pylist()
     wrong = next(row for row in found if is_alpha(row) and not row["correct"])
-    wrong["correct"] = True
-    paths = {difference.path for difference in verify(report, registration, None, table(found), ledger)}
-    assert {"rows.sha256", "hypotheses[0].effect"} <= paths
+    wrong.update(change)
+    fitting = analyse(registration.document, None, table(found), report["ledger_head"], report["look"])
+    for shown in (report, fitting):
+        with pytest.raises(ProtocolError, match=rf"line 3 of the ledger sealed.*\n.*toy-qwen.* the {what} are not"):
+            verify(shown, registration, None, table(found), ledger)
+
+
+def test_grading_anew_by_a_kinder_grader_after_the_result(confirmed, registration, ledger):
+    """Its grades break no seal, and are not those of the registered grader."""
+    data, report = confirmed
+    kinder = table([{**row, "correct": True, "grader_id": "kinder"} for row in data.to_pylist()])
+    require_sealed_rows(ledger, kinder)
+    with pytest.raises(ProtocolError, match="the grades are not those that were sealed"):
+        verify(report, registration, None, kinder, ledger)
+    with pytest.raises(ProtocolError, match="grader_id of 'toy' must be grader-1, got kinder"):
+        analyse(registration.document, None, kinder, report["ledger_head"], 1)
+
+
+def test_grading_some_rows_anew_by_a_kinder_grader_after_the_result(confirmed, ledger):
+    """The others are still sealed."""
+    data, _ = confirmed
+    found = data.to_pylist()
+    found[0].update(grader_id="kinder", correct=True)
+    found[-1].update(correct=not found[-1]["correct"])
+    with pytest.raises(ProtocolError, match="the grades are not those that were sealed"):
+        require_sealed_rows(ledger, table(found))
+
+
+def test_taking_rows_away_after_the_result(confirmed, registration, ledger):
+    """They were sealed, so they are missed."""
+    data, report = confirmed
+    with pytest.raises(ProtocolError, match="20 rows were sealed, 19 are there"):
+        verify(report, registration, None, data.slice(1), ledger)
+
+
+def test_sealing_a_second_result(confirmed, ledger):
+    """The first one stays."""
+    data, report = confirmed
+    again = seal_of(table([{**row, "correct": True} for row in data.to_pylist()]))
+    with pytest.raises(ProtocolError, match="one result to a look: line 3 of the ledger seals another"):
+        ledger.seal(report["ledger_head"], again, report_hash(report))
+    assert ledger.seal(report["ledger_head"], seal_of(data), report_hash(report)).n == 3
+
+
+def test_a_report_whose_result_was_never_sealed(ledger, registration):
+    """Analysing rows by hand makes no confirmation."""
+    ledger.register(registration)
+    key = open_look(ledger, registration, arms=ARMS)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    with pytest.raises(ProtocolError, match="must have a sealed result"):
+        verify(report, registration, None, data, ledger)
+
+
+def test_another_report_of_the_sealed_rows(ledger, registration):
+    """The ledger has the hash of the one that was made."""
+    ledger.register(registration)
+    key = open_look(ledger, registration, arms=ARMS)
+    data = table(rows(registration.document, look=key.ledger_head))
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    ledger.seal(key.ledger_head, seal_of(data), HEAD)
+    with pytest.raises(ProtocolError, match="sealed another report"):
+        verify(report, registration, None, data, ledger)
+
+
+def test_rows_of_a_look_that_the_ledger_lacks(tmp_path, confirmed, registration):
+    """An older ledger, or a new one, beside rows of a later look."""
+    data, report = confirmed
+    anew = LookLedger(tmp_path / "anew.jsonl")
+    anew.register(registration)
+    key = open_look(anew, registration, arms=ARMS, user="another")  # within one second, the lines would be the same
+    report = analyse(registration.document, None, data, key.ledger_head, key.look)
+    assert "480 of 480 generations were there before this look" in report["notes"][0]
+    with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
+        verify(report, registration, None, data, anew)
+
+
+def test_rows_made_outside_of_any_look():
+    """Problems that nobody has seen have no rows from elsewhere; where they were seen, the report says so."""
+    outside = [{**row, "look_sha256": None} for row in rows(document())]
+    refused(outside, "must be made under a look at the held-out problems, got one outside of any")
+    assert "480 of 480 generations were there before this look" in judged(outside, seen=True)["notes"][1]
+
+
+def test_selecting_after_the_problems_were_shown(tmp_path, tuned, ledger):
+    """A look by any command is a look."""
+    ledger.register(tuned)
+    ids, contents = known_by(heldout_problems(tuned.document)[4:5])
+    ledger.append("look", registration=tuned.sha256, problem_ids=ids, contents=contents, details={"command": "report"})
+    with pytest.raises(ProtocolError, match="must come before any look, got a look in line 2"):
+        freeze_selection(tmp_path / "s.json", chosen(tuned, 0.5), ledger)
 
 
 def test_showing_another_selection_with_the_report(confirmed, registration, ledger):

@@ -1,16 +1,19 @@
-"""The ledger of looks: what it keeps, what it notices, and the key it gives out."""
+"""The look ledger: what it keeps, what it notices, and the key it gives out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from designspace.errors import ProtocolError
-from designspace.protocol.document import heldout_hash
-from designspace.protocol.looks import HeldoutKey, LookedArm, LookLedger, open_look, require_key, resume_look
+from designspace.protocol.heldout_key import HeldoutKey, open_look, require_key, resume_look
+from designspace.protocol.look_entry import LookedArm
+from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import make_registration
 from tests.designspace.protocol.documents import ARMS, HELDOUT, document
 
@@ -59,15 +62,26 @@ def test_an_entry_keeps_its_facts(ledger):
         arms=ARMS,
         code="x",
         user="me",
-        time="t",
+        time="2026-01-01T00:00:00+00:00",
     )
     assert [made] == ledger.entries()
     assert (made.registration, made.heldout, made.problem_ids, made.contents) == ("r", "h", ("p",), ("c",))
-    assert (made.arms, made.code, made.user, made.time) == (ARMS, "x", "me", "t")
+    assert (made.arms, made.code, made.user, made.time) == (ARMS, "x", "me", "2026-01-01T00:00:00+00:00")
+
+
+def test_a_clock_a_little_behind_is_no_cheat(ledger):
+    """Machines that share a ledger agree within a minute; a line takes the time of the one before."""
+    ahead = (datetime.now(UTC) + timedelta(seconds=30)).isoformat(timespec="seconds")
+    ledger.append("tune", registration="one", time=ahead)
+    assert ledger.append("tune", registration="two").time == ahead
+    far = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")
+    ledger.append("tune", registration="three", time=far)
+    with pytest.raises(ProtocolError, match="one of the clocks that wrote it was wrong"):
+        ledger.append("tune", registration="four")
 
 
 def test_unknown_kind_is_refused(ledger):
-    """Only five things can happen."""
+    """Only six things can happen."""
     with pytest.raises(ProtocolError, match="kind must be one of"):
         ledger.append("peek", registration="r")
 

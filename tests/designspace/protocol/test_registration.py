@@ -8,7 +8,9 @@ import json
 import pytest
 
 from designspace.errors import ProtocolError, RegistrationMismatch
-from designspace.protocol.document import check_document, heldout_hash
+from designspace.protocol.document import check_document
+from designspace.protocol.looks import LookLedger
+from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import (
     ABSENT,
     Difference,
@@ -19,7 +21,7 @@ from designspace.protocol.registration import (
     require_same,
     save,
 )
-from tests.designspace.protocol.documents import document, hypothesis
+from tests.designspace.protocol.documents import HELDOUT, document, hypothesis
 
 
 def test_hash_is_that_of_sorted_json_without_spaces():
@@ -140,7 +142,7 @@ def test_document_of_the_tests_breaks_no_rule():
         ({"metric": "extraction"}, "metric must be accuracy"),
         ({"correction": "none"}, "correction must be bonferroni"),
         ({"seen": None}, "seen must be"),
-        ({"format": 2}, "format must be 1"),
+        ({"format": 0}, "format must be 1 or 2 or 3"),
         ({"test": {"name": "t_test", "resamples": 1, "seed": 1}}, r"test\.name must be one of"),
         ({"test": {"name": "sign_flip", "resamples": 0, "seed": 1}}, r"test\.resamples"),
         ({"test": {"name": "sign_flip", "seed": 1}}, r"test\.resamples is missing"),
@@ -184,14 +186,37 @@ def test_all_broken_rules_come_at_once():
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_heldout_hash_is_that_of_ordered_ids_and_contents():
-    """Order, id and content all count."""
+def sha256_of(data):
+    """Return the hash of JSON without spaces, with nothing but a JSON library."""
+    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()
+
+
+def test_heldout_hash_is_that_of_the_sorted_contents():
+    """A content is prompt and gold answer; ids and order are no part of it."""
     made = document()
-    pairs = [[p["id"], p["content"]] for p in made["data"]["heldout"][0]["problems"]]
-    text = json.dumps(pairs, separators=(",", ":"))
-    assert heldout_hash(made) == hashlib.sha256(text.encode()).hexdigest()
+    contents = [sha256_of([problem.prompt, problem.answer]) for problem in HELDOUT]
+    assert [p["content"] for p in made["data"]["heldout"][0]["problems"]] == contents
+    assert heldout_hash(made) == sha256_of(sorted(contents))
     made["data"]["heldout"][0]["problems"].reverse()
+    assert heldout_hash(made) == heldout_hash(document())
+    made["data"]["heldout"][0]["problems"].pop()
     assert heldout_hash(made) != heldout_hash(document())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_registrations_of_earlier_formats_keep_their_hashes(tmp_path, version):
+    """They hash ids and order, have no marks, and their ledgers are read as they were written."""
+    made = document(format=version)
+    for task in (*made["data"]["dev"], *made["data"]["heldout"]):
+        task["problems"] = [{"id": p["id"], "content": sha256_of([p["id"]])} for p in task["problems"]]
+    check_document(made)
+    pairs = [[p["id"], p["content"]] for p in made["data"]["heldout"][0]["problems"]]
+    assert heldout_hash(made) == sha256_of(pairs)
+    ledger = LookLedger(tmp_path / "ledger.jsonl")
+    ledger.append("look", registration="r", problem_ids=["confirm-3"], contents=[sha256_of(["confirm-3"])])
+    assert (
+        [entry.n for entry in ledger.seen_before(made)] == [entry.n for entry in ledger.seen_before(document())] == [1]
+    )
 
 
 def test_hash_and_document_must_belong_together():

@@ -9,7 +9,8 @@ import pytest
 
 from designspace.errors import ProtocolError
 from designspace.protocol.document import tuned_parameters
-from designspace.protocol.looks import LookLedger, open_look, resume_look
+from designspace.protocol.heldout_key import open_look, resume_look
+from designspace.protocol.looks import LookLedger
 from designspace.protocol.registration import make_registration
 from designspace.protocol.selection import Selection, freeze_selection, load_selection, selection_of
 from tests.designspace.protocol.documents import ARMS, TUNED, TUNED_ARMS, document

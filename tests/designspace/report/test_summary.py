@@ -108,6 +108,20 @@ def test_the_tolerance_is_inclusive(make_table, mean, expected):
     assert by_mechanism(arms)["x"].comparison == expected
 
 
+@pytest.mark.parametrize(
+    ("reference", "mean"), [(48.0, 48.96), (48.0, 47.04), (50.0, 51.0), (96.0, 97.92), (24.0, 24.48)]
+)
+def test_exactly_two_per_cent_is_matched_and_on_target(make_table, reference, mean):
+    """Whatever floating point makes of the difference."""
+    target = {"budget_tokens": int(reference), "budget": str(int(reference))}
+    rows = [{"mechanism": f"m{i}", "mean_cache_tokens": reference, "steady_mean_cache_tokens": mean} for i in range(3)]
+    rows.append({"mechanism": "x", "mean_cache_tokens": mean, "steady_mean_cache_tokens": mean})
+    arms = summarise(make_table(*(row | target for row in rows)))
+
+    assert {arm.comparison for arm in arms} == {"matched"}
+    assert not any(arm.is_off_target for arm in arms)
+
+
 def test_groups_do_not_mix(make_table):
     """Each model, task, split and budget has a reference of its own."""
     table = make_table(

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from designspace.errors import DeclarationError, UnknownName
-from designspace.statistics import FactorialScores, PairedScores, interactions, main_effects, paired_test
+from designspace.statistics import FactorialScores, PairedScores, family_size, interactions, main_effects, paired_test
 from designspace.statistics.factorial import contrast
 from designspace.statistics.lattice import sign_flip_lattice
 
@@ -75,6 +75,46 @@ def test_effects_are_corrected_for_the_registered_family():
     assert [e.p_bonferroni for e in found.effects] == pytest.approx([min(1, 9 * e.p_value) for e in found.effects])
     with pytest.raises(DeclarationError, match="n_comparisons must be at least"):
         main_effects(scores, BASELINE, resamples=500, n_comparisons=3)
+
+
+@pytest.mark.parametrize("test", ["sign_flip", "cluster_bootstrap"])
+def test_intervals_and_p_values_of_a_family_go_together(test):
+    """The family's interval is that of a single contrast at the corrected level, as p is the single p times the family."""
+    scores = simulated({("snapkv",): 0.1})
+    m = family_size(scores, BASELINE)
+    family = main_effects(scores, BASELINE, test=test, resamples=2_000, n_comparisons=m)
+    single = main_effects(scores, BASELINE, test=test, resamples=2_000, level=1 - 0.05 / m)
+
+    assert m == 9
+    for together, alone in zip(family.effects, single.effects, strict=True):
+        assert (together.family_low, together.family_high) == pytest.approx((alone.low, alone.high))
+        assert together.family_low < together.low < together.high < together.family_high
+        assert together.p_bonferroni == pytest.approx(min(1, m * together.p_value))
+
+
+def test_an_interval_of_the_family_leaves_out_zero_where_its_p_value_is_small():
+    """Forty factorials, t intervals beside p values of sign flips: they agree but for a hair's breadth."""
+    for seed in range(40):
+        scores = simulated({("snapkv",): 0.06}, seed=seed)
+        for effect in main_effects(scores, BASELINE, resamples=4_000, n_comparisons=9).effects:
+            if abs(effect.p_bonferroni - 0.05) > 0.02:
+                assert (effect.family_low > 0 or effect.family_high < 0) == (effect.p_bonferroni < 0.05)
+
+
+def test_one_axis_has_no_interactions():
+    """That is no mistake: its main effects can be had all the same."""
+    scores = simulated({("snapkv",): 0.05}, cells=[("full", "never", "uniform"), ("snapkv", "never", "uniform")])
+    found = interactions(scores, BASELINE, resamples=500, n_comparisons=1)
+
+    assert (found.effects, found.not_estimable, found.n_comparisons) == ((), (), 1)
+    assert family_size(scores, BASELINE) == 1
+
+
+def test_problems_that_differ_are_counted():
+    """None do where an axis changes nothing."""
+    scores = FactorialScores(AXES, CELLS, IDS, np.full((len(CELLS), len(IDS)), 1 / 3), 3)
+    assert {effect.n_differing for effect in main_effects(scores, BASELINE, resamples=500).effects} == {0}
+    assert min(effect.n_differing for effect in main_effects(simulated({}), BASELINE, resamples=500).effects) > 100
 
 
 def test_what_cannot_be_estimated_is_listed():

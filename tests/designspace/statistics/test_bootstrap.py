@@ -17,7 +17,8 @@ def test_interval_and_p_come_from_the_same_resamples():
     sums = [int(steps[generator.integers(0, 40, size=40)].sum()) for _ in range(400)]
     found = resample_differences(steps / 3, resamples=400, seed=77)
 
-    assert found.p_value == pytest.approx(min(1, 2 * min(sum(s <= 0 for s in sums), sum(s >= 0 for s in sums)) / 400))
+    beyond = min(sum(s <= 0 for s in sums), sum(s >= 0 for s in sums))
+    assert found.p_value == pytest.approx(min(1, 2 * (1 + beyond) / 401), abs=1e-12)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(np.array(sums) / 120, [2.5, 97.5])))
 
 
@@ -52,3 +53,20 @@ def test_equal_differences_keep_an_interval():
     assert found.p_value == 1
     assert found.interval == "tango over problems"
     assert found.low == pytest.approx(-0.1135, abs=1e-4)  # -z^2 / (n + z^2)
+
+
+@pytest.mark.parametrize("resamples", [100, 999, 10_000])
+@pytest.mark.parametrize(
+    "differences", [[0.5], [1.0, 1.0], [1 / 3, 2 / 3, 1], [0.25] * 13, [1 / 3, 1] * 30, [-1.0] * 60]
+)
+def test_p_is_never_zero(differences, resamples):
+    """Differences of one sign never cross zero: the sample itself is one resample, and few problems are little evidence."""
+    found = resample_differences(np.array(differences), resamples=resamples)
+
+    assert found.p_value == pytest.approx(min(1, max(2 / (1 + resamples), 2 ** (1 - len(differences)))), rel=1e-12)
+
+
+def test_one_problem_shows_nothing():
+    """Whatever it says: p is 1."""
+    assert cluster_bootstrap_test(scores_of([1])).p_value == 1
+    assert cluster_bootstrap_test(scores_of([-2 / 3], 3)).p_value == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,40 @@ def test_margin_tests_are_those_of_the_analysis(test, other):
     assert p_values(design, steps) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("test", "other"), [("non_inferiority", non_inferiority), ("equivalence", equivalence)])
+def test_margin_tests_of_one_generation_are_those_of_the_analysis(test, other):
+    """Tango's statistic, one generation per problem; and over problems where all differences are equal."""
+    steps = np.random.default_rng(4).integers(-1, 2, size=(8, 40))
+    design = StudyDesign(BetaAccuracies(1, 1), 40, test=test, margin=0.2)
+    assert p_values(design, steps) == pytest.approx([other(scores_of(row), 0.2).p_value for row in steps])
+    alike = np.repeat([[-3], [0], [1], [3]], 40, axis=1)
+    design = StudyDesign(BetaAccuracies(1, 1), 40, 3, test=test, margin=0.2)
+    assert p_values(design, alike) == pytest.approx([other(scores_of(row / 3, 3), 0.2).p_value for row in alike])
+
+
+@pytest.mark.parametrize("test", ["sign_flip", "cluster_bootstrap"])
+def test_few_draws_are_counted(test):
+    """The expectation over seeds of the test's own p value."""
+    steps = np.random.default_rng(1).integers(-2, 4, size=(3, 25))
+    design = StudyDesign(BetaAccuracies(1, 1), 25, 3, test=test, resamples=99)
+    drawn = [
+        np.mean([paired_test(scores_of(row / 3, 3), test, resamples=99, seed=seed).p_value for seed in range(300)])
+        for row in steps
+    ]
+
+    assert p_values(design, steps) == pytest.approx(drawn, abs=0.015)
+    assert p_values(replace(design, resamples=None), steps).max() < p_values(design, steps).max() + 1e-12
+
+
+def test_a_margin_test_has_a_power_of_its_own():
+    """Not that of a test of superiority: at no difference, showing no harm is likely and finding a gain is not."""
+    loss = StudyDesign(BetaAccuracies(1, 1), 200, test="non_inferiority", margin=0.15, effect_spread=0.5)
+    gain = StudyDesign(BetaAccuracies(1, 1), 200, test="mcnemar_exact", effect_spread=0.5)
+
+    assert estimate_power(loss, 0.0, simulations=500).power > 0.8
+    assert estimate_power(gain, 0.0, simulations=500).power < 0.1
+
+
 def test_simulated_and_exact_power_of_mcnemar_agree():
     """Given the discordance that the simulation reports."""
     design = StudyDesign(ListedAccuracies((0.3, 0.5)), 250, test="mcnemar_exact")
@@ -172,6 +208,7 @@ def test_the_seed_decides_the_estimate():
         {"n_problems": 1},
         {"effect_spread": -1.0},
         {"n_comparisons": 0},
+        {"resamples": 0},
         {"alpha": 0.0},
         {"test": "equivalence", "margin": 1.5},
     ],

@@ -54,6 +54,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "code_id": "c0de",
         "engine_version": "1",
         "n_extra_tokens": 0,
+        "look_sha256": None,
     }
     return {**row, **changes}
 
@@ -70,6 +71,8 @@ def grade_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "lenient_extracted": "1",
         "lenient_status": "correct",
         "lenient_correct": True,
+        "grader": "math",
+        "grader_version": 1,
     }
     return {**row, **changes}
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 import pytest
 
 from designspace.errors import StoreError
-from designspace.store.commit import STALE_AFTER_S, atomic_bytes, atomic_file, document_bytes, sweep_scratch
+from designspace.store.commit import atomic_bytes, atomic_file, document_bytes
 
 
 @pytest.fixture
@@ -92,16 +91,6 @@ def test_the_file_and_its_folder_are_synced_in_order(places, monkeypatch):
         monkeypatch.setattr(os, name, spy(name))
     atomic_bytes(target, b"x", scratch)
     assert calls == ["fsync", "replace", "fsync"]
-
-
-def test_only_stale_scratch_files_are_swept(tmp_path):
-    """A file of another process at work is left alone."""
-    for name, age_s in (("fresh", 60), ("stale", STALE_AFTER_S + 60)):
-        (tmp_path / name).write_bytes(b"")
-        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
-    assert [path.name for path in sweep_scratch(tmp_path)] == ["stale"]
-    assert [path.name for path in tmp_path.iterdir()] == ["fresh"]
-    assert sweep_scratch(tmp_path / "absent") == []
 
 
 def test_document_bytes_depends_on_content_alone():

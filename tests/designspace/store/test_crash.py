@@ -40,7 +40,7 @@ def test_a_crash_before_the_rename_leaves_no_shard(store, make_row, ids, monkeyp
     def crash(*_args):
         raise KeyboardInterrupt
 
-    store._write_cell(cell, {})  # the document comes first, and would be what crashes
+    store.write_cell(cell, {})  # the document comes first, and would be what crashes
     monkeypatch.setattr(os, step, crash)
     with pytest.raises(KeyboardInterrupt):
         store.commit(cell, shard, {}, [make_row()])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from designspace.errors import StoreError
 from designspace.store import export_results
-from designspace.store.results import frame
+from designspace.store.export import unguarded
+from designspace.store.reader import frame
+
+FORMULAS = (
+    '=HYPERLINK("http://x.example","y")', "=1+1", "+1", "-1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1",
+)  # fmt: skip
+HARMLESS = ("1=1", " =1", "x", "", "'", "'quoted'", "''=1", '"=1"', "a\n=1", "ünïcode ＝", "[=1]")
 
 
 def test_parquet_round_trip(filled, tmp_path):
@@ -29,6 +37,46 @@ def test_csv_round_trip(filled, tmp_path):
     assert json.loads(table["cache_tokens_per_step"][0]) == [11.0, 12.0, 13.0]
     assert table["correct"].tolist()[:3] == [False, True, True]
     assert table["correct"][3:].isna().all()
+
+
+def test_csv_holds_no_cell_that_a_spreadsheet_would_run(tmp_path):
+    """A text, and a label, that begins like a formula begins with an apostrophe instead; a negative number stays one."""
+    table = pa.table(
+        {"text": FORMULAS, "mechanism": pa.array(FORMULAS).dictionary_encode(), "n": [-1.5] * len(FORMULAS)}
+    )
+    with export_results(ds.dataset(table), tmp_path / "a.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+
+    assert [row["text"] for row in rows] == ["'" + text for text in FORMULAS]
+    assert [row["mechanism"] for row in rows] == ["'" + text for text in FORMULAS]
+    assert {row["n"] for row in rows} == {"-1.5"}
+
+
+def test_a_guarded_text_can_be_had_back(tmp_path):
+    """Every text comes back as it was, also one with an apostrophe of its own; nulls and empty texts stay apart."""
+    texts = [*FORMULAS, *HARMLESS]
+    table = pa.table(
+        {"text": texts, "extracted": [None] * len(texts)},
+        schema=pa.schema({"text": pa.string(), "extracted": pa.string()}),
+    )
+    with export_results(ds.dataset(table), tmp_path / "a.csv").open(encoding="utf-8", newline="") as stream:
+        found = [row["text"] for row in csv.DictReader(stream)]
+
+    assert [unguarded(text) for text in found] == texts
+    assert [text for text, written in zip(texts, found, strict=True) if text == written] == [
+        text for text in HARMLESS if not text.startswith("'")
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_other_formats_hold_every_text_as_it_is(tmp_path, name):
+    """No program runs what stands in them."""
+    path = export_results(ds.dataset(pa.table({"text": FORMULAS})), tmp_path / name)
+    rows = (
+        pq.read_table(path).to_pylist() if name.endswith("parquet") else map(json.loads, path.read_bytes().splitlines())
+    )
+
+    assert [row["text"] for row in rows] == list(FORMULAS)
 
 
 def test_json_lines_round_trip(filled, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from designspace.errors import StoreError
-from designspace.store.layout import Layout, ShardKey, shard_of
+from designspace.store.layout import Layout, ShardKey, is_document, shard_of
 
 KEY = ShardKey("abcd", "0123")
 
@@ -46,3 +46,25 @@ def test_a_path_tells_its_shard():
         "ab/abcd/0.1.parquet",
     ):
         assert shard_of(top / foreign, top) is None
+
+
+def test_a_path_tells_whether_it_is_a_document():
+    """By its name alone; anything else is foreign."""
+    names = {
+        "studies": (["my study/ff00.json"], ["ff00.json", "my study/x/ff00.json", "_x/ff00.json", "my study/ff00.txt"]),
+        "cells": (["ab/abcd.json"], ["abcd.json", "zz/abcd.json", "ab/x/abcd.json", "ab/ab cd.json"]),
+        "failures": (
+            ["ab/abcd/0123.2.json"],
+            ["ab/abcd/0123.json", "ab/abcd/0123.x.json", "zz/abcd/0123.2.json", "x.json"],
+        ),
+    }
+    for folder, (documents, foreign) in names.items():
+        top = Path("/r") / folder
+        assert [is_document(top / name, top) for name in documents] == [True]
+        assert not any(is_document(top / name, top) for name in foreign)
+
+
+def test_what_is_set_aside_keeps_its_path():
+    """Below one folder, so that a person finds it."""
+    layout = Layout(Path("/r"))
+    assert layout.aside(layout.samples(KEY)) == Path("/r/damaged/samples/ab/abcd/0123.parquet")

@@ -91,6 +91,10 @@ def test_a_missing_file_and_too_few_problems(tmp_path: Path) -> None:
         ({"name": "chain-arithmetic"}, "say how many"),
         ({"name": "chain-arithmetic", "problems": 4, "path": "x"}, "takes no path"),
         ({"name": "chain-arithmetic", "problems": 0}, "problems must be at least 1, got problems=0"),
+        (
+            {"name": "chain-arithmetic", "problems": 100_000_000},
+            "problems must be at most 100,000, got problems=100000000",
+        ),
     ],
 )
 def test_bad_declarations(arguments: dict[str, object], message: str) -> None:

@@ -428,10 +428,10 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldRepresentation(store=Floored), "bytes", "empty rows must hold 0 bytes"),
     (ToldRepresentation(store=Averaged), "bytes", "depend on another row"),
     (ToldRepresentation(store=Boastful), "held bytes are real", "but reading depends on"),
-    (ToldRepresentation(folded=lost_slot), "fold", "exactly each head's share"),
-    (folded(lambda v, keep: keep[..., None] / torch.zeros(1)), "fold", "keys of kept slots must be finite"),
-    (folded(lambda v, keep: v.keys.mean(dim=1, keepdim=True)), "fold independence", "row . by itself holds something"),
-    (folded(lambda v, keep: v.keys.mean(dim=3, keepdim=True)), "fold independence", "free slots with other numbers"),
+    (ToldRepresentation(folded=lost_slot), "merge", "exactly each head's share"),
+    (folded(lambda v, keep: keep[..., None] / torch.zeros(1)), "merge", "keys of kept slots must be finite"),
+    (folded(lambda v, keep: v.keys.mean(dim=1, keepdim=True)), "merge independence", "row . by itself holds something"),
+    (folded(lambda v, keep: v.keys.mean(dim=3, keepdim=True)), "merge independence", "free slots with other numbers"),
     (ToldRepresentation(folded=scribbling_fold), "purity", "changed its input .*keys"),
     # decoding
     (ToldDecoding(give=lambda x, u: x.argmax(-1) + x.shape[1]), "choice", "outside the vocabulary"),
@@ -506,7 +506,7 @@ class Picky(Plain):
 def test_a_strategy_may_be_tried_in_company_of_its_choice() -> None:
     """What objects to plain company is a failure that says so, and `within` gives it another."""
     with pytest.raises(AssertionError, match="the scoring must rank all heads alike"):
-        check_strategy(Picky(), only=["fold"])
+        check_strategy(Picky(), only=["merge"])
     by_position = ToldScoring(give=lambda view: view.positions.float())
     system = Mechanism("by position", by_position, Even(), Four(), Plain(), Likeliest())
     check_strategy(Picky(), within=system, shapes=[shape for shape in SHAPES if shape.together])

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.axes import Budget, Generation, Mechanism, Observed, StepSeen
+from designspace.engine import Engine
 from designspace.errors import DeclarationError, InfeasibleBudget
 from designspace.testing.conformance import check_mechanism, check_strategy
-from designspace.testing.conformance.mechanism import WatchedEngine
+from designspace.testing.conformance.mechanism import CacheChecks
 from designspace.testing.conformance.spelling import Spelling
 from families.cadence.adaptive import Adaptive, AdaptiveSchedule, AttentionShift
 from families.cadence.every_k import EveryK
@@ -410,27 +411,29 @@ def cadence_of(trigger: str) -> Adaptive:
     return Adaptive(trigger=trigger, threshold=threshold, k_min=3, k_max=9, boundary="1", smoothing=0.5, window=4)  # type: ignore[arg-type]
 
 
-def watched(trigger: str, budget: Budget, prompts: Sequence[int]) -> tuple[WatchedEngine, dict[str, Generation]]:
+def watched(trigger: str, budget: Budget, prompts: Sequence[int]) -> tuple[CacheChecks, dict[str, Generation]]:
     """Run prompts of these lengths, three rows at a time; texts end at different steps."""
     mechanism = Mechanism("test", H2O(recent=3), Uniform(), cadence_of(trigger), FullPrecision(), Greedy())
-    engine = WatchedEngine(model(), mechanism, budget, rows=3, max_new_tokens=60, max_prompt_tokens=40, capacity=48)
+    engine = Engine(model(), mechanism, budget, rows=3, max_new_tokens=60, max_prompt_tokens=40, capacity=48, burst=1)
+    engine.hook = checks = CacheChecks(engine)
     todo = [request(f"p{length}", length, max_new_tokens=30 + length) for length in prompts]
-    return engine, {generation.problem_id: generation for generation in engine.generate(todo)}
+    return checks, {generation.problem_id: generation for generation in engine.generate(todo)}
 
 
 @pytest.mark.parametrize("budget", [Budget(20), Budget(16, "nominal"), Budget(25, "peak")], ids=str)
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_ledger_equals_the_simulator(trigger: str, budget: Budget) -> None:
     """On what the signals really said, token for token, in rows that are cut at different steps."""
-    engine, found = watched(trigger, budget, (5, 12, 20, 30, 38))
+    checks, found = watched(trigger, budget, (5, 12, 20, 30, 38))
+    schedule = cadence_of(trigger).schedule(budget)
     steps = []
     for name, generation in found.items():
-        said = engine.said[name]
+        said = checks.signals[name]
         sizes = list(generation.cache_tokens_per_step)
         steps.append([b - a for a, b in pairwise(cuts([int(size) for size in sizes]))])
 
-        assert engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, said) == sizes
-        assert generation.peak_cache_tokens <= engine.schedule.peak_bound(generation.n_prompt_tokens, 60)
+        assert schedule.simulate(generation.n_prompt_tokens, generation.n_steps, said) == sizes
+        assert generation.peak_cache_tokens <= schedule.peak_bound(generation.n_prompt_tokens, 60)
     asked = [k for intervals in steps for k in intervals if k < 9]
     assert len(asked) > 3
     assert min(asked) >= 3

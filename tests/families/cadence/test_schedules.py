@@ -80,6 +80,16 @@ def test_auto_is_the_published_interval_for_a_nominal_budget() -> None:
     assert Hysteresis().schedule(Budget(64, "nominal")).max_growth == 128
 
 
+def test_the_released_trigger_of_triattention() -> None:
+    """A prompt of 150 at a size of 64 stays whole until 192 are held; one that is longer until the first decode step."""
+    schedule = Hysteresis(slack=128, prefill=False).schedule(Budget(64, "nominal"))
+
+    assert schedule.simulate(150, 44) == [*range(151, 193), 65, 66]
+    assert schedule.simulate(300, 3) == [301, 65, 66]
+    assert schedule.simulate(64, 130) == [*range(65, 193), 65, 66]
+    assert schedule.steady_mean == Hysteresis(slack=128).schedule(Budget(64, "nominal")).steady_mean == 128.5
+
+
 @pytest.mark.parametrize("cadence", [EveryK(k=128), Hysteresis(slack=128)], ids=lambda c: c.kind)
 def test_an_infeasible_interval_names_the_largest_feasible_one(cadence: Cadence) -> None:
     """A mean of 64 with interval 128 would need a target below zero; 125 is the largest that works."""

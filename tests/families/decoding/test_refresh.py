@@ -177,7 +177,7 @@ def test_pins_and_prompt_length_outlive_a_refresh() -> None:
         start(running, 0, request())
         running.cache.pinned[0, 3:6] = True
         for _ in range(12):
-            list(running._decode())
+            list(running.decode_burst())
 
     held = running.cache.positions[:, 0]
     assert all((held == p).any(dim=-1).all() for p in (3, 4, 5))

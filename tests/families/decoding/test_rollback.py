@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 import torch
 
 from designspace.axes import Action, Budget, Controller
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
@@ -123,20 +124,20 @@ def test_the_same_random_numbers_after_a_return_give_the_same_text(axes: dict[st
     with torch.inference_mode():
         start(running, 0, request("p0"))
         start(running, 1, request("p1", 17))
-        state = running._in_flight[0]
+        state = running.in_flight[0]
         state.controller = Once()
         while len(state.checkpoint.tokens) < 6:
-            list(running._decode())
+            list(running.decode_burst())
         n_draws = state.n_draws
         outcomes = []
         for _ in range(2):
-            account = running.ledger.accounts[0]
+            account = state.account
             n_recorded = account.columns().shape[1]
             for _ in range(12):
-                list(running._decode())
+                list(running.decode_burst())
             outcomes.append((list(state.tokens), running.cache.snapshot(0), account.columns()[1, n_recorded:].tolist()))
-            running.steering._roll_back(0, state)
-            running._fed[0], state.n_draws = state.tokens[-1], n_draws
+            state.roll_back(state.checkpoint, running.cache)
+            running.runner.next_tokens[0], state.n_draws = state.tokens[-1], n_draws
 
     (tokens, before, bytes_before), (again, after, bytes_after) = outcomes
     assert tokens == again
@@ -184,22 +185,25 @@ def counted(running: Engine) -> tuple[list[float], list[int]]:
     """Make an engine note at every step what it really must hold; returns tokens per head and bytes."""
     sizes: list[float] = []
     held_bytes: list[int] = []
-    note_step, geometry = running.ledger.note_step, running.cache.geometry
+    geometry = running.cache.geometry
 
-    def counting_note() -> None:
-        saved = running._in_flight[0].checkpoint
-        total = 0
-        for layer in range(geometry.n_layers):
-            for head in range(geometry.n_kv_heads):
-                wanted = set(running.cache.positions[layer, 0, head].tolist())
-                if saved is not None:
-                    wanted |= set(saved.cache.tensors["positions"][layer, head].tolist())
-                total += len(wanted - {-1})
-        sizes.append(total / geometry.n_heads_total)
-        held_bytes.append(total * 2 * geometry.head_dim * 4)
-        note_step()
+    class Counting(EngineHook):
+        """Counts the first row's tokens, in slots and in its checkpoint."""
 
-    running.ledger.note_step = counting_note  # type: ignore[method-assign]
+        def on_step(self, states: Collection[RowState]) -> None:
+            """Count."""
+            saved = running.in_flight[0].checkpoint
+            total = 0
+            for layer in range(geometry.n_layers):
+                for head in range(geometry.n_kv_heads):
+                    wanted = set(running.cache.positions[layer, 0, head].tolist())
+                    if saved is not None:
+                        wanted |= set(saved.cache.tensors["positions"][layer, head].tolist())
+                    total += len(wanted - {-1})
+            sizes.append(total / geometry.n_heads_total)
+            held_bytes.append(total * 2 * geometry.head_dim * 4)
+
+    running.hook = Counting()
     return sizes, held_bytes
 
 
@@ -222,11 +226,11 @@ def test_heat_divides_the_logits() -> None:
             start(running, 0, request("p0"))
             start(running, 1, request("p1"))
             for row, heated in ((0, heat), (1, 1.0)):
-                running._in_flight[row].tokens[-1] = running._fed[row] = 50
-                running._in_flight[row].temperature_scale = heated
+                running.in_flight[row].tokens[-1] = running.runner.next_tokens[row] = 50
+                running.in_flight[row].temperature_scale = heated
             for _ in range(15):
-                list(running._decode())
-            texts.append([running._in_flight[row].tokens for row in (0, 1)])
+                list(running.decode_burst())
+            texts.append([running.in_flight[row].tokens for row in (0, 1)])
 
     (cool, cool_mate), (heated, mate), (hot, _) = texts
     assert heated == hot != cool
@@ -241,9 +245,9 @@ def test_a_retry_draws_fresh_numbers() -> None:
     running = engine(compose(rule), rows=1)
     with torch.inference_mode():
         start(running, 0, request())
-        state = running._in_flight[0]
+        state = running.in_flight[0]
         for _ in range(10):
-            list(running._decode())
+            list(running.decode_burst())
 
     assert state.n_draws == 11
     assert len(state.tokens) == 11 - 3
@@ -264,16 +268,16 @@ def test_a_row_on_hold_with_tokens_to_come_is_restored_as_that() -> None:
     running = engine(compose(SAMPLING, scoring=H2O(recent=3)), rows=1)
     with torch.inference_mode():
         start(running, 0, request())
-        state = running._in_flight[0]
+        state = running.in_flight[0]
         state.controller = Once()
         state.forced.extend((60, 61))
-        state.checkpoint = running.steering._checkpoint(0, state)
-        list(running._decode())
+        state.set_checkpoint(running.cache)
+        list(running.decode_burst())
         state.hold = True
-        running.steering._roll_back(0, state)
-        running._fed[0] = state.tokens[-1]
-        list(running._decode())
-        list(running._decode())
+        state.roll_back(state.checkpoint, running.cache)
+        running.runner.next_tokens[0] = state.tokens[-1]
+        list(running.decode_burst())
+        list(running.decode_burst())
 
     assert state.tokens[-2:] == [60, 61]
     assert not state.hold

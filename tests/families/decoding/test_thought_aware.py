@@ -155,7 +155,7 @@ def test_drop_leaves_no_trace_in_free_slots() -> None:
     with torch.inference_mode():
         start(running, 0, request())
         for _ in range(11):
-            list(running._decode())
+            list(running.decode_burst())
 
     cache = running.cache
     assert torch.equal((cache.positions >= 0).sum(dim=-1).int(), cache.counts)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.axes import Artefact, View
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
@@ -109,25 +110,17 @@ class NaiveAttention:
         self.group = loaded.geometry.group
         self.weights: dict[int, torch.Tensor] = {}
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
+    def attend(self, call: LayerCall, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend query by query."""
         n_heads, length = query.shape[1:3]
         output, weights = torch.zeros_like(query), torch.zeros(n_heads, length, length)
         for head in range(n_heads):
             for t in range(length):
-                first = 0 if window is None else max(t - window + 1, 0)
-                logits = key[0, head // self.group, first : t + 1] @ query[0, head, t] * scaling
+                first = 0 if call.window is None else max(t - call.window + 1, 0)
+                logits = key[0, head // self.group, first : t + 1] @ query[0, head, t] * call.scaling
                 weights[head, t, first : t + 1] = logits.softmax(dim=0)
                 output[0, head, t] = weights[head, t] @ value[0, head // self.group]
-        self.weights[layer] = weights
+        self.weights[call.layer] = weights
         return output.transpose(1, 2)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from designspace.axes import Artefact, Budget, Generation, Geometry, Mechanism, Request
 from designspace.axes.randomness import stream_key
+from designspace.cache.layer_call import LayerCall
 from designspace.engine import Engine
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus, save_artefact
@@ -94,22 +95,14 @@ class SharedAttention:
         self.owners, self.group = owners, group
         self.cache: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
+    def attend(self, call: LayerCall, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend; a layer's own keys and values are there for the layers that it owns the cache of."""
-        self.cache[layer] = (key, value)
-        keys, values = self.cache[self.owners[layer]]
+        self.cache[call.layer] = (key, value)
+        keys, values = self.cache[self.owners[call.layer]]
         output = torch.zeros_like(query)
         for head in range(query.shape[1]):
             for t in range(query.shape[2]):
-                weights = (keys[0, head // self.group, : t + 1] @ query[0, head, t] * scaling).softmax(dim=0)
+                weights = (keys[0, head // self.group, : t + 1] @ query[0, head, t] * call.scaling).softmax(dim=0)
                 output[0, head, t] = weights @ values[0, head // self.group, : t + 1]
         return output.transpose(1, 2)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.axes import Artefact, Geometry, Mechanism, View
+from designspace.cache.layer_call import LayerCall
 from designspace.engine.compress import compress
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
@@ -139,23 +140,15 @@ class KeepWeights:
         self.group = loaded.geometry.group
         self.weights: dict[int, torch.Tensor] = {}
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-    ) -> torch.Tensor:
+    def attend(self, call: LayerCall, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attend with the whole matrix."""
         keys, values = (x[0].repeat_interleave(self.group, 0) for x in (key, value))
         length = query.shape[2]
         mask = torch.ones(length, length).tril().bool()
-        if window is not None:
-            mask &= ~torch.ones(length, length).tril(-window).bool()
-        self.weights[layer] = (query[0] @ keys.mT * scaling).masked_fill(~mask, -torch.inf).softmax(dim=-1)
-        return (self.weights[layer] @ values)[None].transpose(1, 2)
+        if call.window is not None:
+            mask &= ~torch.ones(length, length).tril(-call.window).bool()
+        self.weights[call.layer] = (query[0] @ keys.mT * call.scaling).masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        return (self.weights[call.layer] @ values)[None].transpose(1, 2)
 
 
 def captured(weights: torch.Tensor, heads: list[int]) -> tuple[float, float]:
@@ -216,7 +209,7 @@ class Scripted(torch.nn.Module):
         odd, fours = torch.tensor([9.0, 0.0]), torch.tensor([0.0, 9.0])
         later = position >= len(position) // 2
         query = torch.stack([torch.where(later[:, None], fours, odd), odd.expand(len(position), 2)])
-        slots.attend(0, query[None], kinds.expand(1, 2, -1, 2), kinds.expand(1, 2, -1, 2), 1.0, None)
+        slots.attend(LayerCall(0, 1.0), query[None], kinds.expand(1, 2, -1, 2), kinds.expand(1, 2, -1, 2))
 
 
 def test_either_rule_can_win() -> None:

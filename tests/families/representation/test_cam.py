@@ -228,7 +228,7 @@ def test_rows_do_not_depend_on_their_neighbours(scoring: Any, cadence: Any, rout
 def test_the_contract_of_representations() -> None:
     """The published kit."""
     for form in (CaM(), STREAMING):
-        check_strategy(form, only=("needs", "layout", "bytes", "fold", "fold independence", "purity"))
+        check_strategy(form, only=("needs", "layout", "bytes", "merge", "merge independence", "purity"))
 
 
 def test_wrong_parameters_are_refused() -> None:

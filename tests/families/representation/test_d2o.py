@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from designspace.axes import Budget, Generation, Mechanism, Needs, Request, View
 from designspace.axes.randomness import stream_key
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
@@ -134,22 +134,24 @@ def requests() -> list[Request]:
     return [Request(f"p{i}", tuple(x.tolist()), stream_key(7, f"p{i}", 0)) for i, x in enumerate(ids)]
 
 
-class Watched(Engine):
-    """An engine that notes the thresholds after each step."""
+class Thresholds(EngineHook):
+    """Records the thresholds after each step, by problem."""
 
-    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
-        super()._compress_due(tokens, logits)
+    def __init__(self, engine: Engine) -> None:
+        self.cache = engine.cache
+        self.seen: dict[str, list[Tensor]] = {}
+
+    def on_compressed(self, states: Collection[RowState]) -> None:
+        """Record."""
         assert self.cache.memory is not None
-        for row, state in self._in_flight.items():
-            self.seen.setdefault(state.request.problem_id, []).append(self.cache.memory[:, row].clone())
+        for state in states:
+            self.seen.setdefault(state.request.problem_id, []).append(self.cache.memory[:, state.index].clone())
 
 
-def engine(form: Any, scoring: Any, cadence: Any, routing: Any, kind: type[Engine] = Engine) -> Any:
+def engine(form: Any, scoring: Any, cadence: Any, routing: Any) -> Engine:
     """Three rows of a toy model, at a mean of 12 tokens."""
     mechanism = Mechanism("test", scoring, routing, cadence, form, Greedy())
-    made = kind(toy_model(), mechanism, Budget(12), rows=3, max_new_tokens=14, max_prompt_tokens=30)
-    made.seen = {}  # type: ignore[attr-defined]
-    return made
+    return Engine(toy_model(), mechanism, Budget(12), rows=3, max_new_tokens=14, max_prompt_tokens=30)
 
 
 def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
@@ -168,15 +170,16 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
 )
 def test_rows_do_not_depend_on_their_neighbours(scoring: Any, cadence: Any, routing: Any) -> None:
     """Tokens and thresholds: nothing of the row's last text is left in them."""
-    company, single = (engine(D2O(), scoring, cadence, routing, Watched) for _ in range(2))
+    company, single = (engine(D2O(), scoring, cadence, routing) for _ in range(2))
+    company.hook, single.hook = watched, watched_alone = Thresholds(company), Thresholds(single)
     together = {k: g.token_ids for k, g in run(company, requests()).items()}
     alone = {request.problem_id: run(single, [request])[request.problem_id].token_ids for request in requests()}
     plain = run(engine(FullPrecision(), scoring, cadence, routing), requests())
 
     assert together == alone
     assert together != {k: g.token_ids for k, g in plain.items()}
-    for problem, history in company.seen.items():
-        torch.testing.assert_close(torch.stack(history), torch.stack(single.seen[problem]))
+    for problem, history in watched.seen.items():
+        torch.testing.assert_close(torch.stack(history), torch.stack(watched_alone.seen[problem]))
         known = torch.stack(history)[..., 1]
         assert bool((known[1:] >= known[:-1]).all())
         assert float(known[-1].max()) == 1.0
@@ -184,7 +187,7 @@ def test_rows_do_not_depend_on_their_neighbours(scoring: Any, cadence: Any, rout
 
 def test_the_contract_of_representations() -> None:
     """The published kit."""
-    check_strategy(D2O(), only=("layout", "bytes", "fold", "fold independence", "purity"))
+    check_strategy(D2O(), only=("layout", "bytes", "merge", "merge independence", "purity"))
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Obs
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
@@ -195,7 +196,7 @@ def test_identical_tokens_with_counts_reproduce_full_attention(form: CountedMerg
         pairs = []
         for layer in range(2):
             query, key, value = (torch.randn(1, n, 1, 8, generator=new) for n in (4, 2, 2))
-            output = DecodePass(cache).attend(layer, query, key, value, 0.3, None)
+            output = DecodePass(cache).attend(LayerCall(layer, 0.3), query, key, value)
             for head in range(4):
                 all_keys = torch.cat([keys[layer, 0, head // 2], key[0, head // 2]])
                 all_values = torch.cat([values[layer, 0, head // 2], value[0, head // 2]])
@@ -218,24 +219,25 @@ def requests() -> list[Request]:
     return [Request(f"p{i}", tuple(x.tolist()), stream_key(7, f"p{i}", 0)) for i, x in enumerate(ids)]
 
 
-class Watched(Engine):
-    """An engine that after each step compares the tokens that slots stand for with the tokens seen."""
+class MassChecks(EngineHook):
+    """After each step compares the tokens that slots stand for with the tokens seen."""
 
-    n_checked = 0
+    def __init__(self, engine: Engine) -> None:
+        self.cache, self.n_checked = engine.cache, 0
 
-    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
-        super()._compress_due(tokens, logits)
-        for row in self._in_flight:
+    def on_compressed(self, states: Collection[RowState]) -> None:
+        """Compare."""
+        for row in (state.index for state in states):
             if self.cache.mass is not None:
                 stands_for = (self.cache.mass[:, row] * (self.cache.positions[:, row] >= 0)).sum(dim=-1)
                 assert stands_for.unique().tolist() == [int(self.cache.next_position[row])]
                 self.n_checked += 1
 
 
-def engine(form: Any, scoring: Any, cadence: Any, routing: Any) -> Watched:
+def engine(form: Any, scoring: Any, cadence: Any, routing: Any) -> Engine:
     """Three rows of a toy model, at a mean of 12 tokens."""
     mechanism = Mechanism("test", scoring, routing, cadence, form, Greedy())
-    return Watched(toy_model(), mechanism, Budget(12), rows=3, max_new_tokens=14, max_prompt_tokens=30)
+    return Engine(toy_model(), mechanism, Budget(12), rows=3, max_new_tokens=14, max_prompt_tokens=30)
 
 
 def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
@@ -257,6 +259,7 @@ def run(engine: Engine, todo: list[Request]) -> dict[str, Generation]:
 def test_rows_do_not_depend_on_their_neighbours(form: Any, scoring: Any, cadence: Any, routing: Any) -> None:
     """Each prompt by itself gives the tokens that it gives in company, and they are not those of plain eviction."""
     company = engine(form, scoring, cadence, routing)
+    company.hook = mass_checks = MassChecks(company)
     together = {k: g.token_ids for k, g in run(company, requests()).items()}
     single = engine(form, scoring, cadence, routing)
     alone = {request.problem_id: run(single, [request])[request.problem_id].token_ids for request in requests()}
@@ -264,13 +267,13 @@ def test_rows_do_not_depend_on_their_neighbours(form: Any, scoring: Any, cadence
 
     assert together == alone
     assert together != {k: g.token_ids for k, g in plain.items()}
-    assert company.n_checked == (6 * 13 if form.carries_mass else 0)
+    assert mass_checks.n_checked == (6 * 13 if form.carries_mass else 0)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_the_contract_of_representations(form: NearestMerge) -> None:
     """The published kit."""
-    check_strategy(form, only=("layout", "bytes", "fold", "fold independence", "purity"))
+    check_strategy(form, only=("layout", "bytes", "merge", "merge independence", "purity"))
 
 
 @pytest.mark.parametrize(

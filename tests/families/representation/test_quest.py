@@ -26,6 +26,7 @@ from designspace.axes import (
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
@@ -181,7 +182,7 @@ def attended(form: Any, layer: int, seed: int = 0) -> tuple[Tensor, SlotCache]:
     generator = torch.Generator().manual_seed(77)
     query, key, value = (torch.randn(ROWS, n, 1, DIM, generator=generator) for n in (HEADS * GROUP, HEADS, HEADS))
     cache.begin_step()
-    outputs = [DecodePass(cache).attend(i, query, key, value, 0.5, None)[:, 0] for i in range(LAYERS)]
+    outputs = [DecodePass(cache).attend(LayerCall(i, 0.5), query, key, value)[:, 0] for i in range(LAYERS)]
     return outputs[layer], cache
 
 

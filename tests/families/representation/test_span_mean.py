@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,10 @@ from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Obs
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
+from designspace.cache.layer_call import LayerCall
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
-from designspace.engine import Engine
+from designspace.engine import Engine, EngineHook, RowState
 from designspace.errors import DeclarationError
 from designspace.testing.conformance.cases import cases
 from designspace.testing.conformance.dispatch import check_strategy
@@ -321,7 +322,7 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
     cache.begin_step()
     for layer in range(2):
         query, key, value = (torch.randn(1, n, 1, 8, generator=generator) for n in (4, 2, 2))
-        output = DecodePass(cache).attend(layer, query, key, value, 0.3, None)
+        output = DecodePass(cache).attend(LayerCall(layer, 0.3), query, key, value)
         for head in range(4):
             all_keys = torch.cat([keys_held[layer, 0, head // 2], key[0, head // 2]])
             all_values = torch.cat([values_held[layer, 0, head // 2], value[0, head // 2]])
@@ -332,17 +333,18 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
 # In the engine -------------------------------------------------------------------------------------------------------
 
 
-class Watched(Engine):
-    """An engine that after each step compares the tokens that slots stand for with the tokens seen."""
+class MassChecks(EngineHook):
+    """After each step compares the tokens that slots stand for with the tokens seen."""
 
-    n_checked = 0
-    n_synthetic = 0
+    def __init__(self, engine: Engine) -> None:
+        self.cache, self.n_checked, self.n_synthetic = engine.cache, 0, 0
 
-    def _compress_due(self, tokens: Tensor, logits: Tensor) -> None:
-        super()._compress_due(tokens, logits)
+    def on_compressed(self, states: Collection[RowState]) -> None:
+        """Compare."""
         cache = self.cache
         assert cache.mass is not None
-        for row in self._in_flight:
+        for state in states:
+            row = state.index
             stands_for = (cache.mass[:, row] * (cache.positions[:, row] >= 0)).sum(dim=-1)
             assert stands_for.unique().tolist() == [int(cache.next_position[row])]
             self.n_checked += 1
@@ -384,11 +386,12 @@ def test_slots_stand_for_every_token_seen_at_every_step(
     """In every layer and head, after every step of every row."""
     mechanism = compose(scoring, cadence, form, routing)
     settings = {"rows": 3, "max_new_tokens": 14, "max_prompt_tokens": 30}
-    engine = Watched(toy_model(), mechanism, Budget(12), **settings)
+    engine = Engine(toy_model(), mechanism, Budget(12), **settings)
+    engine.hook = mass_checks = MassChecks(engine)
     generations = run(engine, requests())
 
-    assert engine.n_checked == 6 * 13
-    assert engine.n_synthetic > 100
+    assert mass_checks.n_checked == 6 * 13
+    assert mass_checks.n_synthetic > 100
     assert all(g.n_events > 0 for g in generations.values() if g.n_prompt_tokens > 12)
 
 
@@ -413,7 +416,7 @@ def test_rows_do_not_depend_on_their_neighbours(form: SpanMean) -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_the_contract_of_representations(form: SpanMean) -> None:
     """The published kit."""
-    check_strategy(form, only=("layout", "bytes", "fold", "fold independence", "purity"))
+    check_strategy(form, only=("layout", "bytes", "merge", "merge independence", "purity"))
 
 
 @pytest.mark.parametrize(

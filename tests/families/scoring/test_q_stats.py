@@ -44,10 +44,10 @@ def forward(loaded: LoadedModel, text: tuple[int, ...], queries: list[torch.Tens
     """Logits [T,V] by plain causal attention, token by token in the softmax; queries [H_q,T,D] are added layer by layer."""
 
     class Plain:
-        def attend(self, layer, query, key, value, scaling, window):  # type: ignore[no-untyped-def]
+        def attend(self, call, query, key, value):  # type: ignore[no-untyped-def]
             queries.append(query[0])
             group = query.shape[1] // key.shape[1]
-            logits = query[0] @ key[0].repeat_interleave(group, 0).mT * scaling
+            logits = query[0] @ key[0].repeat_interleave(group, 0).mT * call.scaling
             future = torch.ones(len(text), len(text)).triu(1).bool()
             weights = torch.softmax(logits.masked_fill(future, float("-inf")), dim=-1)
             return (weights @ value[0].repeat_interleave(group, 0)).transpose(0, 1)[None]

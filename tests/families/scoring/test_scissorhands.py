@@ -9,6 +9,7 @@ from torch import Tensor
 
 from designspace.axes import Budget, Geometry, Mechanism, Needs
 from designspace.cache.attention import PrefillPass
+from designspace.cache.layer_call import LayerCall
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism, check_strategy
@@ -32,14 +33,49 @@ def after(tracker: PivotalHistory, rows: list[list[float]], first: int = 2) -> T
 
 def test_s3_counts() -> None:
     """Three rows over three keys, threshold 1/3: counts 2, 2, 0, so the last key goes."""
-    tracker = PivotalHistory(400)
+    tracker = PivotalHistory(3)
     state = after(tracker, [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.4, 0.4, 0.2]])
     view = view_of(torch.zeros(1, 1, 1, 3, 2), next_position=5, tracked={tracker: state})
-    scores = Scissorhands(recent=0).score(view)
 
     assert n_bits(state).flatten().tolist() == [2, 2, 0]
-    assert scores.flatten().tolist() == pytest.approx([2 / 5, 2 / 4, 0])
-    assert TopK().select(view, scores, torch.full((1, 1, 1), 2)).flatten().tolist() == [True, True, False]
+    for how, expected in (("count", [2, 2, 0]), ("rate", [2 / 3, 2 / 3, 0])):
+        scores = Scissorhands(history=3, recent=0, normalise=how).score(view)  # type: ignore[arg-type]
+        assert scores.flatten().tolist() == pytest.approx(expected)
+        assert TopK().select(view, scores, torch.full((1, 1, 1), 2)).flatten().tolist() == [True, True, False]
+
+
+def test_tokens_of_different_ages() -> None:
+    """A at 0, pivotal for queries 5 to 8, has four queries against it; B at 6, pivotal for 7, has two: the count drops A."""
+    tracker = PivotalHistory(8)
+    rows = {5: [1.0, 0.0], 6: [0.9, 0.1], 7: [0.5, 0.5], 8: [0.9, 0.1]}
+    state = torch.zeros(1, 1, 2, tracker.channels, dtype=torch.uint8)
+    positions = torch.tensor([0, 6]).view(1, 1, 2)
+    for now, row in rows.items():
+        there = torch.where(positions <= now, positions, -1)
+        weights = torch.tensor(row).view(1, 1, 2).masked_fill(there < 0, 0.0)
+        state = tracker.observe(state, weights, there, torch.tensor([now])).masked_fill(there[..., None] < 0, 0)
+    view = view_of(
+        torch.zeros(1, 1, 1, 2, 2), positions=positions[None], next_position=9, tracked={tracker: state[None]}
+    )
+    count, rate = (Scissorhands(history=8, recent=0, normalise=how).score(view) for how in ("count", "rate"))
+    one = torch.full((1, 1, 1), 1)
+
+    assert n_bits(state).flatten().tolist() == [4, 1]
+    assert (8 - count).flatten().tolist() == [4, 2]
+    assert rate.flatten().tolist() == pytest.approx([4 / 8, 1 / 3])
+    assert TopK().select(view, count, one).flatten().tolist() == [False, True]
+    assert TopK().select(view, rate, one).flatten().tolist() == [True, False]
+
+
+def test_results_by_rate_keep_their_ids() -> None:
+    """It was all there was, without a parameter."""
+    known = {
+        "kind": "scissorhands", "version": 1, "selector": {"kind": "top-k", "version": 1}, "sinks": 0, "recent": 10,
+        "history": 400,
+    }  # fmt: skip
+
+    assert Scissorhands(normalise="rate").identity() == known
+    assert Scissorhands().identity() == {**known, "normalise": "count"}
 
 
 def test_a_history_of_one_is_a_threshold_on_the_last_row() -> None:
@@ -48,7 +84,8 @@ def test_a_history_of_one_is_a_threshold_on_the_last_row() -> None:
     state = after(tracker, [[0.9, 0.05, 0.05], [0.1, 0.5, 0.4]])
     view = view_of(torch.zeros(1, 1, 1, 3, 2), next_position=4, tracked={tracker: state})
 
-    assert Scissorhands(history=1, recent=0).score(view).flatten().tolist() == [0, 1, 1]
+    for how in ("count", "rate"):
+        assert Scissorhands(history=1, recent=0, normalise=how).score(view).flatten().tolist() == [0, 1, 1]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("n", [3, 7, 49, 100])
@@ -71,11 +108,12 @@ def test_bits_are_counted() -> None:
     assert float(n_bits(torch.full((50,), 255, dtype=torch.uint8))) == 400
 
 
+@pytest.mark.parametrize("normalise", ["count", "rate"])
 @pytest.mark.parametrize("history", [1, 5, 8, 13, 400])
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_against_whole_histories(history: int, seed: int) -> None:
-    """Ragged heads, evictions, rows at other positions: the share of the last queries, counted one by one."""
-    scoring, n_cuts = Scissorhands(history=history), 0
+def test_scores_against_whole_histories(history: int, seed: int, normalise: str) -> None:
+    """Ragged heads, evictions, rows at other positions: the last queries for and against a token, one by one."""
+    scoring, n_cuts = Scissorhands(history=history, normalise=normalise), 0  # type: ignore[arg-type]
     for moment in moments(PivotalHistory(history), n_steps=45, seed=seed):
         scores, n_cuts = scoring.score(moment.view), n_cuts + moment.cut
         for (layer, row, head), held in moment.log.items():
@@ -83,12 +121,14 @@ def test_scores_against_whole_histories(history: int, seed: int) -> None:
             for slot, position in enumerate(moment.view.positions[layer, row, head].tolist()):
                 if position < 0:
                     continue
-                count = 0
+                pivotal, against = 0, 0
                 for seen in held[position]:
                     mean = np.float32(sum(seen.weights) / len(seen.weights))
-                    if seen.now >= following - history and mean >= np.float32(1) / np.float32(seen.n_held):
-                        count += 1
-                expected = count / min(history, following - position)
+                    if seen.now >= following - history:
+                        enough = mean >= np.float32(1) / np.float32(seen.n_held)
+                        pivotal, against = pivotal + enough, against + (not enough)
+                assert pivotal + against == min(history, following - position)
+                expected = pivotal / (pivotal + against) if normalise == "rate" else history - against
                 assert float(scores[layer, row, head, slot]) == pytest.approx(expected, abs=1e-6)
     assert n_cuts > 2
 
@@ -102,7 +142,7 @@ def test_prompt_against_its_attention_matrix(n_tokens: int, history: int) -> Non
     key, value = (torch.randn(1, 2, padded, 8, generator=generator) for _ in range(2))
     tracker = PivotalHistory(history)
     prefill = PrefillPass(Needs(trackers=(tracker,)), Geometry(1, 4, 2, 8, torch.ones(4)), n_tokens)
-    prefill.attend(0, query, key, value, 0.3, None)
+    prefill.attend(LayerCall(0, 0.3), query, key, value)
     counts = n_bits(prefill.prompt().observed.tracked[tracker])[0, 0]
 
     for head in range(2):
@@ -132,5 +172,6 @@ def test_conformance(toy_llama: LoadedModel) -> None:
     """The kit's checks, and the engine with its published sort of cadence."""
     check_strategy(Scissorhands())
     check_strategy(Scissorhands(history=5, recent=0, sinks=1))
+    check_strategy(Scissorhands(normalise="rate"))
     mechanism = Mechanism("s3", Scissorhands(), Uniform(), Hysteresis(slack=12), FullPrecision())
     check_mechanism(mechanism, toy_llama, Budget(24))

@@ -21,7 +21,7 @@ from families.scoring.selectors.mmr import MMR
 from families.scoring.selectors.top_k import TopK
 
 SIMILARITY = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.1], [0.0, 0.1, 1.0]])
-SELECTORS = [MMR(), FacilityLocation(), DPP(), KCenter()]
+SELECTORS = [MMR(), FacilityLocation(), DPP(), KCenter(), KCenter(weigh=True)]
 
 
 def order(objective: Objective, n: int, k: int) -> list[int]:
@@ -99,6 +99,53 @@ def test_k_center_hand_vector() -> None:
     assert picks.tolist() == [3, 2]
 
 
+def radius(distance: Tensor, chosen: tuple[int, ...]) -> float:
+    """The largest distance of a point to the nearest chosen one."""
+    return float(distance[:, list(chosen)].amin(dim=1).amax())
+
+
+def on_circle(*degrees: float) -> Tensor:
+    """Unit keys [1,1,1,N,2]."""
+    angle = torch.tensor(degrees).deg2rad()
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)[None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected", "covering"),
+    [(KCenter(), [0, 2], 0.01745), (KCenter(weigh=True), [0, 1], 1.99992)],
+    ids=["plain", "weighted"],
+)
+def test_k_center_covers_unless_it_weighs(selector: KCenter, expected: list[int], covering: float) -> None:
+    """Keys at 0, 1 and 180 degrees, the first one protected, scores 9, 1, 0: the weight leaves the far one alone."""
+    keys = on_circle(0, 1, 180)
+    view = view_of(keys, sinks=1)
+    keep = selector.select(view, torch.tensor([9.0, 1.0, 0.0]).view(1, 1, 1, 3), torch.full((1, 1, 1), 2))
+    distance = (keys[0, 0, 0, :, None] - keys[0, 0, 0]).norm(dim=-1)
+
+    assert keep.flatten().nonzero()[:, 0].tolist() == expected
+    assert radius(distance, tuple(expected)) == pytest.approx(covering, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_protected", [0, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_k_center_is_gonzalez_traversal(n_protected: int, seed: int) -> None:
+    """Step by step as by hand from the best score or what is protected, and within twice the brute-force optimum."""
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.nn.functional.normalize(torch.randn(1, 1, 1, 11, 3, generator=generator), dim=-1)
+    scores = torch.randn(1, 1, 1, 11, generator=generator)
+    view = view_of(keys * torch.rand(11, 1, generator=generator), sinks=n_protected)
+    keep = KCenter().select(view, scores, torch.full((1, 1, 1), 5))
+    distance = (keys[0, 0, 0, :, None].double() - keys[0, 0, 0].double()).norm(dim=-1)
+    chosen = list(range(n_protected)) or [int(scores.argmax())]
+    while len(chosen) < 5:
+        chosen.append(max(range(11), key=lambda i: min(float(distance[i, j]) for j in chosen)))
+    rest = combinations(range(n_protected, 11), 5 - n_protected)
+    best = min(radius(distance, (*range(n_protected), *others)) for others in rest)
+
+    assert sorted(chosen) == keep.flatten().nonzero()[:, 0].tolist()
+    assert radius(distance, tuple(chosen)) <= 2 * best + 1e-9
+
+
 def coverage(similarity: Tensor, chosen: tuple[int, ...]) -> float:
     """F(S) = sum_i max over chosen j of s(i, j)."""
     return float(similarity[:, list(chosen)].amax(dim=1).sum())
@@ -164,7 +211,7 @@ def test_full_weight_on_relevance_is_top_k(selector: Selector) -> None:
 def test_duplicates_come_last() -> None:
     """No selector takes a second copy of a key while something uncovered is left."""
     keys = torch.eye(4)[[0, 0, 0, 1, 2, 3]].view(1, 1, 1, 6, 4)
-    for selector in (FacilityLocation(mix=0.0), DPP(theta=0.0), KCenter(weigh=False)):
+    for selector in (FacilityLocation(mix=0.0), DPP(theta=0.0), KCenter()):
         keep = selector.select(view_of(keys), torch.ones(1, 1, 1, 6), torch.full((1, 1, 1), 4))
         assert keep[0, 0, 0, 3:].all(), selector
         assert int(keep[0, 0, 0, :3].sum()) == 1

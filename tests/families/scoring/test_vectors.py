@@ -19,7 +19,7 @@ from families.scoring.knorm import KNorm
 from families.scoring.r_kv import RKV
 from families.scoring.random import Random
 from families.scoring.selectors.top_k import TopK
-from families.scoring.snapkv import pool_slots
+from families.scoring.snapkv import SnapKV, pool_slots, window_attention
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
 from families.scoring.triattention import TriAttention
@@ -208,24 +208,38 @@ def test_global_scope_is_top_k_of_the_maximum() -> None:
         assert kept(view, scores, k) == proposed
 
 
-def test_snapkv_against_loops() -> None:
-    """Window attention from the definition: per query, softmax over the keys it may see; mean over queries and group."""
-    from families.scoring.snapkv import window_attention
-
+@pytest.mark.parametrize("group", ["mean", "max"])
+def test_snapkv_against_loops(group: str) -> None:
+    """Window attention from the definition: softmax over the keys a query may see; mean over queries, then the group."""
     generator = torch.Generator().manual_seed(4)
     keys, queries = torch.randn(1, 1, 2, 9, 4, generator=generator), torch.randn(1, 1, 4, 3, 4, generator=generator)
     positions = torch.tensor([0, 2, 3, 7, 8, 11, 12, 13, 14]).expand(1, 1, 2, 9)
     view = view_of(keys, positions=positions, next_position=15, queries=queries, recent=3)
-    expected = torch.zeros(2, 9)
+    by_head = torch.zeros(4, 9)
     for head in range(4):
         for i, q_position in enumerate((12, 13, 14)):
             seen = [j for j in range(9) if int(positions[0, 0, 0, j]) <= q_position]
             logits = [float(queries[0, 0, head, i] @ keys[0, 0, head // 2, j]) / 2 for j in seen]
             total = sum(math.exp(x) for x in logits)
             for j, x in zip(seen, logits, strict=True):
-                expected[head // 2, j] += math.exp(x) / total / 3 / 2
+                by_head[head, j] += math.exp(x) / total / 3
+    pairs = list(zip(by_head[::2].tolist(), by_head[1::2].tolist(), strict=True))
+    expected = torch.tensor(
+        [[max(a, b) if group == "max" else (a + b) / 2 for a, b in zip(*pair, strict=True)] for pair in pairs]
+    )
 
-    assert torch.allclose(window_attention(view)[0, 0], expected, atol=1e-6)
+    assert torch.allclose(window_attention(view, group)[0, 0], expected, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_snapkv_by_the_mean_keeps_its_ids() -> None:
+    """It was all there was, without a parameter."""
+    known = {
+        "kind": "snapkv", "version": 1, "selector": {"kind": "top-k", "version": 1}, "sinks": 0, "recent": 8, "kernel": 7,
+        "pool": "max",
+    }  # fmt: skip
+
+    assert SnapKV().identity() == known
+    assert SnapKV(group="max").identity() == {**known, "group": "max"}
 
 
 def test_keydiff_s8() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Needs, Scoring, Selector, View
+from designspace.axes import Mechanism, Needs, Scoring, Selector, View, WindowShare
 from designspace.engine.compress import compress
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.testing.views import view_of
@@ -25,6 +25,7 @@ from families.scoring.full import Full
 from families.scoring.h2o import H2O
 from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
+from families.scoring.scissorhands import Scissorhands
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.selectors.mmr import MMR
 from families.scoring.selectors.top_k import TopK
@@ -466,6 +467,20 @@ def test_protection_covers_the_base(kind: type[Scoring]) -> None:
 
 
 @pytest.mark.parametrize("kind", [*WEIGHTED, VariantB])
+def test_protection_covers_a_base_whose_window_is_a_share(kind: type[Scoring]) -> None:
+    """Shares are compared with shares; with a number only where the base protects nothing."""
+    half, most = WindowShare(0.5), WindowShare(0.75)
+    assert kind(scoring=H2O(recent=half)).recent == half  # type: ignore[call-arg]
+    assert kind(scoring=H2O(recent=half), recent=most).recent == most  # type: ignore[call-arg]
+    assert kind(scoring=H2O(recent=0), recent=half).recent == half  # type: ignore[call-arg]
+    for base, own in ((most, half), (half, 99), (8, most)):
+        with pytest.raises(
+            DeclarationError, match=r"^recent must be 0 or at least the base's (\{share: 0\.\d+\}|8), got"
+        ):
+            kind(scoring=H2O(recent=base), recent=own)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", [*WEIGHTED, VariantB])
 def test_the_selector_is_the_wrappers(kind: type[Scoring]) -> None:
     """A base's selector would have no effect."""
     assert kind(selector=MMR()).selector == MMR()
@@ -481,11 +496,17 @@ def test_a_base_must_rank(kind: type[Scoring]) -> None:
 
 
 @pytest.mark.parametrize("kind", WEIGHTED)
-@pytest.mark.parametrize("base", [KeyDiff(), KNorm(), StreamingLLM()], ids=lambda base: base.kind)
+@pytest.mark.parametrize("base", [KeyDiff(), KNorm(), StreamingLLM(), Scissorhands()], ids=lambda base: base.kind)
 def test_value_weights_need_attention(kind: type[Scoring], base: Scoring) -> None:
     """A product with a score that may be negative would turn the order around."""
     with pytest.raises(DeclarationError, match="must have attention-like scores"):
         kind(scoring=base)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_a_share_of_queries_may_be_weighted(kind: type[Scoring]) -> None:
+    """A number of queries less a constant may not: it is nearly the same for all tokens."""
+    assert kind(scoring=Scissorhands(normalise="rate")).recent == 10  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", WEIGHTED)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from designspace.errors import StoreError
-from designspace.store import RESULTS_SCHEMA, DamagedFilesWarning, ResultsStore, open_results
+from designspace.store import (
+    GRADES_SCHEMA,
+    RESULTS_SCHEMA,
+    DamagedFilesWarning,
+    ResultsStore,
+    ShardKey,
+    open_results,
+)
+from designspace.store.scan import grades_contents
+from designspace.store.schema import table_from_rows
+from designspace.store.shard_file import write_shard
 
 
 def test_empty_store_gives_an_empty_table_of_the_right_schema(store):
@@ -43,7 +51,8 @@ def test_committed_means_exists_and_opens(store, make_row, ids):
     assert store.is_committed(cell, shard)
     path.write_bytes(path.read_bytes()[:-20])
     assert not store.is_committed(cell, shard)
-    store.commit(cell, shard, {"cell": 1}, [make_row()])
+    with pytest.warns(DamagedFilesWarning, match="set aside, to be made anew"):
+        store.commit(cell, shard, {"cell": 1}, [make_row()])
     assert store.is_committed(cell, shard)
     assert store.damaged() == []
 
@@ -128,26 +137,35 @@ def test_grades_of_other_rows_are_refused(filled, make_grade, ids):
     assert not filled.grades_committed("grader-2", cell, shard)
 
 
-def test_grades_of_other_rows_found_on_disk_are_reported(store, make_row, make_grade, ids):
-    """Grades that came first and do not fit are ignored by the scan, with a reason."""
+def test_grades_need_their_samples(store, make_grade, ids):
+    """Grades say which samples they are of, so they cannot come first."""
     cell, _, shard = ids
-    store.commit_grades("grader-1", cell, shard, [make_grade(7)])
-    store.commit(cell, shard, {}, [make_row(0)])
+    with pytest.raises(StoreError, match="samples must be stored first"):
+        store.commit_grades("grader-1", cell, shard, [make_grade(0)])
+
+
+def test_grades_of_other_rows_found_on_disk_are_reported(filled, make_grade, ids):
+    """Grades that do not fit their samples are ignored by the scan, with a reason."""
+    cell, _, shard = ids
+    rows = [make_grade(7) | {"cell_id": cell, "shard_id": shard, "grader_id": "grader-1"}]
+    path = filled.root / "grades" / "grader-1" / cell[:2] / cell / f"{shard}.parquet"
+    table = table_from_rows(rows, GRADES_SCHEMA, "grades")
+    write_shard(path, table, grades_contents(ShardKey(cell, shard), "grader-1"), None, filled.root / "tmp")
     with pytest.warns(DamagedFilesWarning, match="problem_id and replicate differ"):
-        assert store.to_pandas()["correct"].isna().all()
-    assert "differ" in store.damaged()[0].reason
+        assert filled.to_pandas()["correct"].isna().all()
+    assert "differ" in filled.damaged()[0].reason
 
 
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda path, _: path.write_bytes(path.read_bytes()[:-20]), "magic bytes"),
+        (lambda path, _: path.write_bytes(path.read_bytes()[:-20]), "not those of its checksum"),
         (lambda path, _: path.write_bytes(b""), "0 bytes"),
         (lambda path, _: path.write_text("hello, I am not a table"), "magic bytes"),
         (lambda path, _: path.rename(path.with_stem("7" * 32)), "shard_id"),
         (lambda path, _: pq.write_table(pa.table({"a": [1]}), path), "no designspace metadata"),
         (lambda path, other: shutil.copy(other, path), "cell_id"),
-        (lambda path, _: _flip_byte(path), ""),
+        (lambda path, _: _flip_byte(path), "not those of its checksum"),
     ],
     ids=["torn", "empty", "text", "renamed", "foreign-parquet", "other-cell", "bit-rot"],
 )
@@ -156,7 +174,7 @@ def test_damaged_files_are_reported_and_never_stop_a_scan(filled, ids, harm, rea
     cell, other, shard = ids
     top = filled.root / "samples"
     harm(top / cell[:2] / cell / f"{shard}.parquet", top / other[:2] / other / f"{shard}.parquet")
-    with pytest.warns(DamagedFilesWarning, match="ignored 1 "):
+    with pytest.warns(DamagedFilesWarning, match="left out 1 "):
         assert set(filled.to_pandas()["cell_id"]) == {other}
     damaged = filled.damaged()
     assert len(damaged) == 1
@@ -171,26 +189,26 @@ def _flip_byte(path):
 
 
 def test_damaged_files_can_be_set_aside(filled, make_row, ids):
-    """After that their shards are made anew by the same command, and nothing was deleted."""
+    """After that their shards are made anew by the same command, and nothing was deleted; the grades of old rows go too."""
     cell, _, shard = ids
     path = filled.root / "samples" / cell[:2] / cell / f"{shard}.parquet"
+    grades = filled.root / "grades" / "grader-1" / cell[:2] / cell / f"{shard}.parquet"
     _flip_byte(path)
-    moved = filled.set_damaged_aside()
-    assert moved == [filled.root / "damaged" / path.relative_to(filled.root)]
-    assert moved[0].exists()
+    moved = [file.moved_to for file in filled.set_damaged_aside()]
+    assert moved == [filled.root / "damaged" / file.relative_to(filled.root) for file in (path, grades)]
+    assert all(file.exists() for file in moved)
     assert not filled.is_committed(cell, shard)
     filled.commit(cell, shard, {"cell": 1}, [make_row(i) for i in range(3)])
     assert filled.samples().count_rows() == 6
     assert filled.damaged() == []
 
 
-def test_foreign_files_and_torn_documents_are_reported(filled):
-    """Strangers in the folders are named; dot files of desktops and NFS are not worth a word."""
-    (filled.root / "samples" / "notes.txt").write_text("x")
-    (filled.root / "samples" / ".DS_Store").write_text("x")
+def test_torn_documents_are_left_out_with_a_word(filled):
+    """The others are read."""
     (filled.root / "cells" / "ab" / "abcd.json").write_text('{"torn":')
-    assert sorted(file.path.name for file in filled.damaged()) == ["abcd.json", "notes.txt"]
-    assert len(filled.cells()) == 2
+    assert [file.path.name for file in filled.damaged()] == ["abcd.json"]
+    with pytest.warns(DamagedFilesWarning, match=r"abcd\.json: not readable as JSON.*designspace doctor .* --mend"):
+        assert len(filled.cells()) == 2
 
 
 def test_a_newer_shard_schema_is_left_out_with_its_version(filled, ids, monkeypatch):
@@ -240,49 +258,6 @@ def test_failures_are_kept_with_their_reasons(store, ids):
         (1, "OutOfMemory", shard),
         (2, "Killed", shard),
     ]
-
-
-@pytest.mark.parametrize(
-    ("prepare", "message"),
-    [
-        (lambda root: None, "no results store at"),
-        (lambda root: root.mkdir(), "no results store at"),
-        (lambda root: root.write_text(""), "is a file, not a results store"),
-        (
-            lambda root: (root.mkdir(), (root / "thesis.tex").write_text("")),
-            "not a results store: it holds 'thesis.tex'",
-        ),
-        (lambda root: _format(root, '{"format":99}'), "store format 99, this version reads up to 1"),
-        (lambda root: _format(root, '{"form'), "damaged"),
-        (lambda root: _format(root, '{"format":"new"}'), "does not name a store format"),
-    ],
-    ids=["absent", "empty", "file", "other-folder", "newer", "torn", "nonsense"],
-)
-def test_what_is_no_store_is_refused_clearly(tmp_path, prepare, message):
-    """Opening a wrong folder is one clear error, and never writes into it."""
-    root = tmp_path / "place"
-    prepare(root)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(StoreError, match=message):
-        open_results(root)
-    assert sorted(tmp_path.rglob("*")) == before
-    if "no results" not in message:
-        with pytest.raises(StoreError, match=message):
-            ResultsStore.open(root)
-
-
-def _format(root, text):
-    root.mkdir()
-    (root / "designspace.json").write_text(text)
-
-
-def test_opening_sweeps_stale_scratch_files_only(filled):
-    """Leftovers of killed processes go after a day; a scratch file of a process at work stays."""
-    for name, age_s in (("new", 60), ("old", 25 * 3600)):
-        (filled.root / "tmp" / name).write_bytes(b"")
-        os.utime(filled.root / "tmp" / name, (time.time() - age_s,) * 2)
-    ResultsStore.open(filled.root)
-    assert [path.name for path in (filled.root / "tmp").iterdir()] == ["new"]
 
 
 def test_open_results_reads(filled, ids):

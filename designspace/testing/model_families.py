@@ -1,10 +1,18 @@
-"""Tiny random models of the families that are in demand, and some that must be refused."""
+"""Tiny random models of the families that are in demand, and some that must be refused.
+
+python -m designspace.testing.model_families          prints docs/models.md: what trying each of them out has found
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from designspace.errors import ModelError
+from designspace.models.loading import prepare
+from designspace.models.rotary_limits import longest_free_position
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": 97,
@@ -68,3 +76,48 @@ def random_model(kind: str, changes: dict[str, Any]) -> Any:
         for layer in model.model.layers:
             torch.nn.init.normal_(layer.self_attn.sinks)
     return model
+
+
+_HEAD = """\
+# Models
+
+A model is accepted by proof, not by its name. When it is loaded, a few short random texts of unlike lengths run through it
+in one batch, under slot attention and under transformers' own, and it is refused if anything differs: the logits of prompts
+and of decode steps; a row's logits when the other rows change; the number and shape of what each layer hands over; weights
+that are missing, unknown or of another shape. `designspace check MODEL` shows what was found on a model of yours.
+
+How each layer turns its keys by their positions is found by running one text at two places. Mechanisms that turn keys back
+(`triattention`, `expected-attention`, `kvquant`, span means of unrotated keys, and their calibrations) refuse a model in
+which a layer does it otherwise than its configuration says; everything else runs.
+
+This page is printed by `python -m designspace.testing.model_families`, on random models of three layers in float32. *Logits*
+is the largest difference from transformers' eager attention, next to logits of about one. A row of a batch was the same to
+the bit whatever its batch-mates, in every model that was accepted.
+"""
+
+
+def page() -> Iterator[str]:
+    """Yield the lines of docs/models.md."""
+    yield _HEAD
+    yield "| family | model type | logits | turning keys back | remarks |"
+    yield "| --- | --- | --: | --: | --- |"
+    for name, (kind, changes) in SUPPORTED.items():
+        loaded = prepare(random_model(kind, changes))
+        proof, remarks = loaded.proof, [loaded.geometry.rotation_note]
+        if proof is None:
+            continue
+        if longest_free_position(loaded.model) is not None:
+            remarks.append("texts no longer than it was trained for: beyond, angles depend on the longest in a batch")
+        errors = f"{proof.logits_difference:.0e} | {proof.unrotation_error:.0e}"
+        yield f"| {name} | `{kind}` | {errors} | {'; '.join(filter(None, remarks))} |"
+    yield "\nRefused, with the reason that is given:\n"
+    for name, (kind, changes, _) in REFUSED.items():
+        try:
+            prepare(random_model(kind, changes))
+        except ModelError as error:
+            yield f"* {name} (`{kind}`): {error}"
+
+
+if __name__ == "__main__":
+    for line in page():
+        print(line)

@@ -1,0 +1,32 @@
+"""Causal attention over one whole text, without any cache."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from designspace.cache.layer_call import LayerCall
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, call: LayerCall) -> Tensor:
+    """Return the attention output [B,H_q,T,D] of query [B,H_q,T,D] over key and value [B,H_kv,T,D]."""
+    length = query.shape[2]
+    mask = None if call.window is None else causal_mask(length, 0, length, call.window, query.device)
+    if call.is_plain:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=call.scaling, enable_gqa=True
+        )
+    group = query.shape[1] // key.shape[1]
+    keys, values = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    visible = causal_mask(length, 0, length, call.window, query.device)
+    logits = call.logits(query, keys).masked_fill(~visible, torch.finfo(torch.float32).min)
+    return call.weights(logits).to(values.dtype) @ values
+
+
+def causal_mask(length: int, start: int, n_queries: int, window: int | None, device: torch.device) -> Tensor:
+    """Return [n_queries, length] bool: which keys the queries start … start+n_queries-1 may see."""
+    query = torch.arange(start, start + n_queries, device=device)[:, None]
+    key = torch.arange(length, device=device)[None]
+    visible = key <= query
+    return visible if window is None else visible & (key > query - window)

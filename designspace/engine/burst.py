@@ -1,0 +1,121 @@
+"""Bursts: consecutive decode steps of all rows that the device runs without a look of the host in between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from designspace.axes import Decoding
+from designspace.cache.slots import SlotCache
+from designspace.engine.decode_step import StepKind, decode_step
+from designspace.engine.hook import EngineHook
+from designspace.engine.ledger import Ledger
+from designspace.engine.row import RowState
+from designspace.models.loading import LoadedModel
+
+_LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
+_BURSTS_PER_TEXT = 128
+
+
+class Burst(NamedTuple):
+    """Some consecutive decode steps of all rows, as the host sees them afterwards.
+
+    tokens: [B][n] chosen ids. n_valid: [B], steps up to and with the end of a row's text. log_probs: [B][n], empty if nobody
+    asks for them. fed: [B] and logits: [B,V], what went into the last step and what came out of it, on the device.
+    """
+
+    tokens: list[list[int]]
+    n_valid: list[int]
+    log_probs: list[list[float]]
+    fed: Tensor
+    logits: Tensor
+
+
+class BurstRunner:
+    """Runs the decode steps of one engine: feed, attend, record, choose.
+
+    next_tokens: [B], fed in the next step. n_steps: of the whole batch so far.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, decoding: Decoding, cache: SlotCache, ledger: Ledger, kind: StepKind
+    ) -> None:
+        self.decoding, self.cache, self.ledger = decoding, cache, ledger
+        self.forward = decode_step(loaded, cache, kind)
+        self.next_tokens = torch.zeros(cache.rows, dtype=torch.long, device=loaded.device)
+        self.n_steps = 0
+        self._eos = np.array(sorted(loaded.eos_ids), dtype=np.int64)
+
+    def choose_first(self, state: RowState, logits: Tensor, hook: EngineHook) -> int:
+        """Return the first token of a row's text; logits: [1,V], after its prompt."""
+        uniform = torch.tensor([state.draw()], dtype=torch.float64, device=logits.device)
+        with hook.region("sampling"):
+            first = self.decoding.choose(logits.float(), uniform)
+        if state.log_prob is not None:
+            state.log_prob += float(log_probs(logits.float(), first))
+        return int(first)
+
+    def run(self, states: Collection[RowState], n_steps: int, hook: EngineHook) -> Burst:
+        """Run so many steps of all rows. The host waits for the device after the last one only."""
+        self.cache.check_room(n_steps)
+        uniforms, temperature_scales = self.uniforms(states, n_steps), self._temperature_scales(states)
+        chosen, likely = [], []
+        for step in range(n_steps):
+            fed, logits = self.next_tokens, self.step(states, hook)
+            with hook.region("sampling"):
+                scaled = logits if temperature_scales is None else logits / temperature_scales
+                self.next_tokens = self.decoding.choose(scaled, uniforms[step])
+            chosen.append(self.next_tokens)
+            if self.decoding.samples > 1:
+                likely.append(log_probs(logits, self.next_tokens))
+        self.n_steps += n_steps
+        tokens = torch.stack(chosen).cpu().numpy()  # [n,B]
+        ends = np.isin(tokens, self._eos)
+        n_valid = np.where(ends.any(axis=0), ends.argmax(axis=0) + 1, n_steps)
+        return Burst(tokens.T.tolist(), n_valid.tolist(), torch.stack(likely).T.tolist() if likely else [], fed, logits)
+
+    def step(self, states: Collection[RowState], hook: EngineHook) -> Tensor:
+        """Feed the next tokens, attend and record; return the logits [B,V]. Does not synchronise with the device."""
+        self.cache.begin_step()
+        with hook.region("model"):
+            logits = self.forward(self.next_tokens, hook.region)
+        self.cache.end_step()
+        hook.on_step(states)
+        self.ledger.record_step()
+        return logits
+
+    def uniforms(self, states: Collection[RowState], n_steps: int) -> Tensor:
+        """Return the rows' next random numbers [n,B] float64; a forced token uses none."""
+        numbers = np.zeros((n_steps, self.cache.rows))
+        if self.decoding.draws(n_steps) > 0:
+            for state in states:
+                if len(state.uniforms) and not state.forced:
+                    drawn = state.uniforms[state.n_draws : state.n_draws + n_steps]
+                    numbers[: len(drawn), state.index] = drawn
+        return torch.from_numpy(numbers).to(self.next_tokens.device)
+
+    def _temperature_scales(self, states: Collection[RowState]) -> Tensor | None:
+        """Return what divides the rows' logits, [B,1]; None if all are 1."""
+        if all(state.temperature_scale == 1.0 for state in states):
+            return None
+        scales = torch.ones(self.cache.rows, 1)
+        for state in states:
+            scales[state.index] = state.temperature_scale
+        return scales.to(self.next_tokens.device)
+
+
+def usual_burst(max_new_tokens: int) -> int:
+    """Return the most decode steps between two looks of the host, for texts of this length."""
+    return max(1, min(_LONGEST_BURST, max_new_tokens // _BURSTS_PER_TEXT))
+
+
+def log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the model's own log-probabilities of tokens [B] under logits [B,V].
+
+    In float64, as sums over a whole text are compared to the last bit.
+    """
+    return torch.softmax(logits.double(), dim=-1).gather(-1, tokens[:, None])[:, 0].log()
