@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -135,14 +134,18 @@ def _start(device: str) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     _CLEAR.write_text("5")  # the peak that the system remembers becomes what is resident now
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmRSS:"))
-    return 1024 * int(line.split()[1])
+    return _resident("VmRSS:")
 
 
 def _peak(device: str) -> int:
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _resident("VmHWM:")  # getrusage's peak also knows the process that this one was started from
+
+
+def _resident(field: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+    return 1024 * int(line.split()[1])
 
 
 def _spec(model: str) -> ModelSpec:

@@ -31,10 +31,12 @@ SYSTEMS = (
         "ada-kv",
         "SnapKV scores; the heads of a layer compete for its tokens",
         "feng2024adakv",
-        SnapKV(),
+        SnapKV(recent=32),
         EveryK(),
         AdaKV(),
-        choices=("SnapKV has its window of 8 for decoding; the released code has 32 for prompts (scoring recent)",),
+        choices=(
+            "SnapKV's window of 32 as released, but compressed in blocks while decoding too (scoring recent, cadence)",
+        ),
     ),
     system(
         "headkv",

@@ -46,6 +46,9 @@ _SCISSORHANDS = (
     "prompt queries count, and query heads of a group are averaged before the threshold",
 )
 
+_SNAPKV_HEADS = (
+    "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head"
+)
 _RKV_DUPLICATES = "a key without a near duplicate spares nothing; the released code then spares slot 0"
 _RKV_ORDER = "kept tokens stay in the order of the text; the released code leaves them in the order of their scores"
 
@@ -98,25 +101,26 @@ SYSTEMS = (
     ),
     system(
         "snapkv",
-        "pooled attention of an observation window, repeated while decoding",
-        "li2024snapkv",
-        SnapKV(),
-        EveryK(),
-        choices=(
-            "compressed in blocks while decoding; the authors compress the prompt alone (cadence, snapkv-prefill)",
-            "a window of 8, as in R-KV's release, which runs SnapKV while decoding; the authors have 32 (snapkv-window-32)",
-            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
-        ),
-    ),
-    system(
-        "snapkv-window-32",
         "pooled attention of an observation window of 32 tokens, repeated while decoding",
         "li2024snapkv",
         SnapKV(recent=32),
         EveryK(),
         choices=(
-            "the authors' window, but compressed in blocks while decoding; they compress the prompt alone (cadence)",
-            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
+            "compressed in blocks while decoding; the authors compress the prompt alone (cadence, snapkv-prefill)",
+            "a window of 32 as released; where that is most of the budget, see snapkv-window-8 (recent)",
+            _SNAPKV_HEADS,
+        ),
+    ),
+    system(
+        "snapkv-window-8",
+        "pooled attention of an observation window of 8 tokens, repeated while decoding",
+        "li2024snapkv",
+        SnapKV(),
+        EveryK(),
+        choices=(
+            "compressed in blocks while decoding; the authors compress the prompt alone (cadence, snapkv-prefill)",
+            "a window of 8, as where R-KV's release runs SnapKV while decoding; the authors have 32 (recent, snapkv)",
+            _SNAPKV_HEADS,
         ),
     ),
     system(
@@ -125,9 +129,7 @@ SYSTEMS = (
         "li2024snapkv",
         SnapKV(recent=32),
         PrefillOnly(),
-        choices=(
-            "one set of tokens per KV head, averaged over the group before pooling; the paper keeps one per query head",
-        ),
+        choices=(_SNAPKV_HEADS,),
     ),
     system(
         "knorm",
@@ -230,10 +232,10 @@ SYSTEMS = (
         "critical-kv",
         "the best tokens by attention, then the best by attention times projected value norm",
         "feng2025criticalkv",
-        CriticalKV(),
+        CriticalKV(scoring=SnapKV(recent=32)),
         EveryK(),
         choices=(
-            "the base is SnapKV with its window of 8 for decoding; the released code has 32 for prompts (scoring)",
+            "SnapKV with its window of 32 as released, but compressed in blocks while decoding too (scoring, cadence)",
         ),
     ),
     system(

@@ -252,7 +252,7 @@ class QAQStore(SlotStore):
     def _query_norm(self, observed: Observed, n_heads: int, of_window: slice) -> Tensor:
         """Return the norm of queries that keys are coded for, [...,H_kv] or a single number."""
         if self.config.query_norm is not None:
-            return torch.tensor(self.config.query_norm, device=self.positions.device)
+            return torch.full((), float(self.config.query_norm), device=self.positions.device)  # no copy from the host
         return largest_norm(observed, n_heads, of_window)
 
     def read(self, layer: int, held: SlotState) -> tuple[Tensor, Tensor]:

@@ -62,8 +62,9 @@ class SnapKV(Scoring):
         group: "mean" (the default) or "max" over the query heads that share a KV head, the two choices of a released
             code for grouped queries.
         sinks: number of first tokens that are always kept; 0 by default.
-        recent: length of the observation window in tokens; these newest tokens are always kept. 8 by default, as in the
-            released code that runs SnapKV while decoding (R-KV's); the authors use 32 for prompts.
+        recent: length of the observation window in tokens; these newest tokens are always kept. The authors use 32, and
+            so does the system `snapkv`. 8 by default, for small budgets, as where R-KV's released code runs SnapKV while
+            decoding.
     """
 
     kind: ClassVar[str] = "snapkv"

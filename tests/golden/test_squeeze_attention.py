@@ -13,6 +13,7 @@ import torch
 
 from designspace.axes import Geometry, Needs
 from designspace.cache.attention import PrefillPass
+from designspace.cache.layer_call import LayerCall
 from designspace.testing.views import view_of
 from families.head_routing.squeeze import Squeeze, top_group
 from tests.golden.cases import collection_files, read
@@ -27,7 +28,7 @@ def test_cosines_and_windows(file: Path) -> None:
     seen = PrefillPass(Needs(layer_cosine=True), Geometry(n_layers, 1, 1, hidden, torch.ones(1)), n)
     for layer in range(n_layers):  # one head whose output is what attention adds
         output = tensors["hidden_after"][layer] - before[layer]
-        seen.attend(layer, *torch.zeros(3, 1, 1, n, hidden), 1.0, None)
+        seen.attend(LayerCall(layer, 1.0), *torch.zeros(3, 1, 1, n, hidden))
         seen._outputs[layer] = output[None, :, None]
     projections = torch.eye(hidden).expand(n_layers, 1, hidden, hidden)
     seen.record_layer_cosines(tuple(before[:, None]), projections)

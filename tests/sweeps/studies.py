@@ -27,7 +27,7 @@ def protocol(**changes: Any) -> dict[str, Any]:
 
 def tuned(**axes: Any) -> dict[str, Any]:
     """Return the arm of the small study: SnapKV with axes replaced."""
-    return {"name": "arm", "base": "snapkv", **axes}
+    return {"name": "arm", "base": "snapkv-window-8", **axes}
 
 
 def weight(placeholder: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def study_text(
 ) -> str:
     """Return the text of a small study."""
     arm = arm if arm is not None else weight({"choices": [0.5, 1.0, 1.5]})
-    sections = declaration(mechanisms=[{"name": "base", "base": "snapkv"}, arm], **changes)
+    sections = declaration(mechanisms=[{"name": "base", "base": "snapkv-window-8"}, arm], **changes)
     return json.dumps({**sections, "protocol": protocol(**(protocol_changes or {}))})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
 from families.representation.kivi import Kivi
+from families.scoring.critical_kv import CriticalKV
+from families.scoring.snapkv import SnapKV
 from tests.conftest import toy_model, toy_statistics
 
 ROWS, N_PROMPT, N_NEW, N_PROMPTS = 12, 28, 20, 24
@@ -39,8 +42,12 @@ def _few_waiting_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | None]:
-    """Return a mechanism of the catalogue and a budget for it; KIVI's groups fit the toy's heads."""
-    axes = {"representation": Kivi(group=16, residual=16)} if name == "kivi" else {}
+    """Return a mechanism of the catalogue and a budget for it; groups fit the toy's heads, windows its budget."""
+    axes: dict[str, Any] = {
+        "kivi": {"representation": Kivi(group=16, residual=16)},
+        "snapkv": {"scoring": SnapKV()},
+        "critical-kv": {"scoring": CriticalKV()},
+    }.get(name, {})
     found = mechanism(name).override(name, decoding=decoding or Greedy(), **axes)
     reading = "nominal" if found.cadence.kind == "prefill-only" else "mean"
     return found, Budget(24, reading) if found.budget_applies else None  # type: ignore[arg-type]
