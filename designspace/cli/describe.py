@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, asdict, fields
 from typing import Any, cast, get_args
 
 from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, TokenReading, WindowShare
+from designspace.cli.bibliography import references_in
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.model_spec import bundled_names
 from designspace.registry import REGISTRY_AXES, catalog, kinds, strategy
@@ -48,11 +49,13 @@ def describe(name: str, budgets: Sequence[int] = ()) -> dict[str, Any]:
 def describe_mechanism(mechanism: Mechanism, budgets: Sequence[int] = ()) -> dict[str, Any]:
     """Return a mechanism's composition, what it observes, and the arithmetic of its budget."""
     needs = {name: value for name, value in asdict(mechanism.needs()).items() if value}
+    claims = " ".join(claim(type(part)) for part in mechanism.strategies().values())
     return {
         "what": "mechanism",
         "name": mechanism.name,
         "summary": mechanism.summary,
         "citation": mechanism.citation,
+        "references": _references(f"[{mechanism.citation}] {claims}"),
         "choices": list(mechanism.choices),
         "axes": {
             axis: {"kind": part.kind, "claim": claim(type(part)), "parameters": _values(part)}
@@ -78,6 +81,7 @@ def _describe_strategy(kind: type[Strategy], budgets: Sequence[int]) -> dict[str
         "kind": kind.kind,
         "version": kind.version,
         "citation": kind.citation,
+        "references": _references(f"[{kind.citation}] {inspect.getdoc(kind)}"),
         "claim": claim(kind),
         "doc": inspect.getdoc(kind) or "",
         "parameters": {f.name: _default(f) for f in fields(kind)},
@@ -85,6 +89,10 @@ def _describe_strategy(kind: type[Strategy], budgets: Sequence[int]) -> dict[str
     if issubclass(kind, Cadence) and not any(_is_required(f) for f in fields(kind)):
         described["budgets"] = list(_arithmetic(kind(), budgets)) if kind.compresses else []
     return described
+
+
+def _references(text: str) -> dict[str, dict[str, Any]]:
+    return {key: {**found._asdict(), "authors": list(found.authors)} for key, found in references_in(text).items()}
 
 
 def _arithmetic(what: Mechanism | Cadence, budgets: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -164,7 +172,7 @@ def description_text(described: dict[str, Any]) -> str:
         lines += [f"  {name}: {_shown(value)}" for name, value in described["parameters"].items()] or [
             "  no parameters"
         ]
-        return "\n".join([*lines, *_budget_lines(described.get("budgets", []))])
+        return "\n".join([*lines, *_budget_lines(described.get("budgets", [])), *_reference_lines(described)])
     lines = [f"{described['name']}: {described['summary']}{_cited(described)}", ""]
     for axis, part in described["axes"].items():
         parameters = ", ".join(f"{name}={_shown(value)}" for name, value in part["parameters"].items())
@@ -178,7 +186,15 @@ def description_text(described: dict[str, Any]) -> str:
     lines += ["", f"observes: {observed}"]
     if not described["budget_applies"]:
         lines.append("budget: does not apply, the cache is never cut")
-    return "\n".join([*lines, *_budget_lines(described["budgets"])])
+    return "\n".join([*lines, *_budget_lines(described["budgets"]), *_reference_lines(described)])
+
+
+def _reference_lines(described: dict[str, Any]) -> list[str]:
+    lines = ["", "references"] if described["references"] else []
+    for key, found in described["references"].items():
+        lines.append(f"  [{key}] {', '.join(found['authors'])}")
+        lines += [f"    {found['title']}. {found['venue']} {found['year']}", f"    {found['url']}"]
+    return lines
 
 
 def _budget_lines(budgets: Sequence[dict[str, Any]]) -> list[str]:

@@ -30,7 +30,7 @@ def show(
     budget: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; may be given several times [64].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a mechanism or strategy: composition, parameters, citation, budget arithmetic."""
+    """Show a mechanism or strategy: composition, parameters, budget arithmetic, references."""
     from designspace.cli.describe import describe, description_text
 
     described = describe(name, budget or [64])

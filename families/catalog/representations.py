@@ -7,7 +7,7 @@ from families.cadence.every_step import EveryStep
 from families.cadence.never import Never
 from families.cadence.prefill_only import PrefillOnly
 from families.catalog.system import system
-from families.head_routing.windowed_pyramid import WindowedPyramid
+from families.head_routing.pyramid import Pyramid
 from families.representation.cam import CaM
 from families.representation.d2o import D2O
 from families.representation.kivi import Kivi
@@ -64,14 +64,14 @@ SYSTEMS = (
         "minikv",
         "H2O on the prompt with more tokens in lower layers, all text in 2-bit codes",
         "sharma2025minikv",
-        H2O(recent=0),
+        H2O(),
         PrefillOnly(),
-        WindowedPyramid(),
+        Pyramid(beta=7.0),
         representation=MiniKV(),
         choices=(
             "a budget in tokens, half of it the newest; the released code keeps half of the prompt, whatever its length",
             "one set of tokens per KV head; the released code keeps one per query head",
-            "the layers' shares add up to the budget; the released code rounds each down",
+            "the layers' shares add up to the budget; the released code rounds each down (head routing)",
         ),
     ),
     system(

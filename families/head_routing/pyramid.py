@@ -30,8 +30,9 @@ def pyramid_shares(budget: float, n_layers: int, beta: float, cap: float = float
 class Pyramid(HeadRouting):
     """Give lower layers more tokens than higher layers, along a straight line [cai2024pyramidkv].
 
-    Protected tokens come on top of each layer's share. Shares are rounded by largest remainder, so that the total is
-    exact; the released code rounds the step down and inflates the total by up to 5 %.
+    Protected tokens come on top of each layer's share, so that a window of half of the budget and a `beta` of 7 give
+    the layers of MiniKV [sharma2025minikv]. Shares are rounded by largest remainder, so that the total is exact; the
+    released code rounds the step down and inflates the total by up to 5 %, and that of MiniKV rounds every layer down.
 
     Attributes:
         beta: mean share divided by the share of the last layer, at least 1; 20 by default. 1 is `uniform`.

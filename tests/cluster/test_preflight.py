@@ -27,9 +27,9 @@ from sweeps.task_data import task_data
 from tests.cluster import tiny
 
 
-def auto_sweep(folder: Path, memory: str = "2MiB", mechanisms: str = "[snapkv]") -> Path:
+def auto_sweep(folder: Path, memory: str = "2MiB", mechanisms: str = "[streaming-llm]") -> Path:
     """Write a sweep of one model with `rows: auto`."""
-    file = tiny.write_replicated(folder, mechanisms=mechanisms, replicates=1, max_new_tokens=90)
+    file = tiny.write_replicated(folder, mechanisms=mechanisms, replicates=1, max_new_tokens=200)
     text = file.read_text().replace("budgets: [24]", "budgets: [40]")
     file.write_text(text.replace("rows: 2}", f"rows: auto, memory: {memory}}}"))
     return file
@@ -123,7 +123,7 @@ def test_results_keep_their_number(tmp_path: Path) -> None:
     run_sweep(auto_sweep(tmp_path), tmp_path / "r", executor="inline", progress="none")
     store = ResultsStore.open(tmp_path / "r")
     before = store.studies()["tiny"][0]["generation"]["rows"]
-    grown = load_sweep(auto_sweep(tmp_path, mechanisms="[snapkv, full]"))
+    grown = load_sweep(auto_sweep(tmp_path, mechanisms="[streaming-llm, full]"))
     fresh, kept = find_work(grown, store), find_work(with_rows_of(grown, store), store)
     assert fresh.cells[0].generation.rows < before
     assert {cell.generation.rows for cell in kept.cells} == {before}

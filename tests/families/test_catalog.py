@@ -34,8 +34,6 @@ def test_windows(name: str, window: int | WindowShare) -> None:
     """A number of tokens, or a share of the budget; what is not the release's is among the choices."""
     system = mechanism(name)
 
-    if name.startswith("minikv"):  # its window is the routing's, in every layer
-        window = 0
     assert system.scoring.recent == window
     if name in OTHER_WINDOWS:
         assert any("recent" in choice or "window" in choice for choice in system.choices)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.evidence import tune
@@ -54,11 +55,17 @@ def run(sweep: Path, results: Path) -> RunOutcome:
 
 
 def harm(path: Path) -> Path:
-    """Change a byte in the middle: of a shard in a data page, where the footer is whole."""
+    """Change one byte: of a shard the last one of a data page, so that its footer and the page's header are whole."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 4] ^= 0x08
+    content[_end_of_a_page(path) - 1 if path.suffix == ".parquet" else len(content) // 4] ^= 0x08
     path.write_bytes(content)
     return path
+
+
+def _end_of_a_page(path: Path) -> int:
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    return int(first + chunk.total_compressed_size)
 
 
 def shard_files(results: Path, top: str) -> list[Path]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from designspace.axes import HeadRouting
 from designspace.axes.shares import cap_shares, largest_remainder
+from designspace.registry import mechanism
 from designspace.testing.views import view_of
 from families.head_routing.ada_kv import AdaKV
 from families.head_routing.pyramid import Pyramid, pyramid_shares
@@ -20,6 +21,21 @@ def test_pyramid_r2() -> None:
     assert pyramid_shares(40, 4, 20).tolist() == pytest.approx([78, 52.6667, 27.3333, 2], abs=1e-3)
     assert largest_remainder(pyramid_shares(40, 4, 20)[None], torch.tensor([160])).tolist() == [[78, 53, 27, 2]]
     assert largest_remainder(pyramid_shares(40, 4, 20, 60)[None], torch.tensor([160])).tolist() == [[60, 47, 33, 20]]
+
+
+def test_layers_of_mini_kv() -> None:
+    """A prompt of 512, four layers, half of it kept: a window of 128 in each, the rest falls from layer to layer.
+
+    The original floors 365.7, 292.6, 219.4 and 146.3, so that two tokens of the budget are nobody's.
+    """
+    system = mechanism("minikv")
+    view = view_of(torch.zeros(4, 1, 1, 512, 2), recent=system.scoring.n_recent(256))
+    shares = system.head_routing.allocate(view, torch.zeros(view.positions.shape), torch.tensor([256]))
+
+    assert view.recent == 128
+    assert (pyramid_shares(128, 4, 7) + 128).floor().tolist() == [365, 292, 219, 146]
+    assert shares[:, 0, 0].tolist() == [366, 293, 219, 146]
+    assert pyramid_shares(0.25, 4, 7).tolist() == pytest.approx([0.46429, 0.32143, 0.17857, 0.03571], abs=1e-5)
 
 
 @pytest.mark.parametrize(
