@@ -16,7 +16,7 @@ from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
 from cluster.shard_queue import Event, OnEvent, ShardQueue
-from cluster.study_record import study_document, with_rows_of
+from cluster.study_record import record_study, with_rows_of
 from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
@@ -144,7 +144,7 @@ def run_sweeps(
     found = [find_work(sweep, before, only) for sweep in sweeps]
     store = ResultsStore.open(root, say=display.note)
     for sweep, part in zip(sweeps, found, strict=True):
-        store.write_study(sweep.study, study_document(sweep, part))
+        record_study(store, sweep, part)
     work = merged(found)
     make_way(store, work)
     outcome = RunOutcome(

@@ -8,6 +8,8 @@ from typing import Any
 
 from cluster.work import Work
 from designspace.axes import Mechanism
+from designspace.canonical import canonical_json
+from designspace.report.declared import REVISION, newest_document
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
 from sweeps.fields import AutoGeneration
@@ -21,8 +23,7 @@ STUDY_VERSION = 1
 def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
     """Return a sweep as JSON-able data: labels in the order of the file, its cells, its text.
 
-    It depends on the declaration alone, so that resuming writes the same document again; time and machine are with
-    the rows.
+    It depends on the declaration alone, so that resuming finds it again; time and machine are with the rows.
     """
     n_shards: Counter[str] = Counter()
     n_problems: Counter[str] = Counter()
@@ -43,6 +44,21 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
         "cells": [_cell(cell, n_shards[cell.cell_id], n_problems[cell.cell_id]) for cell in work.cells],
         "source": sweep.source_text,
     }
+
+
+def record_study(store: ResultsStore, sweep: Sweep, work: Work) -> None:
+    """Store a sweep's document as the one that stands now.
+
+    The document that stands already is left alone. Any other gets the next revision, also one that stood before: a study
+    that went back to fewer problems is reported on those.
+    """
+    document = study_document(sweep, work)
+    earlier = store.studies().get(sweep.study, [])
+    newest = newest_document(store, earlier) if earlier else {}
+    stands = {name: value for name, value in newest.items() if name != REVISION}
+    if canonical_json(stands) != canonical_json(document):
+        revision = 1 + max((found.get(REVISION, 0) for found in earlier), default=0)
+        store.write_study(sweep.study, {**document, REVISION: revision})
 
 
 def with_rows_of(sweep: Sweep, store: ResultsStore | None) -> Sweep:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from designspace.report.declared import OtherCells, declared_study
 from designspace.store import ResultsStore
 
 _CELL_FIELDS = ("cell_id", "model", "task", "split", "mechanism", "budget", "replicate", "n_shards")
@@ -40,13 +41,27 @@ def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping
     }
 
 
-def store_status(store: ResultsStore) -> list[dict[str, Any]]:
-    """Return the progress of every study in a store; cells of all its declarations count, each once."""
-    found = []
-    for study, declarations in sorted(store.studies().items()):
-        cells = {cell["cell_id"]: cell for declaration in declarations for cell in declaration.get("cells", [])}
-        found.append(study_status(store, study, list(cells.values())))
-    return found
+def store_status(store: ResultsStore, study: str | None = None) -> list[dict[str, Any]]:
+    """Return the progress of every study in a store, or of one of them, as its newest document declares it.
+
+    Raises:
+        UnknownName: there is no study of that name.
+    """
+    names = sorted(store.studies()) if study is None else [study]
+    found = [declared_study(store, name) for name in names]
+    return [study_status(store, declared.study, declared.cells) for declared in found if declared is not None]
+
+
+def others_text(others: Sequence[OtherCells]) -> list[str]:
+    """Return what the folder holds beside the studies shown, one line per label."""
+    if not others:
+        return []
+    lines = [f"beside them {sum(cells.n_cells for cells in others)} cells of other or of earlier declarations:"]
+    for cells in others:
+        place = f"{cells.model}, {cells.task}/{cells.split}, {cells.mechanism}, {cells.budget}"
+        n_cells = "1 cell" if cells.n_cells == 1 else f"{cells.n_cells} cells"
+        lines.append(f"  {cells.study}: {place}: {n_cells}, {cells.n_texts} texts")
+    return lines
 
 
 def status_text(status: Mapping[str, Any]) -> str:
