@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from designspace.report.code_states import code_states, code_states_text
 from designspace.report.declared import OtherCells, declared_study
 from designspace.store import ResultsStore
 
@@ -32,6 +33,7 @@ def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping
         "n_shards": sum(row["n_shards"] or 0 for row in rows),
         "n_committed": sum(row["n_committed"] for row in rows),
         "n_failed_attempts": len(failures),
+        "code_states": {} if store is None else code_states(store, wanted),
         "cells": rows,
         "open_failures": [
             {"cell_id": f.cell_id, "shard_id": f.shard_id, "attempt": f.attempt, **f.reason}
@@ -75,6 +77,11 @@ def status_text(status: Mapping[str, Any]) -> str:
     width = max((len(name) for name, _ in arms), default=0)
     for (name, budget), (n_committed, n_shards) in arms.items():
         lines.append(f"  {name:<{width}}  {budget:>12}  {n_committed}/{n_shards}")
+    if len(status["code_states"]) > 1:
+        lines.append(
+            f"  made by {len(status['code_states'])} states of the code: {code_states_text(status['code_states'])}; arms may "
+            "differ by more than their mechanisms"
+        )
     for failure in status["open_failures"]:
         state = "given up" if failure.get("quarantined") else "failed"
         reason = f"{failure.get('error')}: {failure.get('message')}".splitlines()[0]

@@ -42,6 +42,9 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many shards.")] = None,
     progress: ProgressOption = "auto",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Table and HTML report at the end.")] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse to go on with results that another state of the code made.")
+    ] = False,
 ) -> None:
     """Run a sweep, or what is left of it."""
     from cluster.run import run_sweep
@@ -58,6 +61,7 @@ def run(
         workers=workers,
         limit=limit,
         progress=progress,
+        strict=strict,
     )
     if report:
         store = ResultsStore.open(outcome.results, create=False)

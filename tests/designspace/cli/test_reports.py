@@ -211,6 +211,51 @@ def test_identical_texts_are_said_to_be(tmp_path: Path, results: Path) -> None:
     assert "yes, identical texts to lm" in page
 
 
+def other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the code be another one."""
+    for module in ("worker", "study_record"):
+        monkeypatch.setattr(f"cluster.{module}.code_id", lambda: "0.1.0+edited")
+
+
+def test_code_that_changed_in_the_middle_is_said(
+    tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the sweep goes on, in status, in the notes of the table and on the page; --strict refuses."""
+    sweep = write(tmp_path / "s", 6)
+    run(sweep, results, "--limit", 4)
+    assert "states of the code" not in call("status", results).stdout
+    other_code(monkeypatch)
+    refused = run(sweep, results, "--strict", code=2)
+    assert "was made by another state of the code" in refused.stderr
+    assert "this is 0.1.0+edited. Nothing was run" in refused.stderr
+    assert 4 == data("status", results)["studies"][0]["n_committed"]
+
+    forget_problems()
+    done = call("run", sweep, "--results", results, "--executor", "inline", "--progress", "plain", "--no-report")
+    assert "note: what is there of this sweep was made by another state of the code" in done.stderr
+    assert "made by 2 states of the code: 0.1.0+" in call("status", results).stdout
+    (note,) = [note for note in data("report", results)["notes"] if "states of the code" in note]
+    assert "0.1.0+edited (tiny-a, gsm8k/test, budget 24, lm)" in note
+    assert "Within one arm: tiny-a, gsm8k/test, budget 24, lm." in note
+    call("report", results, "--html", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("0.1.0+edited") >= 2
+
+    assert "another state" not in run(sweep, results, "--strict").stderr  # nothing left to go on with
+
+
+def test_arms_made_by_different_code_are_said_to_be(
+    tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each arm is of one state, and the two are not the same."""
+    run(write(tmp_path / "s", 4, mechanisms="[full]"), results)
+    other_code(monkeypatch)
+    run(write(tmp_path / "s", 4), results)
+    (note,) = [note for note in data("report", results)["notes"] if "states of the code" in note]
+
+    assert "Within one arm" not in note
+    assert set(data("status", results)["studies"][0]["code_states"].values()) == {4}
+
+
 def test_a_store_without_a_declaration_shows_every_cell(tmp_path: Path, results: Path) -> None:
     """As one that a program of one's own has written: nothing is pooled there either."""
     run(write(tmp_path / "s", 4), results)
