@@ -145,19 +145,11 @@ def run_sweeps(
     before = existing_store(root, display.note)
     sweeps = [with_rows_of(sweep, before) for sweep in sweeps]
     found = [find_work(sweep, before, only) for sweep in sweeps]
-    notes = [*code_notes(before, found, strict=settings.strict)]
+    notes = list(code_notes(before, found, strict=settings.strict))
     store = ResultsStore.open(root, say=display.note)
-    for sweep, part in zip(sweeps, found, strict=True):
-        record_study(store, sweep, part)
-    work = merged(found)
-    make_way(store, work)
-    outcome = RunOutcome(
-        study,
-        root,
-        n_shards=len(work.shards),
-        n_cached=len(work.shards) - len(work.pending),
-        labels={cell.cell_id: cell.mechanism.name for cell in work.cells},
-    )
+    work = _recorded(store, sweeps, found)
+    n_shards, labels = len(work.shards), {cell.cell_id: cell.mechanism.name for cell in work.cells}
+    outcome = RunOutcome(study, root, n_shards, n_cached=n_shards - len(work.pending), labels=labels)
     display.note(_summary(work))
     pending = work.pending if limit is None else work.pending[:limit]
     if executes_here(settings):
@@ -169,6 +161,15 @@ def run_sweeps(
     if pending:
         _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display, look)
     return outcome
+
+
+def _recorded(store: ResultsStore, sweeps: Sequence[Sweep], parts: Sequence[Work]) -> Work:
+    """Store the documents of sweeps, and return their work as one, with nothing damaged in its way."""
+    for sweep, part in zip(sweeps, parts, strict=True):
+        record_study(store, sweep, part)
+    work = merged(parts)
+    make_way(store, work)
+    return work
 
 
 def _note_look(work: Work, root: Path, say: Callable[[str], None]) -> str | None:
