@@ -8,17 +8,24 @@ from typing import Any
 
 from designspace.report.code_states import code_states, code_states_text
 from designspace.report.declared import OtherCells, declared_study
-from designspace.store import ResultsStore
+from designspace.store import ResultsStore, ShardKey
 
 _CELL_FIELDS = ("cell_id", "model", "task", "split", "mechanism", "budget", "replicate", "n_shards")
 
 
-def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the progress of a study as plain data; `cells` are those of a plan or of a study document.
+def study_status(
+    store: ResultsStore | None, stored: Sequence[ShardKey], study: str, cells: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the progress of a study as plain data.
 
     A failure is open as long as no later attempt has committed its shard.
+
+    Args:
+        store: of its results, where there is one.
+        stored: the shards in it.
+        study: name of the study.
+        cells: those of a plan or of a study document.
     """
-    stored = store.shards() if store is not None else []
     n_committed = Counter(key.cell_id for key in stored)
     wanted = {cell["cell_id"] for cell in cells}
     done = {(key.cell_id, key.shard_id) for key in stored}
@@ -43,7 +50,7 @@ def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping
     }
 
 
-def store_status(store: ResultsStore, study: str | None = None) -> list[dict[str, Any]]:
+def store_status(store: ResultsStore, stored: Sequence[ShardKey], study: str | None = None) -> list[dict[str, Any]]:
     """Return the progress of every study in a store, or of one of them, as its newest document declares it.
 
     Raises:
@@ -51,7 +58,7 @@ def store_status(store: ResultsStore, study: str | None = None) -> list[dict[str
     """
     names = sorted(store.studies()) if study is None else [study]
     found = [declared_study(store, name) for name in names]
-    return [study_status(store, declared.study, declared.cells) for declared in found if declared is not None]
+    return [study_status(store, stored, declared.study, declared.cells) for declared in found if declared is not None]
 
 
 def others_text(others: Sequence[OtherCells]) -> list[str]:

@@ -114,14 +114,16 @@ def status(
     store: ResultsStore | None
     if target.is_dir():
         store = ResultsStore.open(target, create=False)
-        found = store_status(store, study)
+        stored = store.shards()
+        found = store_status(store, stored, study)
     else:
         declared, store = _declared_by(target, results)
         if study not in (None, declared.study):
             raise UnknownName(f"study of {target}", study, [declared.study])
-        found = [study_status(store, declared.study, declared.cells)]
-    shown = {cell["cell_id"] for entry in found for cell in entry["cells"]}
-    others = [] if store is None else other_cells(store, shown)
+        stored = [] if store is None else store.shards()
+        found = [study_status(store, stored, declared.study, declared.cells)]
+    shown_cells = {cell["cell_id"] for entry in found for cell in entry["cells"]}
+    others = [] if store is None else other_cells(store, stored, shown_cells)
     if as_json:
         print_json({"studies": found, "others": [asdict(cells) for cells in others]})
     else:

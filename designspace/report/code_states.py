@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from designspace.report.side_reading import rows_beside
 from designspace.store import ResultsStore
 
 
 def code_states(store: ResultsStore, cell_ids: Collection[str]) -> dict[str, int]:
     """Return the number of texts that each state of the code made, sorted by its id."""
-    found = Counter(store.samples(["code_id"], cell_ids=cell_ids).to_table()["code_id"].to_pylist())
+    found = Counter(rows_beside(store, ["code_id"], cell_ids)["code_id"].to_pylist())
     return dict(sorted(found.items()))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError, UnknownName
-from designspace.store import ResultsStore
+from designspace.report.side_reading import rows_beside
+from designspace.store import ResultsStore, ShardKey
 
 REVISION = "revision"  # of a study's document; the highest is how the study stands now
 LABELS = ("model", "task", "split", "mechanism", "budget")
@@ -82,15 +83,18 @@ def newest_document(store: ResultsStore, documents: Sequence[Mapping[str, Any]])
     return max(newest, key=lambda document: (_latest(document, begun), len(_ids(document)), canonical_json(document)))
 
 
-def other_cells(store: ResultsStore, cell_ids: Iterable[str]) -> list[OtherCells]:
-    """Return the cells of a folder that are none of these, label by label, with their numbers of cells and texts."""
-    others = {key.cell_id for key in store.shards()} - set(cell_ids)
+def other_cells(store: ResultsStore, stored: Iterable[ShardKey], cell_ids: Iterable[str]) -> list[OtherCells]:
+    """Return the cells of a folder that are none of these, label by label, with their numbers of cells and texts.
+
+    stored: the shards of the folder, as `ResultsStore.shards` gives them.
+    """
+    others = {key.cell_id for key in stored} - set(cell_ids)
     if not others:
         return []
     columns = ["study", *LABELS]
     cells: dict[tuple[str, ...], set[str]] = {}
     n_texts: Counter[tuple[str, ...]] = Counter()
-    for row in store.samples([*columns, "cell_id"], cell_ids=others).to_table().to_pylist():
+    for row in rows_beside(store, [*columns, "cell_id"], others).to_pylist():
         label = tuple(row[name] for name in columns)
         cells.setdefault(label, set()).add(row["cell_id"])
         n_texts[label] += 1
@@ -108,7 +112,7 @@ def _begun(store: ResultsStore, documents: Iterable[Mapping[str, Any]]) -> dict[
     """Return when the newest row of each cell was begun."""
     asked = set().union(*map(_ids, documents))
     begun: dict[str, datetime] = {}
-    for row in store.samples(["cell_id", "started_at"], cell_ids=asked).to_table().to_pylist():
+    for row in rows_beside(store, ["cell_id", "started_at"], asked).to_pylist():
         begun[row["cell_id"]] = max(row["started_at"], begun.get(row["cell_id"], _NEVER))
     return begun
 

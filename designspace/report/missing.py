@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from designspace.report.declared import LABELS, Declared
+from designspace.store import ShardKey
 
 _NAMED = 6  # arms that are named in one sentence
 
@@ -157,6 +158,6 @@ def _total(numbers: Iterable[int | None]) -> int | None:
     return None if None in found else sum(number or 0 for number in found)
 
 
-def shards_by_cell(shards: Iterable[Any]) -> Counter[str]:
+def shards_by_cell(shards: Iterable[ShardKey]) -> Counter[str]:
     """Return the number of stored shards of each cell."""
     return Counter(key.cell_id for key in shards)

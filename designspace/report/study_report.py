@@ -74,8 +74,9 @@ def study_report(
     if declared is None or labels is None:
         return table_report(table, tolerance)
     table = relabelled(table, labels)
-    progress = progress_of(declared, shards_by_cell(store.shards()), table)
-    others = other_cells(store, labels)
+    stored = store.shards()
+    progress = progress_of(declared, shards_by_cell(stored), table)
+    others = other_cells(store, stored, labels)
     found = table_report(table, tolerance)
     return replace(
         found,

@@ -85,10 +85,10 @@ def test_other_cells_are_counted_by_label(store):
     commit(store, "bb", study="other", n=3)
     commit(store, "cc", study="other", n=4)
     commit(store, "dd", study="other", mechanism="r-kv", n=1)
-    found = other_cells(store, Declared("small", tuple(document("aa")["cells"])).labels)
+    found = other_cells(store, store.shards(), Declared("small", tuple(document("aa")["cells"])).labels)
 
     assert [(cells.study, cells.mechanism, cells.budget, cells.n_cells, cells.n_texts) for cells in found] == [
         ("other", "h2o", "48", 2, 7),
         ("other", "r-kv", "48", 1, 1),
     ]
-    assert other_cells(store, ["aa", "bb", "cc", "dd"]) == []
+    assert other_cells(store, store.shards(), ["aa", "bb", "cc", "dd"]) == []
