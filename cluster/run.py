@@ -16,7 +16,7 @@ from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
 from cluster.shard_queue import Event, OnEvent, ShardQueue
-from cluster.study_record import study_document, with_rows_of
+from cluster.study_record import code_notes, record_study, with_rows_of
 from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
@@ -84,6 +84,7 @@ class RunSettings:
     workers: int | None = None
     limit: int | None = None
     progress: ProgressMode = "auto"
+    strict: bool = False
 
 
 def run_sweep(
@@ -96,6 +97,7 @@ def run_sweep(
     limit: int | None = None,
     only: Callable[[Cell], bool] | None = None,
     progress: ProgressMode = "auto",
+    strict: bool = False,
 ) -> RunOutcome:
     """Run what a results store lacks of a sweep; the same call again resumes.
 
@@ -109,6 +111,7 @@ def run_sweep(
         limit: stop after so many shards.
         only: run the cells for which this is true.
         progress: `auto`, `plain` or `none`.
+        strict: refuse to go on with results that another state of the code made, instead of noting it.
 
     Raises:
         DeclarationError: the sweep is invalid, or cannot run here; nothing was started.
@@ -116,7 +119,7 @@ def run_sweep(
         KeyboardInterrupt: Ctrl-C or SIGTERM; what is committed stays.
     """
     sweep = sweep if isinstance(sweep, Sweep) else load_sweep(sweep)
-    settings = RunSettings(executor, address, workers, limit, progress)
+    settings = RunSettings(executor, address, workers, limit, progress, strict)
     root = Path(results) if results is not None else default_results(sweep.study)
     return run_sweeps([sweep], sweep.study, root, settings, only)
 
@@ -142,29 +145,31 @@ def run_sweeps(
     before = existing_store(root, display.note)
     sweeps = [with_rows_of(sweep, before) for sweep in sweeps]
     found = [find_work(sweep, before, only) for sweep in sweeps]
+    notes = list(code_notes(before, found, strict=settings.strict))
     store = ResultsStore.open(root, say=display.note)
-    for sweep, part in zip(sweeps, found, strict=True):
-        store.write_study(sweep.study, study_document(sweep, part))
-    work = merged(found)
-    make_way(store, work)
-    outcome = RunOutcome(
-        study,
-        root,
-        n_shards=len(work.shards),
-        n_cached=len(work.shards) - len(work.pending),
-        labels={cell.cell_id: cell.mechanism.name for cell in work.cells},
-    )
+    work = _recorded(store, sweeps, found)
+    n_shards, labels = len(work.shards), {cell.cell_id: cell.mechanism.name for cell in work.cells}
+    outcome = RunOutcome(study, root, n_shards, n_cached=n_shards - len(work.pending), labels=labels)
     display.note(_summary(work))
     pending = work.pending if limit is None else work.pending[:limit]
     if executes_here(settings):
         check_room(pending, settings.workers)
     outcome.n_left = len(work.pending) - len(pending)
-    for note in idle_notes(shard.cell for shard in pending):
+    for note in (*notes, *idle_notes(shard.cell for shard in pending)):
         display.note(f"note: {note}")
     look = look_sha256 or _note_look(work, root, display.note)
     if pending:
         _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display, look)
     return outcome
+
+
+def _recorded(store: ResultsStore, sweeps: Sequence[Sweep], parts: Sequence[Work]) -> Work:
+    """Store the documents of sweeps, and return their work as one, with nothing damaged in its way."""
+    for sweep, part in zip(sweeps, parts, strict=True):
+        record_study(store, sweep, part)
+    work = merged(parts)
+    make_way(store, work)
+    return work
 
 
 def _note_look(work: Work, root: Path, say: Callable[[str], None]) -> str | None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from cluster.work import Work
+from cluster.code_id import code_id
+from cluster.preflight import PreflightError
+from cluster.work import Work, merged
 from designspace.axes import Mechanism
+from designspace.canonical import canonical_json
+from designspace.report.code_states import code_states, code_states_text
+from designspace.report.declared import REVISION, newest_document
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
 from sweeps.fields import AutoGeneration
@@ -21,8 +27,7 @@ STUDY_VERSION = 1
 def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
     """Return a sweep as JSON-able data: labels in the order of the file, its cells, its text.
 
-    It depends on the declaration alone, so that resuming writes the same document again; time and machine are with
-    the rows.
+    It depends on the declaration alone, so that resuming finds it again; time and machine are with the rows.
     """
     n_shards: Counter[str] = Counter()
     n_problems: Counter[str] = Counter()
@@ -45,6 +50,21 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
     }
 
 
+def record_study(store: ResultsStore, sweep: Sweep, work: Work) -> None:
+    """Store a sweep's document as the one that stands now.
+
+    The document that stands already is left alone. Any other gets the next revision, also one that stood before: a study
+    that went back to fewer problems is reported on those.
+    """
+    document = study_document(sweep, work)
+    earlier = store.studies().get(sweep.study, [])
+    newest = newest_document(store, earlier) if earlier else {}
+    stands = {name: value for name, value in newest.items() if name != REVISION}
+    if canonical_json(stands) != canonical_json(document):
+        revision = 1 + max((found.get(REVISION, 0) for found in earlier), default=0)
+        store.write_study(sweep.study, {**document, REVISION: revision})
+
+
 def with_rows_of(sweep: Sweep, store: ResultsStore | None) -> Sweep:
     """Return a sweep that keeps the number of rows of its results, if it says `rows: auto` and has their memory.
 
@@ -58,6 +78,25 @@ def with_rows_of(sweep: Sweep, store: ResultsStore | None) -> Sweep:
         found["rows"] for found in earlier if found.get("memory") == generation.memory and found["rows"] != "auto"
     ]
     return replace(sweep, rows_before=min(numbers, default=None))
+
+
+def code_notes(store: ResultsStore | None, parts: Iterable[Work], *, strict: bool = False) -> Iterator[str]:
+    """Yield that work goes on under another state of the code than what is there of it was made by.
+
+    Raises:
+        PreflightError: it does, and `strict` forbids that.
+    """
+    work = merged(list(parts))
+    if store is None or not work.pending:
+        return
+    states = code_states(store, {cell.cell_id for cell in work.cells})
+    others = {code: n for code, n in states.items() if code != code_id()}
+    if not others:
+        return
+    said = f"what is there of this sweep was made by another state of the code, {code_states_text(others)}; this is {code_id()}"
+    if strict:
+        raise PreflightError(f"{said}. Nothing was run: go back to that state, or use another results folder")
+    yield f"{said}. The report says so, for arms may then differ by more than their mechanisms (--strict refuses)"
 
 
 def _generation(sweep: Sweep, work: Work) -> dict[str, Any]:

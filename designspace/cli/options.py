@@ -18,6 +18,9 @@ ResultsFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results 
 ResultsOption = Annotated[
     Path | None, typer.Option("--results", envvar="DESIGNSPACE_RESULTS", help="Results folder [results/<study>].")
 ]
+StudyOption = Annotated[
+    str | None, typer.Option("--study", help="Which study of the folder, if several share it [the only one].")
+]
 RegistrationFile = Annotated[
     Path, typer.Argument(metavar="REGISTRATION", help="Registration file: <results>/protocol/….registration.json.")
 ]

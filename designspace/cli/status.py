@@ -6,17 +6,26 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from designspace.store import ResultsStore
+from designspace.report.code_states import code_states, code_states_text
+from designspace.report.declared import OtherCells, declared_study
+from designspace.store import ResultsStore, ShardKey
 
 _CELL_FIELDS = ("cell_id", "model", "task", "split", "mechanism", "budget", "replicate", "n_shards")
 
 
-def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the progress of a study as plain data; `cells` are those of a plan or of a study document.
+def study_status(
+    store: ResultsStore | None, stored: Sequence[ShardKey], study: str, cells: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the progress of a study as plain data.
 
     A failure is open as long as no later attempt has committed its shard.
+
+    Args:
+        store: of its results, where there is one.
+        stored: the shards in it.
+        study: name of the study.
+        cells: those of a plan or of a study document.
     """
-    stored = store.shards() if store is not None else []
     n_committed = Counter(key.cell_id for key in stored)
     wanted = {cell["cell_id"] for cell in cells}
     done = {(key.cell_id, key.shard_id) for key in stored}
@@ -31,6 +40,7 @@ def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping
         "n_shards": sum(row["n_shards"] or 0 for row in rows),
         "n_committed": sum(row["n_committed"] for row in rows),
         "n_failed_attempts": len(failures),
+        "code_states": {} if store is None else code_states(store, wanted),
         "cells": rows,
         "open_failures": [
             {"cell_id": f.cell_id, "shard_id": f.shard_id, "attempt": f.attempt, **f.reason}
@@ -40,13 +50,27 @@ def study_status(store: ResultsStore | None, study: str, cells: Sequence[Mapping
     }
 
 
-def store_status(store: ResultsStore) -> list[dict[str, Any]]:
-    """Return the progress of every study in a store; cells of all its declarations count, each once."""
-    found = []
-    for study, declarations in sorted(store.studies().items()):
-        cells = {cell["cell_id"]: cell for declaration in declarations for cell in declaration.get("cells", [])}
-        found.append(study_status(store, study, list(cells.values())))
-    return found
+def store_status(store: ResultsStore, stored: Sequence[ShardKey], study: str | None = None) -> list[dict[str, Any]]:
+    """Return the progress of every study in a store, or of one of them, as its newest document declares it.
+
+    Raises:
+        UnknownName: there is no study of that name.
+    """
+    names = sorted(store.studies()) if study is None else [study]
+    found = [declared_study(store, name) for name in names]
+    return [study_status(store, stored, declared.study, declared.cells) for declared in found if declared is not None]
+
+
+def others_text(others: Sequence[OtherCells]) -> list[str]:
+    """Return what the folder holds beside the studies shown, one line per label."""
+    if not others:
+        return []
+    lines = [f"beside them {sum(cells.n_cells for cells in others)} cells of other or of earlier declarations:"]
+    for cells in others:
+        place = f"{cells.model}, {cells.task}/{cells.split}, {cells.mechanism}, {cells.budget}"
+        n_cells = "1 cell" if cells.n_cells == 1 else f"{cells.n_cells} cells"
+        lines.append(f"  {cells.study}: {place}: {n_cells}, {cells.n_texts} texts")
+    return lines
 
 
 def status_text(status: Mapping[str, Any]) -> str:
@@ -60,6 +84,11 @@ def status_text(status: Mapping[str, Any]) -> str:
     width = max((len(name) for name, _ in arms), default=0)
     for (name, budget), (n_committed, n_shards) in arms.items():
         lines.append(f"  {name:<{width}}  {budget:>12}  {n_committed}/{n_shards}")
+    if len(status["code_states"]) > 1:
+        lines.append(
+            f"  made by {len(status['code_states'])} states of the code: {code_states_text(status['code_states'])}; arms may "
+            "differ by more than their mechanisms"
+        )
     for failure in status["open_failures"]:
         state = "given up" if failure.get("quarantined") else "failed"
         reason = f"{failure.get('error')}: {failure.get('message')}".splitlines()[0]

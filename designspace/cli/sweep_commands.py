@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,17 +16,21 @@ from designspace.cli.options import (
     ProgressOption,
     ResultsFolder,
     ResultsOption,
+    StudyOption,
     SweepFile,
     WorkersOption,
     power_text,
     print_json,
     store_of,
 )
-from designspace.errors import DeclarationError, ProtocolError, require
+from designspace.errors import DeclarationError, ProtocolError, UnknownName, require
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
+
+    from designspace.report import Declared
+    from designspace.store import ResultsStore
 
 
 def run(
@@ -37,17 +42,30 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many shards.")] = None,
     progress: ProgressOption = "auto",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Table and HTML report at the end.")] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse to go on with results that another state of the code made.")
+    ] = False,
 ) -> None:
     """Run a sweep, or what is left of it."""
     from cluster.run import run_sweep
+    from designspace.report import declared_study
+    from designspace.store import ResultsStore
 
     if report:
         require("matplotlib")
     outcome = run_sweep(
-        sweep, results, executor=executor, address=address, workers=workers, limit=limit, progress=progress
+        sweep,
+        results,
+        executor=executor,
+        address=address,
+        workers=workers,
+        limit=limit,
+        progress=progress,
+        strict=strict,
     )
     if report:
-        print_results(outcome.results, outcome.results / "report.html", title=outcome.study, labels=outcome.labels)
+        store = ResultsStore.open(outcome.results, create=False)
+        print_results(store, declared_study(store, outcome.study), outcome.results / "report.html")
     left = f", {outcome.n_left} left for another run" if outcome.n_left else ""
     typer.echo(
         f"{outcome.n_done} shards done, {outcome.n_cached} done before{left}: {outcome.results}"
@@ -85,38 +103,51 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
 def status(
     target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
     results: ResultsOption = None,
+    study: StudyOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how far a study has come, and what failed."""
-    from dataclasses import asdict
-
-    from designspace.cli.status import status_text, store_status, study_status
+    from designspace.cli.status import others_text, status_text, store_status, study_status
+    from designspace.report.declared import other_cells
     from designspace.store import ResultsStore
 
+    store: ResultsStore | None
     if target.is_dir():
-        found = store_status(ResultsStore.open(target, create=False))
+        store = ResultsStore.open(target, create=False)
+        stored = store.shards()
+        found = store_status(store, stored, study)
     else:
-        from cluster.study_record import with_rows_of
-        from sweeps.plan import plan as make_plan
-        from sweeps.spec import load_sweep
-
-        sweep = load_sweep(target)
-        store = store_of(sweep.study, results)
-        cells = [asdict(cell) for cell in make_plan(with_rows_of(sweep, store)).cells]
-        found = [study_status(store, sweep.study, cells)]
+        declared, store = _declared_by(target, results)
+        if study not in (None, declared.study):
+            raise UnknownName(f"study of {target}", study, [declared.study])
+        stored = [] if store is None else store.shards()
+        found = [study_status(store, stored, declared.study, declared.cells)]
+    shown_cells = {cell["cell_id"] for entry in found for cell in entry["cells"]}
+    others = [] if store is None else other_cells(store, stored, shown_cells)
     if as_json:
-        print_json({"studies": found})
+        print_json({"studies": found, "others": [asdict(cells) for cells in others]})
     else:
-        typer.echo("\n".join(status_text(entry) for entry in found) or "no study yet")
+        typer.echo("\n".join([*(status_text(entry) for entry in found), *others_text(others)]) or "no study yet")
 
 
 def report(
     results: ResultsFolder,
+    study: StudyOption = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="Report the study of this sweep file, as the file stands now.")
+    ] = None,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the report to this HTML file.")] = None,
 ) -> None:
-    """Print the table of a results folder."""
-    print_results(results, html, title=results.resolve().name, as_json=as_json)
+    """Print the table of one study of a results folder, as the study is declared now."""
+    from designspace.report import declared_study
+    from designspace.store import ResultsStore
+
+    if study is not None and sweep is not None:
+        raise DeclarationError("--study and --sweep both say which study to report: give one of them")
+    store = ResultsStore.open(results, create=False)
+    declared = declared_study(store, study) if sweep is None else _declared_by(sweep, results)[0]
+    print_results(store, declared, html, as_json=as_json)
 
 
 def export(
@@ -130,21 +161,39 @@ def export(
         bool,
         typer.Option("--completions", help="Write task_id and completion of each text, as code evaluators read them."),
     ] = False,
+    study: Annotated[str | None, typer.Option(help="Only the rows of this study, as it is declared now [all].")] = None,
 ) -> None:
-    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere."""
-    from designspace.report import export_completions
-    from designspace.store import export_results, open_results
+    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere.
 
+    In CSV, a text that a spreadsheet would run as a formula gets an apostrophe in front; Parquet and JSON lines are exact.
+    """
+    from designspace.report import export_completions
+    from designspace.store import export_results
+
+    if completions and (partition or file_format not in (None, "jsonl")):
+        raise DeclarationError("--completions writes one JSON Lines file, so it takes no --partition or other --format")
+    dataset = _rows_of(results, study)
     if completions:
-        if partition or file_format not in (None, "jsonl"):
-            raise DeclarationError(
-                "--completions writes one JSON Lines file, so it takes no --partition or other --format"
-            )
-        typer.echo(export_completions(shown_dataset(results, open_results(results).dataset), out))
+        typer.echo(export_completions(dataset, out))
         return
     columns = [column.strip() for column in partition.split(",") if column.strip()]
-    rows = shown_dataset(results, open_results(results).dataset)
-    typer.echo(export_results(rows, out, file_format=file_format, partition_by=columns))
+    typer.echo(export_results(dataset, out, file_format=file_format, partition_by=columns))
+
+
+def _rows_of(results: Path, study: str | None) -> ds.Dataset:
+    """Return what may be exported of a folder: all rows, or those of one study under the labels that it has now."""
+    import pyarrow.dataset as ds
+
+    from designspace.report import declared_study, relabelled
+    from designspace.store import ResultsStore
+
+    store = ResultsStore.open(results, create=False)
+    if study is None:
+        return ds.dataset(shown(store.root, store.samples().to_table(), "export", err=True))
+    declared = declared_study(store, study)
+    labels = {} if declared is None else declared.labels
+    rows = shown(store.root, store.samples(cell_ids=labels).to_table(), "export", err=True)
+    return ds.dataset(relabelled(rows, labels))
 
 
 def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
@@ -180,28 +229,35 @@ def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:
     return found.table
 
 
-def shown_dataset(root: Path, dataset: ds.Dataset) -> ds.Dataset:
-    """Return the rows that may be exported, as `shown` does."""
-    import pyarrow.dataset as ds
+def print_results(store: ResultsStore, declared: Declared | None, html: Path | None, *, as_json: bool = False) -> None:
+    """Print the table of a study, and write the HTML page if a path is given.
 
-    return ds.dataset(shown(root, dataset.to_table(), "export", err=True))
-
-
-def print_results(
-    root: Path, html: Path | None, *, title: str, as_json: bool = False, labels: dict[str, str] | None = None
-) -> None:
-    """Print the table of a store, or of the cells that `labels` names, and write the HTML page if a path is given."""
+    declared: None where the folder has no declaration; every cell is then an arm of its own.
+    """
     from designspace.environment import environment
-    from designspace.report import notes, print_report, relabelled, summarise, to_json, write_report
-    from designspace.store import ResultsStore
+    from designspace.report import print_report, study_report, write_report
 
-    table = ResultsStore.open(root, create=False).samples(cell_ids=labels).to_table()
-    table = shown(root, table, "report", err=as_json)
-    table = table if labels is None else relabelled(table, labels)
-    arms = summarise(table)
+    rows = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
+    found = study_report(store, declared, shown(store.root, rows, "report", err=as_json))
     if as_json:
-        print_json(to_json(arms, notes(arms)))
+        print_json(found.document())
     else:
-        print_report(arms, notes(arms))
+        print_report(found.arms, found.notes, missing=found.missing)
     if html is not None:
-        typer.echo(f"report: {write_report(table, html, title=title, environment=environment())}", err=as_json)
+        title = store.root.name if declared is None else declared.study
+        typer.echo(f"report: {write_report(found, html, title=title, environment=environment())}", err=as_json)
+
+
+def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsStore | None]:
+    """Return the study of a sweep file as the file stands now, and its store where there is one."""
+    from cluster.study_record import with_rows_of
+    from designspace.report import Declared
+    from sweeps.plan import plan as make_plan
+    from sweeps.spec import load_sweep
+
+    declared = load_sweep(sweep)
+    store = store_of(declared.study, results)
+    planned = make_plan(with_rows_of(declared, store))
+    sizes = {(task.name, task.split): task.n_problems for task in planned.tasks}
+    cells = [{**asdict(cell), "n_problems": sizes[cell.task, cell.split]} for cell in planned.cells]
+    return Declared(declared.study, tuple(cells)), store

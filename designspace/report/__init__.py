@@ -1,20 +1,27 @@
-"""The report: summaries of arms, their notes, tables in the terminal, one HTML file."""
+"""The report: one study's arms in numbers, their notes, tables in the terminal, one HTML file."""
 
 from designspace.report.completions import export_completions
+from designspace.report.declared import Declared, declared_study
 from designspace.report.html import write_report
 from designspace.report.labels import relabelled
 from designspace.report.notes import notes
+from designspace.report.study_report import StudyReport, study_report, table_report
 from designspace.report.summary import ArmSummary, KindAccuracy, summarise, to_json
 from designspace.report.terminal import print_report
 
 __all__ = [
     "ArmSummary",
+    "Declared",
     "KindAccuracy",
+    "StudyReport",
+    "declared_study",
     "export_completions",
     "notes",
     "print_report",
     "relabelled",
+    "study_report",
     "summarise",
+    "table_report",
     "to_json",
     "write_report",
 ]

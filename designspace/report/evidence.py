@@ -24,11 +24,8 @@ def evidence_text(report: Mapping[str, Any]) -> str:
 def _hypothesis(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"{result['id']}: {result['arm']} against {result['baseline']} ({result['kind']})"
     if result["status"] == "ok":
-        verdict = "significant" if result["significant"] else "not significant"
-        yield (
-            f"  effect {_points(result['effect'])} [{_points(result['low'])}, {_points(result['high'])}], "
-            f"p = {result['p']:.4f} ({verdict}; Bonferroni {result['bonferroni_p']:.4f}, Holm {result['holm_p']:.4f})"
-        )
+        yield f"  effect {_points(result['effect'])} {_interval(result)}"
+        yield f"  p = {result['p']:.4f} uncorrected: {_verdict(result)}"
     else:
         yield f"  {result['status']}: {result['reason']}"
     for side in ("arm", "baseline"):
@@ -37,6 +34,25 @@ def _hypothesis(result: Mapping[str, Any]) -> Iterator[str]:
     if (memory := result["memory"]) is not None:
         means = ", ".join(f"{result[side]} {memory[side]['mean']:.1f}" for side in ("arm", "baseline"))
         yield f"  mean cache in {memory['unit']}: {means}"
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    """Return the interval that belongs to the p value below it, and what it holds for."""
+    claim = result["claim"]
+    if claim is None:
+        low, high, what = result["low"], result["high"], f"{result['level']:.0%} interval of this hypothesis alone"
+    else:
+        level = f"{100 * (1 - 2 * claim['alpha']):.4g}%"
+        what = f"{level} interval, as the corrected test of a margin of {100 * claim['margin']:g} points has it"
+        low, high = claim["low"], claim["high"]
+    return f"[{_points(low)}, {_points(high)}] ({what})"
+
+
+def _verdict(result: Mapping[str, Any]) -> str:
+    if result["bonferroni_p"] is None:
+        return "not in the registered family"
+    verdict = "significant" if result["significant"] else "not significant"
+    return f"{verdict} after Bonferroni ({result['bonferroni_p']:.4f}; by Holm {result['holm_p']:.4f})"
 
 
 def _figures(name: str, figures: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from designspace.report import wording
+from designspace.report.declared import OtherCells
 from designspace.report.figure import CSS_NAMES, DARK, accuracy_figure, svg
-from designspace.report.notes import notes
-from designspace.report.summary import TOLERANCE, ArmSummary, summarise
+from designspace.report.study_report import StudyReport, table_report
+from designspace.report.summary import TOLERANCE, ArmSummary
 from designspace.store.commit import atomic_bytes
 
 _COLUMNS: tuple[tuple[str, Callable[[ArmSummary], str]], ...] = (
@@ -44,56 +45,49 @@ _COLUMNS: tuple[tuple[str, Callable[[ArmSummary], str]], ...] = (
 
 
 def write_report(
-    table: pa.Table,
+    source: StudyReport | pa.Table,
     path: str | Path,
     *,
     title: str,
     environment: Mapping[str, Any],
     tolerance: float = TOLERANCE,
 ) -> Path:
-    """Write the report on these rows to one HTML file, whole or not at all, and return its path.
+    """Write a report to one HTML file, whole or not at all, and return its path.
 
-    The same rows, title and environment give the same bytes.
+    The same report, title and environment give the same bytes.
 
     Args:
-        table: rows joined with grades, as `ResultsStore.samples().to_table()` gives them.
+        source: what `study_report` returned; or rows joined with grades, as `ResultsStore.samples().to_table()` gives them,
+            of which nothing is known but what they say.
         path: the file; it is replaced if it exists.
         title: heading of the page.
         environment: versions and the like, shown as a list.
-        tolerance: relative difference of realised means up to which arms count as matched.
+        tolerance: of a table of rows: relative difference of realised means up to which arms count as matched.
 
     Raises:
         StoreError: a column is missing, or writing failed.
     """
     path = Path(path)
-    arms = summarise(table, tolerance)
-    studies = sorted(set(table["study"].to_pylist())) if "study" in table.column_names else []
-    page = render(arms, title=title, studies=studies, environment=environment, tolerance=tolerance)
+    report = source if isinstance(source, StudyReport) else table_report(source, tolerance)
+    page = render(report, title=title, environment=environment)
     atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
     return path
 
 
-def render(
-    arms: Sequence[ArmSummary],
-    *,
-    title: str,
-    studies: Sequence[str],
-    environment: Mapping[str, Any],
-    tolerance: float = TOLERANCE,
-) -> str:
-    """Return the page for these summaries."""
-    n_texts = sum(arm.n_generations for arm in arms)
-    word = "Studies" if len(studies) > 1 else "Study"
-    lede = f"{word} {', '.join(studies) or wording.MISSING} · {len(arms)} arms · {n_texts:,} texts"
+def render(report: StudyReport, *, title: str, environment: Mapping[str, Any]) -> str:
+    """Return the page of a report."""
     sections = []
-    for index, (place, members) in enumerate(groupby(arms, key=lambda arm: (arm.model, arm.task, arm.split))):
-        sections.append(_section(f"{place[0]} · {place[1]}/{place[2]}", list(members), f"figure{index}"))
+    for index, (_, members) in enumerate(groupby(report.arms, key=lambda arm: arm.place)):
+        arms = list(members)
+        sections.append(_section(wording.place_heading(arms), arms, f"figure{index}"))
     body = [
-        f"<header><h1>{_text(title)}</h1><p class=lede>{_text(lede)}</p></header>",
-        _notes(notes(arms, tolerance)),
+        f"<header><h1>{_text(title)}</h1><p class=lede>{_text(_lede(report))}</p></header>",
+        _notes("Not finished", report.missing),
+        _notes("Before you compare", report.notes),
         *(sections or ["<p>No rows yet.</p>"]),
-        _how_to_read(tolerance),
-        _environment(environment),
+        _others(report.others),
+        _how_to_read(report.tolerance),
+        _environment({**environment, **_code(report)}),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -102,6 +96,20 @@ def render(
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def _lede(report: StudyReport) -> str:
+    word = "Studies" if len(report.studies) > 1 else "Study"
+    n_texts = sum(arm.n_generations for arm in report.arms)
+    arms = f"{len(report.arms)} arm{'s' if len(report.arms) != 1 else ''}"
+    state = " · not finished" if report.missing else ""
+    return f"{word} {', '.join(report.studies) or wording.MISSING} · {arms} · {n_texts:,} texts{state}"
+
+
+def _code(report: StudyReport) -> dict[str, str]:
+    """Return which states of the code made the texts."""
+    codes = sorted({code for arm in report.arms for code in arm.code_ids})
+    return {"code of the texts": ", ".join(codes)} if codes else {}
 
 
 def _text(value: object) -> str:
@@ -115,11 +123,26 @@ def _style() -> str:
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{css}"
 
 
-def _notes(found: Sequence[str]) -> str:
+def _notes(heading: str, found: Sequence[str]) -> str:
     if not found:
         return ""
     items = "".join(f"<li>{_text(note)}</li>" for note in found)
-    return f"<section class=notes><h2>Before you compare</h2><ul>{items}</ul></section>"
+    return f"<section class=notes><h2>{_text(heading)}</h2><ul>{items}</ul></section>"
+
+
+def _others(others: Sequence[OtherCells]) -> str:
+    if not others:
+        return ""
+    names = ("study", "model", "task", "split", "budget", "mechanism", "n_cells", "n_texts")
+    head = "".join(f'<th scope="col">{_text(name.removeprefix("n_"))}</th>' for name in names)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_text(getattr(cells, name))}</td>" for name in names) + "</tr>" for cells in others
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return (
+        "<section><h2>Not in this report</h2><p>The same folder holds these cells of other studies, or of this one as it was "
+        f"declared before. They are in no number above.</p>{_scrolling(table, 'Other cells of the folder')}</section>"
+    )
 
 
 def _section(heading: str, arms: Sequence[ArmSummary], name: str) -> str:
@@ -197,6 +220,8 @@ filling. Short texts therefore stay below the budget. The <b>steady mean</b> cou
 <li>An arm is <b>unmatched</b> if its mean cache is more than {100 * tolerance:g} % larger or smaller than the median of the
 arms with the same model, task and budget. It used another amount of memory, so its accuracy cannot be compared with theirs.
 An arm without a budget is a <b>reference</b>: it shows what is reached if no token is evicted.</li>
+<li>Arms of one model and task are shown on the <b>problems</b> that all of them have; the heading says how many these are.
+<b>Identical texts</b> to another arm mean that every text of the two is equal: whatever sets them apart did nothing here.</li>
 <li><b>Accuracy</b> counts the strict reading of a text, which takes an answer only where the task asks for it, such as the
 last box; the <i>lenient</i> reading also takes a final-answer phrase or the last number. A text without an answer counts as
 wrong. <i>Accuracy if extracted</i> leaves such texts out, so it favours arms that often give no answer.</li>

@@ -1,4 +1,4 @@
-"""Names of arms: a cell's rows carry the name they were made under, a sweep may have another for it by now."""
+"""Labels of arms: a cell's rows carry those they were made under, a sweep may have others for it by now."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+Labels = Mapping[str, str | Mapping[str, str]]
 
-def relabelled(table: pa.Table, labels: Mapping[str, str]) -> pa.Table:
-    """Return the rows with the mechanism names that `labels` has for their cells; other cells keep theirs.
+
+def relabelled(table: pa.Table, labels: Labels) -> pa.Table:
+    """Return the rows with the labels that their cells have now; other cells keep theirs.
 
     Args:
-        table: rows of the results store with `cell_id` and `mechanism`.
-        labels: mechanism name by cell id, as the sweep declares it now.
+        table: rows of the results store with `cell_id` and the columns to relabel.
+        labels: by cell id, the name of its mechanism, or a value for each of some columns.
     """
-    place = table.schema.get_field_index("mechanism")
-    names = [
-        labels.get(cell_id, name)
-        for cell_id, name in zip(table["cell_id"].to_pylist(), table["mechanism"].to_pylist(), strict=True)
-    ]
-    return table.set_column(place, table.schema.field(place), pa.array(names).cast(table.schema.field(place).type))
+    cells = table["cell_id"].to_pylist()
+    wanted = {cell_id: {"mechanism": of} if isinstance(of, str) else dict(of) for cell_id, of in labels.items()}
+    for column in dict.fromkeys(name for of in wanted.values() for name in of):
+        place = table.schema.get_field_index(column)
+        field = table.schema.field(place)
+        values = [
+            wanted.get(cell_id, {}).get(column, value)
+            for cell_id, value in zip(cells, table[column].to_pylist(), strict=True)
+        ]
+        table = table.set_column(place, field, pa.array(values, type=pa.string()).cast(field.type))
+    return table

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from designspace.report import wording
-from designspace.report.summary import TOLERANCE, ArmSummary, GroupKey
+from designspace.report.arm_rows import NO_BUDGET, GroupKey
+from designspace.report.common_problems import CommonProblems
+from designspace.report.declared import OtherCells
+from designspace.report.identical_texts import IdenticalArms, arm_name
+from designspace.report.summary import TOLERANCE, ArmSummary
 from designspace.statistics.tolerance import agree
+
+_NAMED = 4  # arms or cells that are named in one sentence
 
 
 def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]:
@@ -26,8 +32,95 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
         found += [f"{place}: {text}" for text in _group_notes(members, tolerance)]
     for arm in arms:
         found += [f"{_place(arm)}: {text}" for text in _arm_notes(arm)]
-    found += _grader_notes(arms)
-    return found
+    return [*found, *_configuration_notes(arms), *_grader_notes(arms), *_code_notes(arms)]
+
+
+def common_notes(common: Iterable[CommonProblems]) -> Iterable[str]:
+    """Yield on how many problems arms are compared, where they do not all have the same ones."""
+    for found in common:
+        place = f"{found.place.model}, {found.place.task}/{found.place.split}"
+        if found.n_left_out and found.n_common:
+            yield (
+                f"{place}: The {found.n_arms} arms are compared on the {found.n_common:,} problems that all of them have. "
+                f"{found.n_left_out:,} more, which some of them lack or which are not graded, are in no number here."
+            )
+        elif found.n_common == 0:
+            yield (
+                f"{place}: No problem is common to all {found.n_arms} arms yet, so they cannot be compared and no accuracy is "
+                "shown."
+            )
+
+
+def identical_notes(identical: Iterable[IdenticalArms]) -> Iterable[str]:
+    """Yield which arms wrote the same texts."""
+    for found in identical:
+        first, *others = found.keys
+        budget = "" if first.budget == NO_BUDGET else f", budget {first.budget}"
+        names = ", ".join(arm_name(key, beside=first) for key in others)
+        yield (
+            f"{first.model}, {first.task}/{first.split}{budget}, {first.name}: Identical texts to {names}: all "
+            f"{found.n_texts:,} are equal. Whatever sets these arms apart did nothing here; that they score alike is no result."
+        )
+
+
+def other_notes(others: Sequence[OtherCells]) -> Iterable[str]:
+    """Yield which cells of the folder are not in the report."""
+    if not others:
+        return
+    named = "; ".join(_other(cells) for cells in others[:_NAMED])
+    more = f"; and {len(others) - _NAMED} more labels (--json names all)" if len(others) > _NAMED else ""
+    n_cells, n_texts = (sum(getattr(cells, of) for cells in others) for of in ("n_cells", "n_texts"))
+    cells_, are = ("cell", "is") if n_cells == 1 else ("cells", "are")
+    yield (
+        f"This folder also holds {n_cells:,} {cells_} with {n_texts:,} texts of other studies, or of this one as it was "
+        f"declared before. They {are} in no number here: {named}{more}.".replace("They is", "It is")
+    )
+
+
+def _other(cells: OtherCells) -> str:
+    budget = "" if cells.budget == NO_BUDGET else f", budget {cells.budget}"
+    n_cells = "1 cell" if cells.n_cells == 1 else f"{cells.n_cells:,} cells"
+    return (
+        f"{cells.mechanism}{budget} on {cells.model}, {cells.task}/{cells.split} (study {cells.study}): {n_cells}, "
+        f"{cells.n_texts:,} texts"
+    )
+
+
+def _configuration_notes(arms: Sequence[ArmSummary]) -> Iterable[str]:
+    several: dict[tuple[GroupKey, str], list[str]] = {}
+    for arm in arms:
+        if arm.configuration is not None:
+            name = arm.mechanism.removesuffix(f" [{arm.configuration}]")
+            several.setdefault((arm.group, name), []).append(arm.configuration)
+    for (group, name), cells in several.items():
+        budget = "" if group.budget == NO_BUDGET else f", budget {group.budget}"
+        yield (
+            f"{group.model}, {group.task}/{group.split}{budget}, {name}: This name stands for {len(cells)} different "
+            f"configurations, which are shown apart, by the first digits of their cells: {', '.join(cells)}."
+        )
+
+
+def _code_notes(arms: Sequence[ArmSummary]) -> Iterable[str]:
+    """Yield that the texts come from several programs: a difference between arms may be one between programs."""
+    made: dict[str, list[str]] = {}
+    for arm in arms:
+        for code in arm.code_ids:
+            made.setdefault(code, []).append(_place(arm))
+    if len(made) < 2:
+        return
+    mixed = [_place(arm) for arm in arms if len(arm.code_ids) > 1]
+    within = f" Within one arm: {_list(mixed)}." if mixed else ""
+    states = "; ".join(f"{code} ({_list(places)})" for code, places in sorted(made.items()))
+    yield (
+        f"The texts were made by {len(made)} states of the code, so arms may differ by more than their mechanisms: "
+        f"{states}.{within} `designspace run --strict` refuses to go on under another state of the code."
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED:
+        return "; ".join(names)
+    return f"{'; '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
 def _grader_notes(arms: Sequence[ArmSummary]) -> Iterable[str]:
@@ -84,11 +177,6 @@ def _arm_notes(arm: ArmSummary) -> Iterable[str]:
     elif arm.n_graded < arm.n_generations:
         n_open = arm.n_generations - arm.n_graded
         yield f"{n_open} of {arm.n_generations} texts are not graded; the accuracy counts the graded ones only."
-    if arm.n_cells_per_replicate > 1:
-        yield (
-            f"This name stands for {arm.n_cells_per_replicate} different configurations in this folder, and the numbers mix "
-            "their texts. Do not read them as the numbers of one arm."
-        )
 
 
 def _place(arm: ArmSummary) -> str:

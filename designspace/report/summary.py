@@ -1,7 +1,6 @@
 """Boil rows down to one summary per arm, and say which arms may be compared.
 
-An arm is a mechanism at a budget, for a model and a task split. Arms are compared within a group: the same model, task,
-split and budget.
+Arms are compared within a group: the same model, task, split and budget.
 """
 
 from __future__ import annotations
@@ -10,59 +9,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from designspace.errors import StoreError
+from designspace.report.arm_rows import COLUMNS as COLUMNS
+from designspace.report.arm_rows import NO_BUDGET as NO_BUDGET
+from designspace.report.arm_rows import ArmKey, Arms, PlaceKey, arm_rows
+from designspace.report.arm_rows import GroupKey as GroupKey
 from designspace.statistics import Interval, accuracy_interval
 from designspace.statistics.tolerance import agree
 
 TOLERANCE = 0.02  # of realised means, within which arms count as matched
-NO_BUDGET = "none"
 
 Comparison = Literal["matched", "unmatched", "reference"]
-
-COLUMNS = (
-    "cell_id",
-    "shard_id",
-    "model",
-    "task",
-    "split",
-    "budget",
-    "mechanism",
-    "budget_tokens",
-    "budget_of",
-    "problem_id",
-    "replicate",
-    "kind",
-    "n_new_tokens",
-    "finish_reason",
-    "mean_cache_tokens",
-    "steady_mean_cache_tokens",
-    "peak_cache_tokens",
-    "mean_cache_bytes",
-    "mean_read_bytes",
-    "mean_aux_bytes",
-    "n_events",
-    "shard_wall_s",
-    "started_at",
-    "worker",
-    "grader_id",
-    "extracted",
-    "correct",
-    "lenient_correct",
-)  # what `summarise` reads, and `cache_tokens_per_step` for its length where it is at hand
-
-
-class GroupKey(NamedTuple):
-    """What arms must share to be compared."""
-
-    model: str
-    task: str
-    split: str
-    budget: str
 
 
 @dataclass(frozen=True)
@@ -87,7 +47,10 @@ class ArmSummary:
         comparison: `reference` for an arm without a budget; otherwise whether its realised mean (`held`) agrees with
             `reference_held`, the median of the group, within the tolerance.
         is_off_target: whether the steady mean misses a budget that is declared as a mean by more than the tolerance.
-        n_cells_per_replicate: more than 1 when one label stands for several configurations.
+        configuration: first digits of the arm's cell where the mechanism's name stands for several configurations; they
+            are then part of `mechanism`. None: the name stands for one.
+        code_ids: states of the code that made its texts, where the rows say so.
+        identical_to: another arm of which every text is equal, where texts were compared; None: there is none.
     """
 
     model: str
@@ -121,12 +84,19 @@ class ArmSummary:
     is_off_target: bool
     kinds: tuple[KindAccuracy, ...]
     grader_ids: tuple[str, ...]
-    n_cells_per_replicate: int
+    configuration: str | None = None
+    code_ids: tuple[str, ...] = ()
+    identical_to: str | None = None
 
     @property
     def group(self) -> GroupKey:
         """What this arm shares with those it is compared with."""
         return GroupKey(self.model, self.task, self.split, self.budget)
+
+    @property
+    def place(self) -> PlaceKey:
+        """Where this arm stands beside others."""
+        return PlaceKey(self.model, self.task, self.split)
 
     @property
     def held(self) -> float:
@@ -135,9 +105,10 @@ class ArmSummary:
 
 
 def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]:
-    """Summarise rows of the results store, one summary per arm.
+    """Summarise rows of the results store, one summary per arm, on whatever problems each has.
 
-    Arms come by model, task and split, full cache first, then by budget, best accuracy first.
+    Arms come by model, task and split, full cache first, then by budget, best accuracy first. Where one name stands for
+    several configurations, each of them is an arm.
 
     Args:
         table: rows joined with grades, as `ResultsStore.samples().to_table()` gives them; `COLUMNS` are enough.
@@ -146,12 +117,13 @@ def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]
     Raises:
         StoreError: a column is missing.
     """
-    arms: dict[tuple[GroupKey, str], list[dict[str, Any]]] = {}
-    for row in _rows(table):
-        group = GroupKey(row["model"], row["task"], row["split"], row["budget"])
-        arms.setdefault((group, row["mechanism"]), []).append(row)
-    summaries = _with_comparison([_summarise_arm(rows, tolerance) for rows in arms.values()], tolerance)
-    return sorted(summaries, key=_order)
+    return summarise_arms(arm_rows(table), tolerance)
+
+
+def summarise_arms(arms: Arms, tolerance: float = TOLERANCE) -> list[ArmSummary]:
+    """Summarise the rows of each arm; the same as `summarise` for rows that are sorted into arms already."""
+    found = [_summarise_arm(key, rows, tolerance) for key, rows in arms.items()]
+    return sorted(_with_comparison(found, tolerance), key=_order)
 
 
 def to_json(summaries: Sequence[ArmSummary], notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -159,19 +131,7 @@ def to_json(summaries: Sequence[ArmSummary], notes: Sequence[str] = ()) -> dict[
     return {"schema": 1, "arms": [asdict(arm) for arm in summaries], "notes": list(notes)}
 
 
-def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise StoreError(f"the report needs the column {missing[0]!r}, which the table lacks")
-    rows = table.select(COLUMNS)
-    if "cache_tokens_per_step" in table.column_names:
-        steps = pc.list_value_length(table["cache_tokens_per_step"])
-    else:  # the last token of a generation is never fed back, so this is one step more than happened
-        steps = table["n_new_tokens"]
-    return rows.append_column("n_steps", steps).to_pylist()
-
-
-def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
+def _summarise_arm(key: ArmKey, rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
     first, graded = rows[0], [row for row in rows if row["correct"] is not None]
     outcomes = _by_problem(graded, "correct")
     answered = [row for row in graded if row["extracted"] is not None]
@@ -180,10 +140,10 @@ def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
     )
     wall_s = _busy_s(rows)
     return ArmSummary(
-        **{
-            name: first[name]
-            for name in ("model", "task", "split", "budget", "mechanism", "budget_tokens", "budget_of")
-        },
+        **key.group._asdict(),
+        mechanism=key.name,
+        budget_tokens=first["budget_tokens"],
+        budget_of=first["budget_of"],
         n_generations=len(rows),
         n_problems=len({row["problem_id"] for row in rows}),
         n_graded=len(graded),
@@ -208,7 +168,8 @@ def _summarise_arm(rows: list[dict[str, Any]], tolerance: float) -> ArmSummary:
         is_off_target=_is_off_target(first["budget_tokens"], first["budget_of"], steady, tolerance),
         kinds=_kinds(graded),
         grader_ids=tuple(sorted({row["grader_id"] for row in graded})),
-        n_cells_per_replicate=_cells_per_replicate(rows),
+        configuration=key.configuration,
+        code_ids=tuple(sorted({row["code_id"] for row in rows if "code_id" in row})),
     )
 
 
@@ -263,13 +224,6 @@ def _kinds(graded: Sequence[dict[str, Any]]) -> tuple[KindAccuracy, ...]:
         outcomes = _by_problem((row for row in graded if row["kind"] == kind), "correct")
         found.append(KindAccuracy(kind, len(outcomes), _problem_mean(outcomes) or 0.0))
     return tuple(found)
-
-
-def _cells_per_replicate(rows: Iterable[dict[str, Any]]) -> int:
-    cells: dict[int, set[str]] = {}
-    for row in rows:
-        cells.setdefault(row["replicate"], set()).add(row["cell_id"])
-    return max(len(ids) for ids in cells.values())
 
 
 def _busy_s(rows: Sequence[Mapping[str, Any]]) -> float:

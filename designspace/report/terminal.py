@@ -14,33 +14,43 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def print_report(arms: Sequence[ArmSummary], notes: Sequence[str] = (), console: Console | None = None) -> None:
-    """Print one table per model and task split, and the notes.
+def print_report(
+    arms: Sequence[ArmSummary],
+    notes: Sequence[str] = (),
+    console: Console | None = None,
+    *,
+    missing: Sequence[str] = (),
+) -> None:
+    """Print what is missing, one table per model and task split, and the notes.
 
     Args:
         arms: what `summarise` returned.
         notes: warnings to print below.
         console: where to; by default the standard output, without colour codes when that is no terminal.
+        missing: what to say first, because no number can be read without it.
     """
     from rich.console import Console
-    from rich.text import Text
 
     console = console or Console()
+    _print_lines(missing, console)
     if not arms:
         console.print("no rows yet")
-        return
     for table in tables(arms):
         console.print(table)
-    for note in notes:
-        console.print(Text(f"! {wording.printable(note)}"), soft_wrap=False)
+    _print_lines(notes, console)
+
+
+def _print_lines(lines: Sequence[str], console: Console) -> None:
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(f"! {wording.printable(line)}"), soft_wrap=False)
 
 
 def tables(arms: Sequence[ArmSummary]) -> list[Table]:
     """Return one rich table per model and task split, with a section per budget."""
-    found = []
-    for (model, task, split), members in groupby(arms, key=lambda arm: (arm.model, arm.task, arm.split)):
-        found.append(_table(f"{model} · {task}/{split}", list(members)))
-    return found
+    places = [list(members) for _, members in groupby(arms, key=lambda arm: arm.place)]
+    return [_table(wording.place_heading(members), members) for members in places]
 
 
 def _table(title: str, arms: Sequence[ArmSummary]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from designspace.report.summary import ArmSummary
 
 MISSING = "–"
@@ -29,6 +31,15 @@ def kibibytes(n_bytes: float) -> str:
     return f"{n_bytes / 1024:,.1f}"
 
 
+def place_heading(arms: Sequence[ArmSummary]) -> str:
+    """Return the heading of the arms of one place, with the number of problems where that is one."""
+    model, task, split = arms[0].place
+    sizes = {arm.n_problems for arm in arms}
+    n = sizes.pop()
+    problems = "" if sizes else f" · {n:,} problem{'s' if n != 1 else ''}"
+    return f"{model} · {task}/{split}{problems}"
+
+
 def budget_heading(arm: ArmSummary) -> str:
     """Return the heading of an arm's group."""
     if arm.budget_tokens is None:
@@ -38,10 +49,12 @@ def budget_heading(arm: ArmSummary) -> str:
 
 def comparison(arm: ArmSummary) -> str:
     """Return in a word or two why an arm may not be compared; empty if it may."""
-    words = {"matched": "", "unmatched": "unmatched", "reference": "reference"}[arm.comparison]
+    words = [] if arm.comparison == "matched" else [str(arm.comparison)]
     if arm.budget_tokens is not None and arm.event_share == 0:
-        return f"{words}, never cut".removeprefix(", ")
-    return words
+        words.append("never cut")
+    if arm.identical_to is not None:
+        words.append(f"identical texts to {arm.identical_to}")
+    return ", ".join(words)
 
 
 def comparable(arm: ArmSummary) -> str:
@@ -51,6 +64,8 @@ def comparable(arm: ArmSummary) -> str:
         return "yes"
     if arm.comparison == "reference":
         return words
+    if words.startswith("identical"):
+        return f"yes, {words}"
     return f"no: {words.replace('unmatched', f'unmatched ({off_median(arm)})')}"
 
 

@@ -36,12 +36,11 @@ def cluster_bootstrap_test(
     The source names a cluster bootstrap with 10,000 resamples and no more. Taken here, from the same resamples: the
     percentile interval, and p = min(1, 2 (1 + b) / (1 + resamples)), where b is the smaller of the numbers of resampled
     means <= 0 and >= 0. The sample itself counts as one resample, so p is never 0 [phipson2010]; nor is it below
-    2^(1 - n_problems), the chance that fair signs of all problems agree, for resampling a few problems that happen to
-    agree never crosses zero. With few problems the interval is too narrow and the test rejects too often: at 30 problems
-    families of four at 5 % erred in 6 to 9 % of 4,000 simulated studies, at 200 and 500 in 4 to 6 %; `sign_flip` in at
-    most 5 % everywhere (`tests/designspace/statistics/test_error_rates.py`).
-
-    Where all differences are equal, resampling shows no spread: the interval is then Tango's over problems.
+    2^(1 - n_problems), the chance that fair signs of all problems agree: a few that agree never cross zero. With few
+    problems the interval is too narrow and the test rejects too often: at 30 problems families of four at 5 % erred in 6
+    to 9 % of 4,000 simulated studies, at 200 and 500 in 4 to 6 %; `sign_flip` in at most 5 % everywhere
+    (`tests/designspace/statistics/test_error_rates.py`). Where all differences are equal, resampling shows no spread: the
+    interval is then Tango's over problems.
 
     Args:
         scores: the pairs.

@@ -440,9 +440,12 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
-def accuracies(results: Path) -> set[str]:
+CONFIRMED = ("--study", "tiny-study-confirm")
+
+
+def accuracies(results: Path, *study: str) -> set[str]:
     """Return the arms whose accuracy `report` shows."""
-    shown = json.loads(call("report", results, "--json").stdout)
+    shown = json.loads(call("report", results, *study, "--json").stdout)
     return {f"{arm['mechanism']} on {arm['n_problems']}" for arm in shown["arms"]}
 
 
@@ -496,7 +499,7 @@ def test_running_other_problems_is_no_look(tmp_path: Path) -> None:
     peek(tmp_path, tmp_path / "results", "dev.jsonl")
     peek(tmp_path, tmp_path / "results", "fresh.jsonl")
     assert looks_in(tmp_path / "results") == []
-    assert accuracies(tmp_path / "results") == {"baseline on 8"}
+    assert accuracies(tmp_path / "results") == {"baseline on 4"}
     assert looks_in(tmp_path / "results") == []
 
 
@@ -515,14 +518,23 @@ def test_registering_problems_that_were_run_before_says_that_they_were_seen(
     assert register(file, tmp_path / "results", underpowered="a test") == (registration, path)
 
 
+def test_a_report_of_a_study_that_was_tuned_asks_which_part(copy: Path) -> None:
+    """The trials and the confirmation are studies of their own: none is an arm beside the other."""
+    asked = call("report", copy)
+    assert asked.exit_code == 2
+    assert "--study: tiny-study-confirm, tiny-study-trial-0, tiny-study-trial-1" in asked.output
+    for trial in ("tiny-study-trial-0", "tiny-study-trial-1"):
+        assert accuracies(copy, "--study", trial) == {"arm on 4", "baseline on 4"}
+
+
 def test_report_and_export_of_held_out_problems_are_a_look(copy: Path, tmp_path: Path) -> None:
     """Noted before anything is shown, and once for the same rows."""
     assert looks_in(copy) == ["confirm"]
-    said = call("report", copy)
+    said = call("report", copy, *CONFIRMED)
     assert "6 problems are held out by registration" in said.output and "held-out look #2" in said.output
     assert looks_in(copy) == ["confirm", "report"]
     call("export", copy, "--out", tmp_path / "rows.csv")
-    call("report", copy)
+    call("report", copy, *CONFIRMED)
     assert looks_in(copy) == ["confirm", "report"]
 
 
@@ -553,18 +565,21 @@ def test_a_confirmation_is_not_watched_while_it_runs(tmp_path: Path) -> None:
     path = registered(tmp_path)
     results = tmp_path / "results"
     tune(path, INLINE)
-    before = accuracies(results)
+    before = accuracies(results, "--study", "tiny-study-trial-0")
+    assert before
     assert confirm(path, RunSettings(executor="inline", progress="none", limit=1)).report is None
-    said = call("report", results)
+    said = call("report", results, *CONFIRMED)
     assert "left out: 1 cells of held-out problems, for their confirmation is not finished" in said.output
-    assert accuracies(results) == before
+    assert "Not shown: " in said.output
+    assert accuracies(results, *CONFIRMED) == set()
+    assert accuracies(results, "--study", "tiny-study-trial-0") == before
     call("export", results, "--out", tmp_path / "rows.jsonl")
     shown = [json.loads(line)["problem_id"] for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert set(shown) == {f"q{i}" for i in range(4)}
     assert looks_in(results) == ["confirm"]
     confirm(path, INLINE)
-    assert "left out" not in call("report", results).output
-    assert accuracies(results) != before
+    assert "left out" not in call("report", results, *CONFIRMED).output
+    assert accuracies(results, *CONFIRMED) == {"arm on 6", "baseline on 6"}
 
 
 # Results are sealed
@@ -727,7 +742,7 @@ def test_an_older_ledger_beside_later_rows_is_refused(tmp_path: Path) -> None:
         ):
             with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
                 command()
-        assert "must hold every look" in call("report", results).output
+        assert "must hold every look" in call("report", results, *CONFIRMED).output
         assert "must hold every look" in call("export", results, "--out", tmp_path / "rows.csv").output
     put_back(looked)
     with pytest.raises(ProtocolError, match=r"report\.json must be of a look whose result the ledger seals"):
@@ -743,7 +758,7 @@ def test_a_ledger_deleted_and_registered_anew_is_refused(copy: Path, done: Path)
     shutil.rmtree(copy / "protocol")
     with pytest.raises(ProtocolError, match="must hold every look that rows here were made under"):
         register(done / "study.yaml", copy, underpowered="a test")
-    assert "must hold every look" in call("report", copy).output
+    assert "must hold every look" in call("report", copy, *CONFIRMED).output
 
 
 def test_a_ledger_cut_back_to_before_the_selection_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from designspace.report.summary import COLUMNS
+from designspace.report.arm_rows import COLUMNS
 from designspace.store import RESULTS_SCHEMA
 
 SCHEMA = pa.schema([RESULTS_SCHEMA.field(name) for name in ("study", *COLUMNS)])
@@ -55,6 +55,20 @@ def result_row(**changes: Any) -> dict[str, Any]:
 def make_table() -> Callable[..., pa.Table]:
     """Makes a table from changes to a valid row, one mapping per row."""
     return lambda *changes: pa.Table.from_pylist([result_row(**change) for change in changes], schema=SCHEMA)
+
+
+@pytest.fixture
+def with_texts(make_table: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
+    """Makes a table with what was written: `text` and `code_id` are among the changes of each row."""
+
+    def make(*changes: dict[str, Any]) -> pa.Table:
+        rows = [dict(change) for change in changes]
+        texts = [row.pop("text", "so it is 1") for row in rows]
+        codes = [row.pop("code_id", "0.1.0+a") for row in rows]
+        table = make_table(*rows)
+        return table.append_column("text", pa.array(texts)).append_column("code_id", pa.array(codes))
+
+    return make
 
 
 @pytest.fixture

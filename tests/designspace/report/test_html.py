@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from designspace.errors import StoreError
-from designspace.report import write_report
+from designspace.report import table_report, write_report
+from designspace.report.declared import OtherCells
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13 <cpu>"}
 
@@ -130,6 +132,31 @@ def test_labels_are_escaped(make_table, tmp_path, column):
     )
     assert not {tag for tag, _ in reader.tags} & {"script", "img"}
     assert any(evil in text for text in reader.text)
+
+
+def test_what_is_missing_comes_before_every_number(small, tmp_path):
+    """So does that the study is not finished; cells that are not in the report stand at the end, each with its size."""
+    others = (OtherCells("other", "pocket", "chain", "dev", "alpha", "48", n_cells=2, n_texts=40),)
+    report = replace(table_report(small), missing=("Only 3 of 16 problems: h2o.",), others=others)
+    page = write_report(report, tmp_path / "r.html", title="t", environment={}).read_text(encoding="utf-8")
+    text = "\n".join(read(page).text)
+
+    places = [
+        text.index(words) for words in ("not finished", "Only 3 of 16", "Before you compare", "Not in this report")
+    ]
+    assert places == sorted(places)
+    assert text.index("Only 3 of 16") < text.index("75.0")
+    assert "alpha" in text[places[-1] :]
+    assert "40" in text[places[-1] :]
+
+
+def test_the_page_names_the_code_that_made_the_texts(with_texts, tmp_path):
+    """Beside the versions of the program that wrote the page."""
+    table = with_texts({"code_id": "0.1.0+a"}, {"mechanism": "r-kv", "code_id": "0.1.0+b"})
+    page = write_report(table, tmp_path / "r.html", title="t", environment={}).read_text(encoding="utf-8")
+
+    assert "<dt>code of the texts</dt><dd>0.1.0+a, 0.1.0+b</dd>" in page
+    assert "made by 2 states of the code" in page
 
 
 def test_an_empty_table_makes_a_page(make_table, tmp_path):

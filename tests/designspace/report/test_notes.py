@@ -48,6 +48,23 @@ def test_each_trap_has_its_note(make_table, rows, words):
     assert all(note.endswith(".") for note in found)
 
 
+def test_code_is_named_with_the_arms_that_it_made(with_texts):
+    """One state of the code deserves no word; several do, and most of all within one arm."""
+    one = with_texts({}, {"mechanism": "r-kv", "correct": False})
+    between = with_texts({}, {"mechanism": "r-kv", "correct": False, "code_id": "0.1.0+b"})
+    within = with_texts({}, {"problem_id": "b", "code_id": "0.1.0+b"}, {"mechanism": "r-kv", "correct": False})
+
+    assert not any("code" in note for note in notes(summarise(one)))
+    (note,) = [note for note in notes(summarise(between)) if "code" in note]
+    assert note == (
+        "The texts were made by 2 states of the code, so arms may differ by more than their mechanisms: 0.1.0+a (pocket, "
+        "chain/dev, budget 48, h2o); 0.1.0+b (pocket, chain/dev, budget 48, r-kv). `designspace run --strict` refuses to go on "
+        "under another state of the code."
+    )
+    (note,) = [note for note in notes(summarise(within)) if "code" in note]
+    assert "Within one arm: pocket, chain/dev, budget 48, h2o." in note
+
+
 def test_several_unmatched_arms_share_a_note(make_table):
     """They are named together, in the plural."""
     sizes = {"a": 48.0, "b": 48.0, "c": 48.0, "d": 60.0, "e": 40.0}

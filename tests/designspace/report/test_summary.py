@@ -81,7 +81,7 @@ def test_replicates_count_once_per_problem(make_table):
     assert arm.accuracy == pytest.approx((1 / 4 + 1) / 2)
     assert arm.interval.method == "cluster bootstrap over problems"
     assert arm.n_problems == 2
-    assert arm.n_cells_per_replicate == 1
+    assert (arm.configuration, arm.mechanism) == (None, "h2o")
 
 
 def test_matched_unmatched_and_reference(small):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pyarrow as pa
 from rich.console import Console
 
 from designspace.report import notes, print_report, summarise
@@ -54,6 +55,26 @@ def test_labels_are_shown_not_obeyed(make_table):
     assert "! [link]" in text
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+def test_what_is_missing_is_printed_first(small):
+    """Before the table, where nobody can overlook it; also where there is no row yet."""
+    stream = io.StringIO()
+    print_report(summarise(small), ["a note"], Console(file=stream, width=80), missing=["5 of 9 shards"])
+    text = stream.getvalue()
+
+    assert text.startswith("! 5 of 9 shards\n")
+    assert text.rstrip().endswith("! a note")
+    stream = io.StringIO()
+    print_report([], [], Console(file=stream, width=80), missing=["0 of 9 shards"])
+    assert stream.getvalue() == "! 0 of 9 shards\nno rows yet\n"
+
+
+def test_the_number_of_problems_is_in_the_heading(small):
+    """One number, because arms are compared on common problems; none where they differ."""
+    assert shown(summarise(small)).startswith("pocket · chain/dev · 4 problems")
+    more = small.slice(0, 3)
+    assert "problem" not in shown(summarise(pa.concat_tables([more, small.slice(4, 1)]))).splitlines()[0]
 
 
 def test_no_rows_yet():
