@@ -24,9 +24,9 @@ KIT = "tests/designspace/testing/test_registered.py"
 # Test files that take more than about two seconds of one core, by folder.
 LONG = {
     "tests": ("extras", "readme"),
-    "tests/benchmarks": ("memory", "random_model"),
+    "tests/benchmarks": ("memory", "random_model", "refill", "sides"),
     "tests/cluster": ("bundles", "crash", "evidence", "inline", "plug_in_package", "preflight", "run", "worker"),
-    "tests/designspace/cli": ("cli",),
+    "tests/designspace/cli": ("cli", "reports"),
     "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "speed"),
     "tests/designspace/memory": ("footprint",),
     "tests/designspace/models": ("proof",),
@@ -34,17 +34,18 @@ LONG = {
     "tests/designspace/statistics": (
         "axis_effects", "corrections", "equivalence", "error_rates", "lattice", "power",
     ),
-    "tests/designspace/store": ("crash",),
+    "tests/designspace/store": ("crash", "harm", "mending", "results_store"),
     "tests/designspace/tasks/grading": ("equality", "labelled_cases", "sandbox"),
     "tests/designspace/testing": ("composition", "tasks_and_graders"),
+    "tests/families": ("idle_reasons",),
     "tests/families/cadence": ("adaptive", "horizon"),
     "tests/families/decoding": ("pocket", "refresh", "rollback", "self_consistency", "wrapped_decoding"),
     "tests/families/head_routing": ("kv_sharer",),
-    "tests/families/representation": ("cam", "d2o", "nearest_merge", "quest", "span_mean", "store_promises"),
+    "tests/families/representation": ("cam", "d2o", "mini_kv", "nearest_merge", "quest", "span_mean", "store_promises"),
     "tests/families/scoring": ("lazy_eviction", "scissorhands"),
     "tests/golden": ("e2e", "statistics"),
     "tests/notebooks": ("notebooks",),
-    "tests/sweeps": ("auto_rows", "broken", "robustness", "tuning"),
+    "tests/sweeps": ("auto_rows", "broken", "effects", "robustness", "tuning"),
 }  # fmt: skip
 LONG_FILES = frozenset(f"{folder}/test_{name}.py" for folder, names in LONG.items() for name in names)
 # Conformance cases that run where no strategy has changed, and of the systems of a changed one how many.
