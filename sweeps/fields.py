@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -179,6 +180,9 @@ class Seeds(Strict):
     root: int = Field(default=0, ge=0, le=_LARGEST_SEED)
 
 
+ROWS = AliasChoices("rows", "batch_size")
+
+
 class GenerationCaps(Strict):
     """How every arm generates, whatever the number of rows.
 
@@ -232,10 +236,11 @@ class GenerationSpec(GenerationCaps):
     """How every arm generates.
 
     Attributes:
-        rows: rows per batch. It can move a logit by rounding, so it belongs to a cell's identity.
+        rows: rows per batch; YAML may call it `batch_size`. It can move a logit by rounding, so it belongs to a cell's
+            identity.
     """
 
-    rows: int = Field(ge=1, le=_LARGEST_COUNT)
+    rows: int = Field(ge=1, le=_LARGEST_COUNT, validation_alias=ROWS)
 
     @property
     def problems_per_shard(self) -> int:
@@ -254,7 +259,7 @@ class AutoGeneration(GenerationCaps):
         memory: bytes for weights, cache and workspace of one worker, such as `80GiB` or `24GB`; a tenth is kept free.
     """
 
-    rows: Literal["auto"]
+    rows: Literal["auto"] = Field(validation_alias=ROWS)
     memory: int = Field(gt=0)
 
     @field_validator("memory", mode="before")

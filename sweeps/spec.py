@@ -149,7 +149,11 @@ def _refuse_studies(document: Document, problems: Problems) -> None:
 
 
 def _generation(data: Any, problems: Problems) -> GenerationSpec | AutoGeneration | None:
-    rows = data.get("rows") if isinstance(data, dict) else None
+    named = [name for name in ("rows", "batch_size") if isinstance(data, dict) and name in data]
+    if len(named) > 1:
+        problems.add(("generation", "batch_size"), "batch_size is another name of rows: write one of them", of_key=True)
+        return None
+    rows = data[named[0]] if named else None
     if isinstance(rows, str) and rows.isalpha():
         return problems.validated(AutoGeneration, data, ("generation",))
     if isinstance(data, dict) and "memory" in data and rows is not None:

@@ -35,6 +35,18 @@ def test_generation_is_a_plain_record(sweep_of: SweepOf) -> None:
     assert (generation.problems_per_shard, generation.most_new_tokens) == (4, 16)
 
 
+def test_rows_may_be_called_batch_size(sweep_of: SweepOf) -> None:
+    """The same record, and the same identity; a wrong value is told under the name that was written."""
+    generation = {"temperature": 0.0, "max_new_tokens": 16}
+    assert sweep_of(generation={**generation, "batch_size": 4}).generation == sweep_of().generation
+    automatic = sweep_of(generation={**generation, "batch_size": "auto", "memory": "8GiB"})
+    assert automatic.generation == sweep_of(generation={**generation, "rows": "auto", "memory": "8GiB"}).generation
+    with pytest.raises(DeclarationError, match=r"generation\.batch_size: must be .*at least 1, got 0"):
+        sweep_of(generation={**generation, "batch_size": 0})
+    with pytest.raises(DeclarationError, match=r"generation\.batch_size: batch_size is another name of rows"):
+        sweep_of(generation={**generation, "rows": 4, "batch_size": 4})
+
+
 def test_total_tokens_bound_new_tokens(sweep_of: SweepOf) -> None:
     """A prompt has at least one token; of two caps the smaller one counts."""
     total = sweep_of(generation={"temperature": 0, "max_total_tokens": 100, "rows": 1}).generation
