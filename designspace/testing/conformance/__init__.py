@@ -6,8 +6,9 @@
         check_strategy(KeyAge())
 
 `check_strategy` runs the checks of the strategy's axis on random events of many shapes; `checks(axis)` names them.
-`check_mechanism` runs a composition through the real engine on a model. `cases` gives the events, for tests of one's own.
-`StrategyConformance` is the same as a pytest class, with one test for each check. `check_task` and `check_grader` do the same for tasks and graders.
+`StrategyConformance` is the same as a pytest class, with one test for each check. `check_mechanism` runs a composition through
+the real engine on a model. `cases` gives the events, for tests of one's own. `check_task` and `check_grader` do the same for
+tasks and graders.
 """
 
 from designspace.testing.conformance.cases import SHAPES, Case, Shape, cases
