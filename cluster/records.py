@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from sweeps.shards import Shard
 _FROM_GENERATION = (
     "n_prompt_tokens", "finish_reason", "mean_cache_tokens", "steady_mean_cache_tokens", "peak_cache_tokens",
     "mean_cache_bytes", "peak_cache_bytes", "mean_read_bytes", "mean_aux_bytes", "n_events", "n_evicted", "n_extra_tokens",
-    "cache_tokens_per_step", "wall_s",
+    "cache_tokens_per_step", "wall_s", "token_ids", "prompt_survival_union", "prompt_survival_mean",
 )  # fmt: skip
 
 
@@ -41,8 +41,13 @@ class RunFacts:
     look_sha256: str | None
 
 
-def sample_row(shard: Shard, problem: Problem, generation: Generation, text: str, facts: RunFacts) -> dict[str, Any]:
-    """Return one row of the samples table, but for the ids that the store adds."""
+def sample_row(
+    shard: Shard, problem: Problem, prompt_ids: Sequence[int], generation: Generation, text: str, facts: RunFacts
+) -> dict[str, Any]:
+    """Return one row of the samples table, but for the ids that the store adds.
+
+    prompt_ids: the prompt as the model read it, with its chat template and what the decoding adds.
+    """
     cell = shard.cell
     return {
         "model": cell.model.name,
@@ -57,6 +62,7 @@ def sample_row(shard: Shard, problem: Problem, generation: Generation, text: str
         "replicate": cell.replicate,
         "seed": cell.root_seed,
         "prompt": problem.prompt,
+        "prompt_token_ids": prompt_ids,
         "text": text,
         "n_new_tokens": generation.n_new_tokens,
         "engine_version": str(ENGINE_VERSION),

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from cluster.code_id import code_id
+from cluster.prompt_check import check_prompts
 from cluster.records import RunFacts, grade_row, sample_row
 from cluster.shard_queue import Bundle, Settled, ShardSummary, Ticket
 from designspace.axes import Artefact, Decoding, Generation, Request
@@ -67,6 +68,7 @@ class Worker:
         self._graders: dict[str, Grader] = {}
         self._loaded: tuple[ModelSpec, LoadedModel] | None = None
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
+        self._checked: set[str] = set()  # cells whose prompts are those of their stored texts
         self._engine: tuple[str, Engine] | None = None
 
     def run(self, bundle: Bundle) -> Iterator[Settled]:
@@ -89,6 +91,8 @@ class Worker:
                 missing.append(ticket)
         if missing:
             engine = self._engine_for(missing[0].shard.cell)
+            for cell in dict.fromkeys(ticket.shard.cell for ticket in missing):
+                self._check_prompts(engine.loaded, cell)
             for made in self._generate(engine, missing):
                 yield self._settled(made.ticket, made)
 
@@ -158,7 +162,11 @@ class Worker:
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
         attempt, look = made.ticket.attempt, self.look_sha256
         facts = RunFacts(self.study, attempt, self.name, code_id(), started_at, shard_wall_s=wall_s, look_sha256=look)
-        rows = [sample_row(shard, problems[name], whole[name], texts[name], facts) for name in shard.problem_ids]
+        prompts = self._encoded(engine.loaded, shard.cell)
+        rows = [
+            sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts)
+            for name in shard.problem_ids
+        ]
         self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
 
     def _grade(self, shard: Shard, started_s: float, *, generated: bool) -> ShardSummary:
@@ -220,6 +228,12 @@ class Worker:
                 p.problem_id: loaded.encode(format_prompt(p.prompt), system=system, chat=chat) for p in _problems(cell)
             }
         return self._prompts[key]
+
+    def _check_prompts(self, loaded: LoadedModel, cell: Cell) -> None:
+        """Check, once for each cell, that its prompts are the tokens that its stored texts were made from."""
+        if cell.cell_id not in self._checked:
+            check_prompts(self.store, cell.cell_id, cell.label(), self._encoded(loaded, cell))
+            self._checked.add(cell.cell_id)
 
     def _load(self, cell: Cell) -> LoadedModel:
         if self._loaded is None or self._loaded[0] != cell.model:

@@ -25,6 +25,8 @@ class Generation:
     `stream` is the request's: where one engine runs replicates of a problem side by side it tells them apart.
     `steady_mean_cache_tokens` is the mean over the steps after the first event, None where there was none.
     `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
+    `prompt_survival_union` and `_mean` are the shares of the prompt that the cache held at the end of the text: in at least one
+    head of a layer, and in one head, each averaged; None where nobody counted.
     `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
     """
 
@@ -46,6 +48,8 @@ class Generation:
     mean_aux_bytes: float
     cache_tokens_per_step: tuple[float, ...]
     wall_s: float
+    prompt_survival_union: float | None = None
+    prompt_survival_mean: float | None = None
     mean_log_prob: float | None = None
 
     @property

@@ -31,6 +31,7 @@ from designspace.engine.ledger import Ledger
 from designspace.engine.prefill import Prefill
 from designspace.engine.row import RowState
 from designspace.engine.steering import Steering
+from designspace.engine.survival import prompt_survival
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 
@@ -254,8 +255,9 @@ class Engine:
         """Yield a row's generation if its text has ended, and free the row."""
         reason = state.reason_to_end(self.loaded.eos_ids)
         if reason is not None:
+            survival = prompt_survival(self.cache.positions[:, state.index], len(state.request.prompt_ids))
             self._retire(state)
-            yield state.generation(reason)
+            yield state.generation(reason, survival)
 
     def _retire(self, state: RowState) -> None:
         del self.in_flight[state.index]

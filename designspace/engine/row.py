@@ -13,6 +13,7 @@ from torch import Tensor
 from designspace.axes import Controller, Generation, Request, RowSchedule
 from designspace.cache.slots import RowSnapshot, SlotCache
 from designspace.engine.ledger import RowAccount
+from designspace.engine.survival import PromptSurvival
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ class RowState:
         account.spare_tokens = saved.n_tokens - in_slots
         account.spare_bytes = -(-saved.n_bytes * account.spare_tokens // max(saved.n_tokens, 1))
 
-    def generation(self, finish_reason: str) -> Generation:
-        """Return the generation that the row has become."""
+    def generation(self, finish_reason: str, survival: PromptSurvival) -> Generation:
+        """Return the generation that the row has become; survival: of its prompt, at the end."""
         account, n_new = self.account, len(self.tokens)
         sizes, (_, held, read, aux) = account.cache_tokens(), account.columns()
         return Generation(
@@ -149,6 +150,8 @@ class RowState:
             mean_aux_bytes=_mean(aux),
             cache_tokens_per_step=tuple(sizes.tolist()),
             wall_s=time.perf_counter() - self.started_s,
+            prompt_survival_union=survival.union,
+            prompt_survival_mean=survival.mean,
             mean_log_prob=None if self.log_prob is None else self.log_prob / n_new,
         )
 

@@ -48,7 +48,15 @@ COLUMNS = (
     "lenient_correct",
 )  # what a summary is made of
 NO_BUDGET = "none"
-AT_HAND = ("cache_tokens_per_step", "text", "code_id")  # read for its length, to compare arms, and for who made it
+# Read where they are there: for its length, to compare arms, for who made it, for what was asked, for what was held of it.
+AT_HAND = (
+    "cache_tokens_per_step",
+    "text",
+    "code_id",
+    "prompt_token_ids",
+    "prompt_survival_union",
+    "prompt_survival_mean",
+)
 _FEWEST_DIGITS = 8  # of a cell's id, that tell configurations of one name apart
 
 
@@ -127,15 +135,22 @@ def _rows(table: pa.Table) -> list[Row]:
     found = found.append_column("n_steps", steps)
     if "text" in table.column_names:
         found = found.append_column("text_digest", pa.array(_digests(table["text"]), type=pa.binary()))
-    if "code_id" in table.column_names:
-        found = found.append_column("code_id", table["code_id"])
+    if "prompt_token_ids" in table.column_names:
+        digests = _digests(table["prompt_token_ids"])
+        found = found.append_column("prompt_digest", pa.array(digests, type=pa.binary()))
+    for name in ("code_id", "prompt_survival_union", "prompt_survival_mean"):
+        if name in table.column_names:
+            found = found.append_column(name, table[name])
     rows: list[Row] = found.to_pylist()
     return rows
 
 
-def _digests(texts: Iterable[pa.Scalar]) -> list[bytes]:
-    """Return a digest of each text: whole texts of a large study would fill the memory once more."""
-    return [hashlib.blake2b(str(text.as_py()).encode(), digest_size=16).digest() for text in texts]
+def _digests(texts: Iterable[pa.Scalar]) -> list[bytes | None]:
+    """Return a digest of each text or prompt, None of null: those of a large study would fill the memory once more."""
+    return [
+        hashlib.blake2b(str(text.as_py()).encode(), digest_size=16).digest() if text.is_valid else None
+        for text in texts
+    ]
 
 
 def _apart(rows: Iterable[Row]) -> dict[ArmKey, int]:

@@ -28,6 +28,8 @@ _COLUMNS: tuple[tuple[str, Callable[[ArmSummary], str]], ...] = (
     ("extracted, %", lambda arm: wording.percent(arm.extraction_rate)),
     ("accuracy if extracted, %", lambda arm: wording.percent(arm.accuracy_given_extraction)),
     ("truncated, %", lambda arm: wording.percent(arm.truncation_rate)),
+    ("prompt kept in a head, %", lambda arm: wording.percent(arm.prompt_survival_mean)),
+    ("prompt kept in any head, %", lambda arm: wording.percent(arm.prompt_survival_union)),
     ("mean cache, tokens", lambda arm: wording.number(arm.mean_cache_tokens)),
     ("steady mean, tokens", lambda arm: wording.number(arm.steady_mean_cache_tokens)),
     ("peak, tokens", lambda arm: wording.number(arm.peak_cache_tokens, 0)),
@@ -222,6 +224,9 @@ arms with the same model, task and budget. It used another amount of memory, so 
 An arm without a budget is a <b>reference</b>: it shows what is reached if no token is evicted.</li>
 <li>Arms of one model and task are shown on the <b>problems</b> that all of them have; the heading says how many these are.
 <b>Identical texts</b> to another arm mean that every text of the two is equal: whatever sets them apart did nothing here.</li>
+<li><b>Prompt kept</b> is the share of the prompt's tokens that the cache still held at the end of a text: in one KV head,
+averaged over all, and in at least one head of a layer, averaged over layers. Much of what sets scorings apart is this share, so
+read an accuracy beside it. An arm that cut only a few texts shows no harm, and proves little.</li>
 <li><b>Accuracy</b> counts the strict reading of a text, which takes an answer only where the task asks for it, such as the
 last box; the <i>lenient</i> reading also takes a final-answer phrase or the last number. A text without an answer counts as
 wrong. <i>Accuracy if extracted</i> leaves such texts out, so it favours arms that often give no answer.</li>

@@ -9,6 +9,7 @@ from designspace.report.arm_rows import NO_BUDGET, GroupKey
 from designspace.report.common_problems import CommonProblems
 from designspace.report.declared import OtherCells
 from designspace.report.identical_texts import IdenticalArms, arm_name
+from designspace.report.other_prompts import OtherPrompts
 from designspace.report.summary import TOLERANCE, ArmSummary
 from designspace.statistics.tolerance import agree
 
@@ -60,6 +61,19 @@ def identical_notes(identical: Iterable[IdenticalArms]) -> Iterable[str]:
         yield (
             f"{first.model}, {first.task}/{first.split}{budget}, {first.name}: Identical texts to {names}: all "
             f"{found.n_texts:,} are equal. Whatever sets these arms apart did nothing here; that they score alike is no result."
+        )
+
+
+def prompt_notes(found: Iterable[OtherPrompts]) -> Iterable[str]:
+    """Yield which arms read other prompts than most."""
+    for place in found:
+        most, *others = place.keys
+        first = most[0]
+        names = "; ".join(", ".join(arm_name(key, beside=first) for key in keys) for keys in others)
+        yield (
+            f"{first.model}, {first.task}/{first.split}: The prompts of {names} are other tokens than those of the other "
+            f"{len(most)} arm{'s' if len(most) > 1 else ''}, so more than the mechanism may set them apart: their decoding "
+            "adds to the prompt, or the chat template depends on the day or on the versions of the libraries."
         )
 
 

@@ -14,7 +14,8 @@ from designspace.report.declared import Declared, OtherCells, other_cells
 from designspace.report.identical_texts import IdenticalArms, arm_name, identical_arms
 from designspace.report.labels import relabelled
 from designspace.report.missing import Progress, missing_sentences, progress_of, shards_by_cell
-from designspace.report.notes import common_notes, identical_notes, notes, other_notes
+from designspace.report.notes import common_notes, identical_notes, notes, other_notes, prompt_notes
+from designspace.report.other_prompts import other_prompts
 from designspace.report.summary import TOLERANCE, ArmSummary, summarise_arms, to_json
 from designspace.store import ResultsStore
 
@@ -103,7 +104,8 @@ def table_report(table: pa.Table, tolerance: float = TOLERANCE) -> StudyReport:
     identical = _in_order(identical_arms(rows), arms)
     arms = _marked(arms, identical)
     studies = sorted(set(table["study"].to_pylist())) if "study" in table.column_names else []
-    said = (*common_notes(common), *identical_notes(identical), *notes(arms, tolerance))
+    prompts = prompt_notes(other_prompts(rows))
+    said = (*common_notes(common), *prompts, *identical_notes(identical), *notes(arms, tolerance))
     return StudyReport(tuple(studies), tuple(arms), notes=said, common=tuple(common), tolerance=tolerance)
 
 

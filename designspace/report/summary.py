@@ -43,6 +43,8 @@ class ArmSummary:
         extraction_rate: share of graded generations with an answer, strict reading.
         mean_cache_tokens: tokens attended per (layer, KV head), over all decode steps of all generations; so the bytes.
         steady_mean_cache_tokens: the same after the first event of each generation that had one.
+        prompt_survival_union, prompt_survival_mean: mean over texts of the share of the prompt's tokens that the cache held at
+            the end of the text, in at least one head of a layer and in one head; None where a row does not say.
         tokens_per_s: new tokens over the seconds in which workers were at the arm's shards, one worker's overlaps once.
         comparison: `reference` for an arm without a budget; otherwise whether its realised mean (`held`) agrees with
             `reference_held`, the median of the group, within the tolerance.
@@ -78,6 +80,8 @@ class ArmSummary:
     mean_n_events: float
     event_share: float
     mean_new_tokens: float
+    prompt_survival_union: float | None
+    prompt_survival_mean: float | None
     tokens_per_s: float | None
     comparison: Comparison
     reference_held: float | None
@@ -162,6 +166,8 @@ def _summarise_arm(key: ArmKey, rows: list[dict[str, Any]], tolerance: float) ->
         mean_n_events=sum(row["n_events"] for row in rows) / len(rows),
         event_share=sum(row["n_events"] > 0 for row in rows) / len(rows),
         mean_new_tokens=sum(row["n_new_tokens"] for row in rows) / len(rows),
+        prompt_survival_union=_mean_of(rows, "prompt_survival_union"),
+        prompt_survival_mean=_mean_of(rows, "prompt_survival_mean"),
         tokens_per_s=sum(row["n_new_tokens"] for row in rows) / wall_s if wall_s > 0 else None,
         comparison="reference",
         reference_held=None,
@@ -203,6 +209,12 @@ def _by_problem(rows: Iterable[dict[str, Any]], column: str) -> dict[str, list[b
 
 def _problem_mean(outcomes: dict[str, list[bool]]) -> float | None:
     return sum(sum(values) / len(values) for values in outcomes.values()) / len(outcomes) if outcomes else None
+
+
+def _mean_of(rows: Sequence[dict[str, Any]], column: str) -> float | None:
+    """Return the mean of a column that rows of an earlier version lack, None where one does."""
+    values = [row.get(column) for row in rows]
+    return None if None in values else sum(value or 0.0 for value in values) / len(values)
 
 
 def _step_mean(rows: Sequence[dict[str, Any]], column: str) -> float | None:

@@ -61,14 +61,18 @@ def _table(title: str, arms: Sequence[ArmSummary]) -> Table:
     table = Table(
         title=Text(wording.printable(title), style="bold"),
         title_justify="left",
-        caption="accuracy, 95 % interval and extraction in percent; cache in tokens per (layer, KV head)",
+        caption=(
+            "In percent: accuracy (acc.), 95 % interval, texts with an answer (extr.), texts whose cache was cut (cut), prompt "
+            "tokens that a head holds at the end (prompt). Mean cache in tokens per (layer, KV head); len: new tokens "
+            "per text."
+        ),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("mechanism", overflow="fold", min_width=12)
-    for heading in ("accuracy", "interval", "extr.", "mean", "peak", "tok/s"):
+    table.add_column("mechanism", overflow="fold", min_width=14)
+    for heading in ("acc.", "interval", "extr.", "cut", "prompt", "mean", "len"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for index, (heading, members) in enumerate(groupby(arms, key=wording.budget_heading)):
@@ -86,8 +90,9 @@ def _cells(arm: ArmSummary) -> tuple[str, ...]:
         wording.percent(arm.accuracy),
         wording.interval(arm),
         wording.percent(arm.extraction_rate, 0),
+        wording.percent(arm.event_share, 0),
+        wording.percent(arm.prompt_survival_mean, 0),
         wording.number(arm.mean_cache_tokens),
-        wording.number(arm.peak_cache_tokens, 0),
-        wording.number(arm.tokens_per_s, 0),
+        wording.number(arm.mean_new_tokens, 0),
         wording.comparison(arm),
     )

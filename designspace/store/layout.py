@@ -94,7 +94,11 @@ class Layout:
 
     def samples(self, key: ShardKey) -> Path:
         """Return where a shard's generations lie."""
-        return self.all_samples / key.cell_id[:2] / key.cell_id / f"{key.shard_id}.parquet"
+        return self.samples_of(key.cell_id) / f"{key.shard_id}.parquet"
+
+    def samples_of(self, cell_id: str) -> Path:
+        """Return the folder of a cell's generations."""
+        return self.all_samples / check_id("cell_id", cell_id)[:2] / cell_id
 
     def grades(self, grader_id: str, key: ShardKey) -> Path:
         """Return where one grader's grades of a shard lie."""

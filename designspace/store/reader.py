@@ -13,7 +13,7 @@ import pyarrow as pa
 from designspace.errors import StoreError
 from designspace.store.documents import Failure, read_all, read_cell, read_failure, read_study
 from designspace.store.examine import Finding, examine
-from designspace.store.layout import Layout, ShardKey
+from designspace.store.layout import Layout, ShardKey, shard_of
 from designspace.store.listing import DamagedFile, shard_files
 from designspace.store.scan import grades_contents, samples_contents, scan
 from designspace.store.schema import SAMPLES_SCHEMA
@@ -91,6 +91,11 @@ class StoreReader:
                 damaged.append(DamagedFile.of(path, error))
         self._left_out(damaged)
         return whole
+
+    def shards_of(self, cell_id: str) -> list[ShardKey]:
+        """Return the shards of one cell that there are files of, sorted; whether they are whole is not looked at."""
+        files = self._layout.samples_of(cell_id).glob("*.parquet")
+        return sorted(key for path in files if (key := shard_of(path, self._layout.all_samples)) is not None)
 
     def studies(self) -> dict[str, list[dict[str, Any]]]:
         """Return the declarations of every study, by its name."""

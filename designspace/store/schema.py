@@ -67,6 +67,10 @@ SAMPLES_SCHEMA = pa.schema(
         _required("engine_version", _LABEL),
         pa.field("n_extra_tokens", pa.int64()),
         pa.field("look_sha256", _LABEL),
+        pa.field("prompt_token_ids", pa.list_(pa.int32())),
+        pa.field("token_ids", pa.list_(pa.int32())),
+        pa.field("prompt_survival_union", pa.float64()),
+        pa.field("prompt_survival_mean", pa.float64()),
     ]
 )
 
@@ -153,7 +157,8 @@ def _column(values: list[Any], field: pa.Field, what: str) -> pa.Array:
             raise StoreError(f"{what}, row {index}: column {field.name!r} {rule}, got {value!r:.80}")
     try:
         if pa.types.is_list(field.type):
-            values = [np.asarray(value, dtype=np.float32) for value in values]
+            kind = field.type.value_type.to_pandas_dtype()
+            values = [None if value is None else np.asarray(value, dtype=kind) for value in values]
         return pa.array(values, type=field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError) as error:
         raise StoreError(f"{what}: column {field.name!r} must be {_spell(field)}: {error}") from error
@@ -170,8 +175,17 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_timestamp(kind):
         return isinstance(value, datetime) and value.tzinfo is not None
     if pa.types.is_list(kind):
-        return _is_finite_list(value)
+        return _is_integer_list(value) if pa.types.is_integer(kind.value_type) else _is_finite_list(value)
     return isinstance(value, str)
+
+
+def _is_integer_list(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return False
+    numbers = np.asarray(value)
+    # An empty list has no integers and no floats; int32 is what the column holds.
+    fits = numbers.size == 0 or (numbers.dtype.kind in "iu" and bool((np.abs(numbers) < 2**31).all()))
+    return numbers.ndim == 1 and fits
 
 
 def _is_finite_list(value: Any) -> bool:
@@ -190,7 +204,7 @@ def _spell(field: pa.Field) -> str:
     if pa.types.is_timestamp(kind):
         spelt = "a datetime with a time zone"
     elif pa.types.is_list(kind):
-        spelt = "a list of finite numbers"
+        spelt = f"a list of {'integers' if pa.types.is_integer(kind.value_type) else 'finite numbers'}"
     else:
         spelt = words.get(str(kind), f"an integer ({kind})")
     return f"{spelt} or None" if field.nullable else spelt

@@ -41,7 +41,7 @@ def _value(name, kind):
     if "timestamp" in kind:
         return datetime(2026, 1, 1, tzinfo=UTC)
     if "list" in kind:
-        return [1.0]
+        return [1] if "int" in kind else [1.0]
     return 1 if "int" in kind and "dictionary" not in kind else 1.0 if "double" in kind else "x"
 
 

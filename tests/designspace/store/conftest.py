@@ -55,6 +55,10 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "engine_version": "1",
         "n_extra_tokens": 0,
         "look_sha256": None,
+        "prompt_token_ids": (5, 6, 7, 8, 9, 5, 6, 7, 8, 2),
+        "token_ids": (11, 12, 1),
+        "prompt_survival_union": 1.0,
+        "prompt_survival_mean": 0.75,
     }
     return {**row, **changes}
 

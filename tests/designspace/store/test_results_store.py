@@ -39,6 +39,7 @@ def test_rows_come_back_as_they_were_committed(store, make_row, ids):
     store.commit(cell, shard, {"cell": 1}, [make_row()])
     row = store.samples().to_table().to_pylist()[0]
     expected = make_row() | {"cell_id": cell, "shard_id": shard, "cache_tokens_per_step": [11.0, 12.0, 13.0]}
+    expected |= {name: list(expected[name]) for name in ("prompt_token_ids", "token_ids")}
     assert {name: row[name] for name in expected} == expected
     assert store.to_pandas()["text"][0] == make_row()["text"]
 

@@ -19,9 +19,10 @@ SMALL = pa.schema(
         pa.field("label", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("steps", pa.list_(pa.float32()), nullable=False),
         pa.field("at", pa.timestamp("us", tz="UTC")),
+        pa.field("ids", pa.list_(pa.int32())),
     ]
 )
-ROW = {"n": 1, "x": 0.5, "flag": True, "label": "a", "steps": [1.0, 2.0], "at": None}
+ROW = {"n": 1, "x": 0.5, "flag": True, "label": "a", "steps": [1.0, 2.0], "at": None, "ids": [7, 2**31 - 1]}
 
 
 def test_valid_rows_become_the_schema(make_row, make_grade):
@@ -57,6 +58,9 @@ def test_numpy_scalars_and_arrays_are_values():
         ("steps", [1.0, float("inf")], "a list of finite numbers"),
         ("at", datetime(2026, 1, 1), "a datetime with a time zone or None"),  # noqa: DTZ001
         ("at", "2026-01-01", "a datetime"),
+        ("ids", [1.5], "a list of integers or None"),
+        ("ids", [2**31], "a list of integers or None"),
+        ("ids", "12", "a list of integers or None"),
     ],
 )
 def test_wrong_types_name_the_column(column, value, rule):
