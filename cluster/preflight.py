@@ -24,6 +24,7 @@ from sweeps.auto_rows import arms
 from sweeps.combinations import Combination
 from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
+from sweeps.predicted_cache import bound_schedule
 from sweeps.sources import declared_geometry
 from sweeps.task_data import TaskData
 
@@ -137,15 +138,20 @@ def check_texts(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData]) -> I
     """
     kinds: dict[tuple[object, ...], Cell] = {}
     for cell in cells:
-        decoding = cell.mechanism.decoding
-        added = None if decoding is None else decoding.format_prompt("")
-        kinds.setdefault((cell.model, cell.task, added, cell.generation), cell)
-    for cell in kinds.values():
+        kinds.setdefault(_kind_of_text(cell), cell)
+    for kind, cell in kinds.items():
         if cell.model.hub is None:
-            yield from _text_faults(cell, data[cell.task].problems or ())
+            alike = [other for other in cells if _kind_of_text(other) == kind]
+            yield from _text_faults(cell, data[cell.task].problems or (), alike)
 
 
-def _text_faults(cell: Cell, problems: Iterable[Problem]) -> Iterator[str]:
+def _kind_of_text(cell: Cell) -> tuple[object, ...]:
+    """Return what a cell's prompts, and how long its texts may be, depend on."""
+    decoding = cell.mechanism.decoding
+    return (cell.model, cell.task, None if decoding is None else decoding.format_prompt(""), cell.generation)
+
+
+def _text_faults(cell: Cell, problems: Iterable[Problem], alike: Iterable[Cell]) -> Iterator[str]:
     decoding, task, place = cell.mechanism.decoding, cell.task, f"task {cell.task.name!r} on model {cell.model.name!r}"
     format_prompt = str if decoding is None else decoding.format_prompt
     try:
@@ -158,11 +164,22 @@ def _text_faults(cell: Cell, problems: Iterable[Problem]) -> Iterator[str]:
     except DesignspaceError as error:
         yield f"{place}: {error}"
         return
+    yield from _prompt_faults(place, alike, max(lengths.values()))
     if skeleton.longest is not None and longest > skeleton.longest:
         yield (
             f"{place}: texts may have {skeleton.longest:,} positions, {name!r} with its new tokens may reach {longest:,}: "
             f"use max_total_tokens: {skeleton.longest}"
         )
+
+
+def _prompt_faults(place: str, cells: Iterable[Cell], longest_prompt: int) -> Iterator[str]:
+    """Yield which budgets have no room for a prompt that is protected."""
+    arms = {(cell.mechanism, cell.budget): cell for cell in cells if cell.mechanism.scoring.protects_prompt}
+    for cell in arms.values():
+        try:
+            bound_schedule(cell, longest_prompt)
+        except DesignspaceError as error:
+            yield f"{place}: mechanism {cell.mechanism.name!r} at budget {cell.budget}: {error}"
 
 
 def _hub_folder(model: ModelSpec) -> Path:

@@ -24,7 +24,7 @@ from sweeps.expand import Cell, expand
 from sweeps.scores import problem_means
 from sweeps.spec import Sweep
 
-AXES = ("scoring", "selector", "head_routing", "cadence", "representation", "decoding")
+AXES = ("scoring", "protect", "selector", "head_routing", "cadence", "representation", "decoding")
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,13 @@ def _line(effect: AxisEffect) -> str:
 
 
 def _level(arm: Mechanism, axis: str) -> dict[str, Any]:
+    if axis == "protect":
+        return {"kind": arm.scoring.protect}
     strategy: Strategy | None = arm.scoring.selector if axis == "selector" else getattr(arm, axis)
     if strategy is None:
         return {"kind": "as generation says"}
     identity = strategy.identity()
-    return {name: value for name, value in identity.items() if name not in ("selector", "version")}
+    return {name: value for name, value in identity.items() if name not in ("selector", "version", "protect")}
 
 
 def _label(document: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:

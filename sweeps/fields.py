@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from designspace.axes import Budget, Reading, TokenReading
+from designspace.axes import Budget, Protect, Reading, TokenReading
 from designspace.errors import DeclarationError
 
 SCHEMA_VERSION = 1
@@ -319,7 +319,11 @@ class ExcludeEntry(Strict):
 
 
 class MechanismEntry(Strict):
-    """`{name, base, <axis>: …}` or `{name, <axis>: …}`: an axis that is given replaces the base's whole strategy."""
+    """`{name, base, <axis>: …}` or `{name, <axis>: …}`: an axis that is given replaces the base's whole strategy.
+
+    Attributes:
+        protect: whether the scoring may evict the prompt; None: as the scoring says.
+    """
 
     name: Label
     base: str | None = None
@@ -328,10 +332,11 @@ class MechanismEntry(Strict):
     cadence: Any = None
     representation: Any = None
     decoding: Any = None
+    protect: Protect | None = None
 
 
 class GridEntry(Strict):
-    """`{grid: {<axis>: […], …}}`: all combinations.
+    """`{grid: {<axis>: […], protect: [none, prompt], …}}`: all combinations.
 
     Attributes:
         name: template over the axes, e.g. "{scoring}+{cadence}".

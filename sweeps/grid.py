@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import product
 from math import prod
 from string import Formatter
-from typing import cast
+from typing import cast, get_args
 
-from designspace.axes import AXES, Decoding, Mechanism, Scoring, Strategy
+from designspace.axes import AXES, Decoding, Mechanism, Protect, Scoring, Strategy
 from designspace.errors import DeclarationError
 from sweeps.fields import GridEntry
 from sweeps.mechanisms import Declared, Refusal, baseline_axes, compose
@@ -21,6 +21,7 @@ from sweeps.yaml_document import DataPath, shown
 # The order of multiplication (last varies fastest) and of names. A mapping has no order, so the file's is not used.
 GRID_AXES = ("scoring", "head_routing", "cadence", "representation", "decoding")
 _ALWAYS_NAMED = ("scoring", "head_routing", "cadence")
+PROTECT = "protect"  # a factor beside the axes: whether the scoring may evict the prompt
 _MOST_COMBINATIONS = 10_000
 
 
@@ -31,11 +32,14 @@ def build_grid(
     axes = _axes(entry, (*path, "grid"), problems)
     if axes is None or not _template_is_valid(entry, path, problems):
         return [], []
-    if (size := prod(map(len, axes.values()))) > _MOST_COMBINATIONS:
+    protect = _protect(entry, (*path, "grid"), problems)
+    if protect is None:
+        return [], []
+    if (size := len(protect) * prod(map(len, axes.values()))) > _MOST_COMBINATIONS:
         problems.add((*path, "grid"), f"a grid must have at most {_MOST_COMBINATIONS} combinations, got {size}")
         return [], []
     declared, refused = [], []
-    for combination in _combinations(axes, entry.name, decoding):
+    for combination in _combinations(axes, protect, entry.name, decoding):
         if isinstance(combination, Mechanism):
             declared.append(Declared(combination, path, skips_illegal=entry.illegal == "skip"))
         elif entry.illegal == "skip":
@@ -55,8 +59,8 @@ def build_grid(
 def _axes(entry: GridEntry, path: DataPath, problems: Problems) -> dict[str, list[Strategy]] | None:
     """Return the strategies of each listed axis, None if anything is wrong with one of them."""
     sound = True
-    for axis in entry.grid.keys() - set(GRID_AXES):
-        problems.add((*path, axis), "unknown field" + suggestion(axis, GRID_AXES), of_key=True)
+    for axis in entry.grid.keys() - {*GRID_AXES, PROTECT}:
+        problems.add((*path, axis), "unknown field" + suggestion(axis, (*GRID_AXES, PROTECT)), of_key=True)
         sound = False
     if "scoring" not in entry.grid:
         problems.add((*path, "scoring"), "required field is missing")
@@ -73,6 +77,26 @@ def _axes(entry: GridEntry, path: DataPath, problems: Problems) -> dict[str, lis
         sound &= _all_different(built, where, problems) and None not in built
         axes[axis] = [strategy for strategy in built if strategy is not None]
     return axes if sound else None
+
+
+def _protect(entry: GridEntry, path: DataPath, problems: Problems) -> tuple[Protect | None, ...] | None:
+    """Return the levels of `protect`, `(None,)` where it is not listed; None if anything is wrong with it."""
+    levels = entry.grid.get(PROTECT, (None,))
+    if levels == (None,):
+        return (None,)
+    if not isinstance(levels, list) or not levels:
+        got = "an empty list" if levels == [] else shown(levels)
+        problems.add((*path, PROTECT), f"must be a list of {' or '.join(get_args(Protect))}, got {got}")
+        return None
+    sound = True
+    for index, level in enumerate(levels):
+        if level not in get_args(Protect):
+            problems.add((*path, PROTECT, index), f"must be {' or '.join(get_args(Protect))}, got {shown(level)}")
+            sound = False
+        elif level in levels[:index]:
+            problems.add((*path, PROTECT, index), f"must be listed once, got {level!r} again")
+            sound = False
+    return tuple(levels) if sound else None
 
 
 def _all_different(strategies: list[Strategy | None], path: DataPath, problems: Problems) -> bool:
@@ -93,23 +117,33 @@ def _template_is_valid(entry: GridEntry, path: DataPath, problems: Problems) -> 
         )
         return False
     unknown = [
-        name for _, name, spec, conversion in parts if name is not None and (name not in AXES or spec or conversion)
+        name
+        for _, name, spec, conversion in parts
+        if name is not None and (name not in (*AXES, PROTECT) or spec or conversion)
     ]
     for name in unknown:
-        problems.add((*path, "name"), f"unknown axis {name!r} in the template" + suggestion(name, GRID_AXES))
+        problems.add(
+            (*path, "name"), f"unknown axis {name!r} in the template" + suggestion(name, (*GRID_AXES, PROTECT))
+        )
     return not unknown
 
 
 def _combinations(
-    axes: dict[str, list[Strategy]], template: str | None, decoding: Decoding
+    axes: dict[str, list[Strategy]], protect: tuple[Protect | None, ...], template: str | None, decoding: Decoding
 ) -> Iterator[Mechanism | Refusal]:
     """Yield each combination as a mechanism, or as a refusal when it means nothing."""
     labels = {axis: labels_of(strategies) for axis, strategies in axes.items()}
-    shape = template or "/".join(f"{{{axis}}}" for axis in GRID_AXES if axis in axes or axis in _ALWAYS_NAMED)
-    for indices in product(*(range(len(strategies)) for strategies in axes.values())):
+    shown_axes = [axis for axis in GRID_AXES if axis in axes or axis in _ALWAYS_NAMED]
+    shape = template or "/".join(f"{{{axis}}}" for axis in (*shown_axes, *[PROTECT][: protect != (None,)]))
+    choices = product(product(*(range(len(strategies)) for strategies in axes.values())), protect)
+    for indices, kept in choices:
         chosen = {axis: axes[axis][index] for axis, index in zip(axes, indices, strict=True)}
         named = {axis: labels[axis][index] for axis, index in zip(axes, indices, strict=True)}
-        baseline = baseline_axes(cast(Scoring, chosen["scoring"]), decoding)
+        scoring = cast(Scoring, chosen["scoring"])
+        if kept is not None:
+            chosen["scoring"] = scoring = replace(scoring, protect=kept)
+        named[PROTECT] = scoring.protect
+        baseline = baseline_axes(scoring, decoding)
         name = shape.format(**{**{axis: strategy.kind for axis, strategy in baseline.items()}, **named})
         try:
             yield compose(name, chosen, decoding)

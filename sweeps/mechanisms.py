@@ -92,6 +92,9 @@ def build_mechanism(data: Any, path: DataPath, decoding: Decoding, problems: Pro
     if (entry.base is not None and base is None) or None in axes.values():
         return None
     given = {axis: built for axis, built in axes.items() if built is not None}
+    if entry.protect is not None:
+        scoring = given.get("scoring") or (base and base.scoring)
+        given["scoring"] = replace(cast(Scoring, scoring), protect=entry.protect)
     try:
         if base is None:
             return Declared(compose(entry.name, given, decoding), path)

@@ -12,15 +12,20 @@ from sweeps.identity import calibrations_needed
 from sweeps.sources import declared_geometry
 
 
-def bound_schedule(cell: Cell) -> Schedule:
-    """Return the schedule of one of a cell's rows."""
+def bound_schedule(cell: Cell, longest_prompt: int = 0) -> Schedule:
+    """Return the schedule of one of a cell's rows; longest_prompt: in tokens, where it is known.
+
+    Raises:
+        DeclarationError: the budget has no room for what is protected.
+    """
     mechanism, geometry = cell.mechanism, declared_geometry(cell.model)
     try:
         artefacts = {name: load_artefact(cell.model, name) for name in calibrations_needed(mechanism)}
         owners = None if geometry is None else mechanism.head_routing.owners(geometry, artefacts)
     except CalibrationError:
         owners = None  # noted elsewhere; only a budget in bytes depends on it
-    return mechanism.bind(cell.budget, geometry, getattr(torch, cell.model.dtype), owners)
+    dtype = getattr(torch, cell.model.dtype)
+    return mechanism.bind(cell.budget, geometry, dtype, owners, longest_prompt=longest_prompt)
 
 
 def predicted_sizes(cell: Cell) -> tuple[float | None, int | None]:

@@ -63,6 +63,13 @@ class Mechanism:
             reasons.append(
                 f"cadence 'never' makes no event, so representation {self.representation.kind!r} would merge nothing"
             )
+        if self.scoring.protects_prompt and self.scoring.keeps_everything:
+            reasons.append("scoring 'full' keeps every token, so protect: prompt would have no effect")
+        elif self.scoring.protects_prompt and not self.cadence.cuts_while_decoding:
+            reasons.append(
+                f"cadence {self.cadence.kind!r} cuts the prompt alone, and protect: prompt keeps all of it, so nothing is left"
+                " to cut"
+            )
         if self.cadence.compresses and not self.representation.evicts:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
         reasons.extend(
@@ -113,11 +120,14 @@ class Mechanism:
         geometry: Geometry | None = None,
         dtype: torch.dtype = torch.float32,
         owners: tuple[int, ...] | None = None,
+        *,
+        longest_prompt: int = 0,
     ) -> Schedule:
         """Return the cadence's schedule for this budget, checked against what the scoring protects.
 
         A budget in bytes is turned into tokens for a model's geometry, cache type and shared layers; without a geometry it
-        is taken for as many tokens, which is what full precision makes of it.
+        is taken for as many tokens, which is what full precision makes of it. longest_prompt: in tokens, where it is known;
+        it must fit if the prompt is protected.
 
         Raises:
             InfeasibleBudget: the cadence cannot hold the budget.
@@ -131,6 +141,12 @@ class Mechanism:
             budget = self.in_tokens(budget, geometry, dtype, owners)
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
         scoring, size = self.scoring, schedule.low
+        if self.budget_applies and scoring.protects_prompt and scoring.n_protected(size, longest_prompt) >= size:
+            raise DeclarationError(
+                "protect: prompt needs an after-event size above the longest prompt + recent, got a prompt of "
+                f"{longest_prompt} tokens, recent={scoring.n_recent(size)}, after-event size={size} (budget {budget}): "
+                f"{scoring.n_protected(size, longest_prompt) + 1 - size} tokens too few"
+            )
         if self.budget_applies and scoring.n_protected(size) >= size:
             share = f" ({scoring.recent})" if isinstance(scoring.recent, WindowShare) else ""
             raise DeclarationError(

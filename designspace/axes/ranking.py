@@ -46,19 +46,23 @@ def _descending(x: Tensor) -> Tensor:
 
 
 def keep_protected(view: View, shares: Tensor) -> Tensor:
-    """Return which protected slots are kept: all, or where the share is too small sinks first, then the newest.
+    """Return which protected slots are kept: all, or where the share is too small the first ones, then the newest.
+
+    The first ones are the sinks, and the prompt where that is protected.
 
     shares: [L,E,H_kv]. Returns bool [L,E,H_kv,C].
     """
     if bool((view.protected.sum(dim=-1) <= shares).all()):
         return view.protected
-    sinks = view.valid & (view.positions < view.sinks)
-    sink_rank = sinks.cumsum(dim=-1) - 1
-    kept_sinks = sinks & (sink_rank < shares[..., None])
-    others = view.protected & ~sinks
-    left = (shares - kept_sinks.sum(dim=-1))[..., None]
+    first = view.valid & (view.positions < view.sinks)
+    if view.context.protects_prompt:
+        first |= view.of_prompt
+    first_rank = first.cumsum(dim=-1) - 1
+    kept_first = first & (first_rank < shares[..., None])
+    others = view.protected & ~first
+    left = (shares - kept_first.sum(dim=-1))[..., None]
     newest_rank = others.flip(-1).cumsum(dim=-1).flip(-1) - 1
-    return kept_sinks | (others & (newest_rank < left))
+    return kept_first | (others & (newest_rank < left))
 
 
 def scaled(scores: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from annotated_types import Ge
 from torch import Tensor
@@ -111,15 +111,24 @@ class Strategy(ABC):
     def identity(self) -> dict[str, Any]:
         """Return kind, version and every parameter as JSON-able data: this strategy's share of a cell's identity.
 
-        Left out are parameters at the value that `added` has for them.
+        Left out are parameters at the value that `added`, of the class or of one that it derives from, has for them.
         """
+        added = self.all_added()
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        parameters = {name: value for name, value in named.items() if self.added.get(name, _NEVER) != value}
+        parameters = {name: value for name, value in named.items() if added.get(name, _NEVER) != value}
         return {
             "kind": self.kind,
             "version": self.version,
             **{name: _plain(value) for name, value in parameters.items()},
         }
+
+    @classmethod
+    def all_added(cls) -> dict[str, Any]:
+        """Return what `added` names in this class and in those that it derives from."""
+        found: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get("added", {})
+        return found
 
 
 _NEVER = object()  # equal to no parameter
@@ -147,30 +156,45 @@ class Selector(Strategy):
         """
 
 
+Protect = Literal["none", "prompt"]
+
+
 @dataclass(frozen=True)
 class Scoring(Strategy):
     """Says which tokens are worth a slot.
 
     Protection is shared code: the first `sinks` positions and the newest `recent` ones are always kept (as far as the
     share allows) and count in the budget. `recent` is a number of tokens or a share of the size that an event leaves;
-    a scoring that observes as many queries declares it as a number.
+    a scoring that observes as many queries declares it as a number. With `protect: prompt` every head also keeps the whole
+    prompt, which counts in the budget; head routing then divides what the prompt leaves [randomattention2026].
     """
 
     axis: ClassVar[str] = "scoring"
+    added: ClassVar[Mapping[str, Any]] = {"protect": "none"}
     comparable: ClassVar[bool] = False  # are scores of different heads on one scale (probabilities)?
     keeps_everything: ClassVar[bool] = False
 
     selector: Selector
     sinks: Annotated[int, Ge(0)] = field(default=0, kw_only=True)
     recent: Window = field(default=0, kw_only=True)
+    protect: Protect = field(default="none", kw_only=True)
 
     def n_recent(self, size: int) -> int:
         """Return how many newest tokens are always kept where an event leaves `size` tokens at least."""
         return self.recent.tokens(size) if isinstance(self.recent, WindowShare) else self.recent
 
-    def n_protected(self, size: int) -> int:
-        """Return how many first and newest tokens are always kept where an event leaves `size` tokens at least."""
-        return self.sinks + self.n_recent(size)
+    @property
+    def protects_prompt(self) -> bool:
+        """Whether no event may evict a token of the prompt."""
+        return self.protect == "prompt"
+
+    def n_protected(self, size: int, n_prompt_tokens: int = 0) -> int:
+        """Return how many tokens are always kept where an event leaves `size` tokens at least.
+
+        n_prompt_tokens: of the text; it counts only where the prompt is protected.
+        """
+        first = max(self.sinks, n_prompt_tokens) if self.protects_prompt else self.sinks
+        return first + self.n_recent(size)
 
     @property
     def one_ranking(self) -> bool:
@@ -227,6 +251,7 @@ class Cadence(Strategy):
     axis: ClassVar[str] = "cadence"
     compresses: ClassVar[bool] = True
     bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
+    cuts_while_decoding: ClassVar[bool] = True  # False: what is generated is never cut
 
     @property
     def reads_signals(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import torch
@@ -59,6 +59,10 @@ class Protection(Protocol):
         """Return how many newest positions are always kept where an event leaves `size` tokens at least."""
 
     @property
+    def protects_prompt(self) -> bool:
+        """Whether the prompt is always kept."""
+
+    @property
     def comparable(self) -> bool:
         """Whether scores of different heads are on one scale."""
 
@@ -68,7 +72,7 @@ class RunContext:
     """What all events of one run share.
 
     width: positions lie in [0, width). recent: in tokens, whatever form the scoring declares it in. output_projection:
-    [L,H_q,D,hidden].
+    [L,H_q,D,hidden]. protects_prompt: whether no token of a prompt may be evicted.
     """
 
     geometry: Geometry
@@ -78,6 +82,7 @@ class RunContext:
     comparable_scores: bool = False
     artefacts: Mapping[str, Artefact] = field(default_factory=dict)
     output_projection: Tensor | None = None
+    protects_prompt: bool = False
 
     @classmethod
     def of(
@@ -95,7 +100,16 @@ class RunContext:
         window may be a share.
         """
         recent = scoring.n_recent(smallest_size)
-        return cls(geometry, width, scoring.sinks, recent, scoring.comparable, artefacts, output_projection)
+        return cls(
+            geometry,
+            width,
+            scoring.sinks,
+            recent,
+            scoring.comparable,
+            artefacts,
+            output_projection,
+            scoring.protects_prompt,
+        )
 
 
 @dataclass
@@ -128,6 +142,8 @@ class View:
         self.counts = self.valid.sum(dim=-1)  # [L,E,H]
         newest = self.next_position[None, :, None, None] - self.recent
         self.protected = self.valid & ((self.positions < self.sinks) | (self.positions >= newest))
+        if self.context.protects_prompt:
+            self.protected |= self.of_prompt
         if self.pinned is not None:
             table = self.pinned[None, :, None].expand(*self.positions.shape[:3], -1)
             self.protected |= self.valid & table.gather(-1, self.positions.clamp(min=0))
@@ -157,6 +173,11 @@ class View:
     def comparable_scores(self) -> bool:
         """Whether the scoring says that scores of different heads are on one scale."""
         return self.context.comparable_scores
+
+    @property
+    def of_prompt(self) -> Tensor:
+        """Which filled slots hold tokens of the prompt, [L,E,H_kv,C] bool."""
+        return self.valid & (self.positions < self.n_prompt_tokens[None, :, None, None])
 
     @property
     def queries(self) -> Tensor:
@@ -198,6 +219,20 @@ class View:
         shown = copy(self)
         shown.observed = self.observed.narrowed(needs)
         return shown
+
+    def without_prompt(self) -> View:
+        """Return this view as if the prompt had no slots: what is divided where every head keeps the prompt anyway.
+
+        Its target [E] is what the prompt leaves; sinks within the prompt are none of their own.
+        """
+        n_prompt = self.n_prompt_tokens
+        n_sinks = max(self.sinks - int(n_prompt.min()), 0)
+        return replace(
+            self,
+            context=replace(self.context, sinks=n_sinks, protects_prompt=False),
+            positions=self.positions.masked_fill(self.of_prompt, -1),
+            target=self.target - n_prompt,
+        )
 
     def tracked(self, tracker: Tracker) -> Tensor:
         """Return what a tracker holds, [L,E,H_kv,C,channels]."""

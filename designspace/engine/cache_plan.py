@@ -52,7 +52,7 @@ class CachePlan:
             DeclarationError: the budget does not fit the mechanism, or model and routing both share layers.
         """
         owners = cache_owners(loaded, mechanism, artefacts)
-        schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, owners)
+        schedule = mechanism.bind(budget, loaded.geometry, loaded.dtype, owners, longest_prompt=max_prompt_tokens)
         needed = needed_capacity(
             mechanism,
             schedule,

@@ -27,7 +27,7 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     for_routing = view.narrowed(routing.needs())
     scores = routing.adapt(for_routing, scores)
     _check_scores(f"head routing {routing.kind!r}", view, scores)
-    shares = cap_shares(routing.allocate(for_routing, scores, view.target), view.counts)
+    shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
     _check_shares(mechanism, view, shares, view.target)
     keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
     _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
@@ -35,6 +35,15 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     if merged.keep is not keep:
         _check_kept(f"representation {representation.kind!r}", view, shares, merged.keep)
     return CompressionResult(packing_order(merged.keep), shares, merged.keys, merged.values, merged.mass, merged.memory)
+
+
+def _shares(mechanism: Mechanism, view: View, scores: Tensor) -> Tensor:
+    """Return each head's share [L,E,H_kv]; of what the prompt leaves, and the prompt, where every head keeps that."""
+    routing = mechanism.head_routing
+    if not view.context.protects_prompt:
+        return routing.allocate(view, scores, view.target)
+    rest = view.without_prompt()
+    return routing.allocate(rest, scores, rest.target) + view.of_prompt.sum(dim=-1)
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:
@@ -59,6 +68,8 @@ def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tens
 def _check_kept(who: str, view: View, shares: Tensor, keep: Tensor) -> None:
     if not torch.equal(keep.sum(dim=-1), shares) or bool((keep & ~view.valid).any()):
         raise InvariantViolation(f"{who} must keep exactly each head's share of its held tokens")
+    if view.context.protects_prompt and bool((view.of_prompt & ~keep).any()):
+        raise InvariantViolation(f"{who} dropped a token of a prompt that is protected")
     affordable = view.protected.sum(dim=-1) <= shares
     if bool((affordable & (view.protected & ~keep).any(dim=-1)).any()):
         raise InvariantViolation(f"{who} dropped a protected token although the share had room")

@@ -12,19 +12,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from typing import Any, cast
 
 import numpy as np
 
-from designspace.axes import AXES, Budget, Decoding, Geometry, Mechanism, Strategy
+from designspace.axes import AXES, Budget, Decoding, Geometry, Mechanism, Protect, Scoring, Strategy
 from designspace.errors import DesignspaceError
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import kinds, strategy
 from designspace.testing.conformance import check_mechanism
+from designspace.testing.conformance.mechanism import prompts_for
 
 # Parameters that let a strategy do its work within a few dozen tokens of the bundled models' language; any other strategy
 # has its defaults.
@@ -47,6 +48,9 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("decoding", "thought-aware"): {"tag": "so"},
 }
 
+PROTECT: tuple[Protect, ...] = ("none", "prompt")  # a factor beside the axes: whether the scoring may evict the prompt
+N_NEW_TOKENS = 24
+
 Combination = tuple[Strategy, ...]
 
 
@@ -54,8 +58,8 @@ Combination = tuple[Strategy, ...]
 class Product:
     """The cross product of some strategies, as indices into `strategies[axis]`.
 
-    legal: [n,5] int, one row per combination that is declared without a refusal. refused: how many combinations each reason
-    turned down.
+    legal: [n,6] int, one row per combination that is declared without a refusal, its last column an index into `PROTECT`.
+    refused: how many combinations each reason turned down.
     """
 
     strategies: Mapping[str, Sequence[Strategy]]
@@ -69,7 +73,9 @@ class Product:
 
     def combination(self, indices: Sequence[int]) -> Combination:
         """Return the strategies of one row of `legal`."""
-        return tuple(self.strategies[axis][i] for axis, i in zip(AXES, indices, strict=True))
+        chosen = {axis: self.strategies[axis][i] for axis, i in zip(AXES, indices, strict=False)}
+        chosen["scoring"] = protecting(cast(Scoring, chosen["scoring"]), PROTECT[indices[-1]])
+        return tuple(chosen.values())
 
 
 def registered(overrides: Mapping[tuple[str, str], Mapping[str, Any]] = SHORT) -> dict[str, list[Strategy]]:
@@ -80,42 +86,62 @@ def registered(overrides: Mapping[tuple[str, str], Mapping[str, Any]] = SHORT) -
     return by_axis
 
 
+def protecting(scoring: Scoring, protect: Protect) -> Scoring:
+    """Return a scoring that may, or may not, evict the prompt."""
+    return scoring if scoring.protect == protect else replace(scoring, protect=protect)
+
+
 def budget_for(mechanism: Mechanism, tokens: int) -> Budget | None:
-    """Return a budget of this many tokens in the reading that the mechanism's cadence has: a mean, or a nominal one."""
+    """Return a budget of this many tokens in the reading that the mechanism's cadence has: a mean, or a nominal one.
+
+    A protected prompt comes on top.
+    """
     if not mechanism.budget_applies:
         return None
+    if mechanism.scoring.protects_prompt:
+        tokens += max(prompts_for(mechanism))
     return Budget(tokens, "mean" if mechanism.cadence.bounded else "nominal")
 
 
-def declare(strategies: Mapping[str, Sequence[Strategy]], geometry: Geometry, tokens: int) -> Product:
-    """Declare every combination at a budget on a model's geometry."""
+def declare(
+    strategies: Mapping[str, Sequence[Strategy]],
+    geometry: Geometry,
+    tokens: int,
+    protect: Sequence[Protect] = PROTECT,
+) -> Product:
+    """Declare every combination at a budget on a model's geometry; protect: the first entries of `PROTECT`."""
     legal: list[tuple[int, ...]] = []
     refused: Counter[str] = Counter()
-    for indices in product(*(range(len(strategies[axis])) for axis in AXES)):
-        chosen: dict[str, Any] = {axis: strategies[axis][i] for axis, i in zip(AXES, indices, strict=True)}
+    scorings = [[protecting(cast(Scoring, one), kept) for kept in protect] for one in strategies["scoring"]]
+    for indices in product(*(range(len(strategies[axis])) for axis in AXES), range(len(protect))):
+        chosen: dict[str, Any] = {axis: strategies[axis][i] for axis, i in zip(AXES, indices, strict=False)}
+        chosen["scoring"] = scorings[indices[AXES.index("scoring")]][indices[-1]]
         try:
             mechanism = Mechanism(name="composed", **chosen)
             reasons = mechanism.geometry_errors(geometry)
-            mechanism.bind(budget_for(mechanism, tokens), geometry)
+            longest = max(prompts_for(mechanism))
+            mechanism.bind(budget_for(mechanism, tokens), geometry, longest_prompt=longest)
         except DesignspaceError as error:
             reasons = [str(error).splitlines()[0]]
         if reasons:
             refused[reasons[0].removeprefix("mechanism 'composed': ")] += 1
         else:
             legal.append(indices)
-    return Product(strategies, np.array(legal, dtype=np.int64).reshape(-1, len(AXES)), refused)
+    return Product(strategies, np.array(legal, dtype=np.int64).reshape(-1, len(AXES) + 1), refused)
 
 
 def pairwise_sample(declared: Product) -> np.ndarray:
     """Return rows of `declared.legal` in which every pair of strategies of different axes that can be legal occurs.
 
+    Whether the prompt is protected counts as an axis, and where a pair may be covered both ways, it is so by turns.
+
     Greedy: each row is one that covers most pairs not covered yet, the first of them in the order of the product.
     """
     items = _numbered(declared)
-    pairs = [(a, b) for a in range(len(AXES)) for b in range(a + 1, len(AXES))]
-    n_strategies = sum(map(len, declared.strategies.values()))
-    codes = np.stack([items[:, a] * n_strategies + items[:, b] for a, b in pairs], axis=1)  # [n,10]
-    return declared.legal[_covering(codes)]
+    pairs = list(combinations(range(items.shape[1]), 2))
+    n_items = sum(map(len, declared.strategies.values())) + len(PROTECT)
+    codes = np.stack([items[:, a] * n_items + items[:, b] for a, b in pairs], axis=1)  # [n,15]
+    return declared.legal[_covering(codes, declared.legal[:, -1])]
 
 
 def single_sample(declared: Product) -> np.ndarray:
@@ -124,18 +150,23 @@ def single_sample(declared: Product) -> np.ndarray:
 
 
 def _numbered(declared: Product) -> np.ndarray:
-    """Return `declared.legal` with the strategies numbered through all axes, [n,5]."""
-    starts = np.cumsum([0, *(len(declared.strategies[axis]) for axis in AXES)])
-    return declared.legal + starts[:-1]
+    """Return `declared.legal` with the strategies numbered through all axes, [n,6]."""
+    return declared.legal + np.cumsum([0, *(len(declared.strategies[axis]) for axis in AXES)])
 
 
-def _covering(codes: np.ndarray) -> list[int]:
-    """Return rows of codes [n,k], each the first with most codes that no earlier one has, until all are had."""
+def _covering(codes: np.ndarray, protect: np.ndarray | None = None) -> list[int]:
+    """Return rows of codes [n,k], each the first with most codes that no earlier one has, until all are had.
+
+    protect: [n], 0 or 1; of rows that have as many, one of either is taken by turns.
+    """
     uncovered = np.zeros(codes.max(initial=-1) + 1, dtype=bool)
     uncovered[codes] = True
-    chosen = []
+    chosen: list[int] = []
     while uncovered.any():
-        chosen.append(int(uncovered[codes].sum(axis=1).argmax()))
+        gain = 2 * uncovered[codes].sum(axis=1)
+        if protect is not None:
+            gain += protect == len(chosen) % len(PROTECT)
+        chosen.append(int(gain.argmax()))
         uncovered[codes[chosen[-1]]] = False
     return chosen
 
@@ -143,7 +174,8 @@ def _covering(codes: np.ndarray) -> list[int]:
 def composed(parts: Combination) -> Mechanism:
     """Return the mechanism of one strategy per axis, named after their kinds."""
     chosen: dict[str, Any] = dict(zip(AXES, parts, strict=True))
-    return Mechanism(name=" + ".join(part.kind for part in parts), **chosen)
+    kept = " + prompt kept" if chosen["scoring"].protects_prompt else ""
+    return Mechanism(name=" + ".join(part.kind for part in parts) + kept, **chosen)
 
 
 def run(declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
@@ -156,7 +188,9 @@ def run(declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> It
             for artefact in mechanism.needs().calibrations:
                 if artefact not in artefacts:
                     artefacts[artefact] = load_artefact(spec, artefact)
-            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts, n_new_tokens=24)
+            # A budget with room for the longest prompt is reached by texts that are longer by as much.
+            n_new = N_NEW_TOKENS + (max(prompts_for(mechanism)) if mechanism.scoring.protects_prompt else 0)
+            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts, n_new_tokens=n_new)
         except Exception as error:  # a broken combination must not hide the others
             yield mechanism.name, f"{type(error).__name__}: {error}"
         else:

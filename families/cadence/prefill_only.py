@@ -45,6 +45,7 @@ class PrefillOnly(Cadence):
     kind: ClassVar[str] = "prefill-only"
     citation: ClassVar[str | None] = "li2024snapkv"
     bounded: ClassVar[bool] = False
+    cuts_while_decoding: ClassVar[bool] = False
 
     horizon: Annotated[int, Ge(1)] | None = None
 

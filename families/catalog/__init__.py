@@ -11,6 +11,7 @@ from families.catalog import (
     cadences,
     decodings,
     head_routings,
+    prompt_kept,
     references,
     rejected,
     representations,
@@ -18,6 +19,16 @@ from families.catalog import (
     selectors,
 )
 
-_PARTS = (references, scorings, selectors, head_routings, cadences, representations, decodings, rejected)
+_PARTS = (
+    references,
+    prompt_kept,
+    scorings,
+    selectors,
+    head_routings,
+    cadences,
+    representations,
+    decodings,
+    rejected,
+)
 
 CATALOG = {system.name: system for part in _PARTS for system in part.SYSTEMS}

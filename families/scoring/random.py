@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +16,15 @@ from families.scoring.selectors.top_k import TopK
 
 @dataclass(frozen=True)
 class Random(Scoring):
-    """Keep tokens by random priorities, drawn once for each token, layer and head.
+    """Keep tokens by random priorities, drawn for each token, layer and head.
 
     This is the lower bound that every scoring must beat. The draw is a hash of the row's random stream, the layer, the
-    head and the position. So the tokens kept at any time are the ones of highest priority among all past tokens
-    (reservoir sampling), whatever the cadence.
+    head and the position. Drawn once, the tokens kept at any time are the ones of highest priority among all past tokens
+    (reservoir sampling), whatever the cadence. Drawn anew at every event [randomattention2026], a token that competes for
+    K places with r others survives n events with probability (K / (K + r))^n: a window without an edge.
 
     Attributes:
+        draw: "once" (the default), or "per-event", where the draw also depends on the length of the text.
         selector: turns scores into the set of kept tokens; `top-k` by default.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 8 by default, as in the scorings with an observation
@@ -30,12 +33,18 @@ class Random(Scoring):
 
     kind: ClassVar[str] = "random"
 
+    added: ClassVar[Mapping[str, Any]] = {"draw": "once"}
+
     selector: Selector = field(default=TopK())
     recent: Window = field(default=8, kw_only=True)
+    draw: Literal["once", "per-event"] = field(default="once", kw_only=True)
 
     def score(self, view: View) -> Tensor:
         """Return priorities that are uniform in [0, 1), [L,E,H_kv,C]."""
         n_layers, _, n_heads, _ = view.positions.shape
         layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
         head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]
-        return hash_uniform(view.streams[None, :, None, None], layer, head, view.positions)
+        drawn_for = [view.streams[None, :, None, None], layer, head, view.positions]
+        if self.draw == "per-event":
+            drawn_for.append(view.next_position[None, :, None, None])
+        return hash_uniform(*drawn_for)

@@ -26,7 +26,7 @@ def every_strategy_once() -> list[Mechanism]:
     cuts = {"cadence": ("every-k", "never"), "decoding": ("sampling",)}
     times = {"representation": ("full",), "head_routing": ("uniform",), "scoring": ("full", "r-kv", "h2o")}
     geometry = load_model(SPEC).geometry
-    products = [declare(_registered(some), geometry, TOKENS) for some in (cuts, times)]
+    products = [declare(_registered(some), geometry, TOKENS, ("none",)) for some in (cuts, times)]
     return [composed(found.combination(row)) for found in products for row in single_sample(found)]
 
 

@@ -90,9 +90,9 @@ def test_strategies_are_frozen_printable_hashable_and_json_able(axis: str, kind:
     assert made == strategy(axis, kind)() and hash(made) == hash(strategy(axis, kind)())
     assert type(made).__name__ in repr(made)
     assert json.loads(json.dumps(made.identity()))["kind"] == kind
-    left_out = {name for name, value in made.added.items() if getattr(made, name) == value}
+    left_out = {name for name, value in made.all_added().items() if getattr(made, name) == value}
     assert set(made.identity()) == {"kind", "version"} | {f.name for f in fields(made)} - left_out
-    assert made.added.keys() <= {f.name for f in fields(made)}
+    assert made.all_added().keys() <= {f.name for f in fields(made)}
     for parameter in fields(made):
         with pytest.raises(FrozenInstanceError):
             setattr(made, parameter.name, None)

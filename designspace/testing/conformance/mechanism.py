@@ -16,6 +16,7 @@ from designspace.testing.conformance.probes import Likeliest
 from designspace.testing.conformance.verdict import expect
 
 PROMPTS = (5, 70, 24, 44)
+SHORT_PROMPTS = (5, 20, 12, 16)  # where the budget must hold a whole prompt
 _ROWS = 2
 
 
@@ -29,6 +30,7 @@ class CacheChecks(EngineHook):
         self.mechanism, self.cache = engine.mechanism, engine.cache
         scoring = engine.mechanism.scoring
         self.sinks, self.recent = scoring.sinks, scoring.n_recent(engine.schedule.low)
+        self.protects_prompt = scoring.protects_prompt
         self.signals: dict[str, list[float]] = {}
         # Could every protected token be afforded at every cut so far? False from the first one where it could not.
         self._afforded = torch.ones(self.cache.counts.shape, dtype=torch.bool)
@@ -68,6 +70,9 @@ class CacheChecks(EngineHook):
         self._afforded[:, row] &= counts >= n_protected
         lost = (protected & ~present[..., :length]).any(dim=-1) & self._afforded[:, row]
         expect(not bool(lost.any()), f"{who}: a protected token is gone after {length} tokens")
+        if self.protects_prompt:
+            whole = present[..., : int(cache.n_prompt_tokens[row])].all()
+            expect(bool(whole), f"{who}: a token of the protected prompt is gone after {length} tokens")
 
 
 def check_mechanism(
@@ -98,23 +103,28 @@ def check_mechanism(
         budget,
         rows=_ROWS,
         max_new_tokens=n_new_tokens,
-        max_prompt_tokens=max(PROMPTS),
+        max_prompt_tokens=max(prompts_for(mechanism)),
         artefacts=made,
         burst=1,
     )
     engine.hook = cache_checks = CacheChecks(engine)
-    todo = _requests(loaded)
+    todo = _requests(loaded, prompts_for(mechanism))
     straight = _run(engine, todo)
     _check_ledger(engine, straight, cache_checks.signals)
     for order in ((3, 1, 0, 2), (1,)):
         _check_same(mechanism, straight, _run(engine, [todo[i] for i in order]), order)
 
 
-def _requests(loaded: LoadedModel) -> list[Request]:
+def prompts_for(mechanism: Mechanism) -> tuple[int, ...]:
+    """Return the lengths in tokens of the prompts that a mechanism is tried on."""
+    return SHORT_PROMPTS if mechanism.scoring.protects_prompt else PROMPTS
+
+
+def _requests(loaded: LoadedModel, lengths: Sequence[int]) -> list[Request]:
     n_tokens = int(loaded.model.get_input_embeddings().weight.shape[0])
     usable = torch.tensor([i for i in range(n_tokens) if i not in loaded.eos_ids])
     requests = []
-    for i, length in enumerate(PROMPTS):
+    for i, length in enumerate(lengths):
         order = torch.randperm(len(usable), generator=torch.Generator().manual_seed(100 + i))
         ids = usable[order[torch.arange(length) % len(order)]].tolist()
         requests.append(Request(f"prompt {i}", tuple(ids), stream_key(7, f"prompt {i}", 0)))
