@@ -15,14 +15,23 @@ def as_bands(x: Tensor) -> Tensor:
 
 
 def unrotate(bands: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
-    """Undo RoPE: bands [...,T,D/2] complex64 of vectors at `positions` [T]; phases are formed in float64."""
+    """Undo RoPE in one layer: bands [...,T,D/2] complex64 of vectors at `positions` [T]; phases are formed in float64."""
     angle = positions.double()[:, None] * geometry.inv_freq.double().to(positions.device)
     turn = torch.polar(torch.full_like(angle, 1 / geometry.attention_scaling), -angle)
     return bands * turn.to(torch.complex64)
 
 
+def unrotate_layers(bands: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
+    """Undo RoPE in all layers with a cache: bands [L,H,T,D/2] complex64 of vectors at `positions` [T]."""
+    if geometry.layer_inv_freq is None:
+        return unrotate(bands, positions, geometry)
+    layers = range(len(geometry.layer_inv_freq)) if geometry.layers is None else geometry.layers
+    turned = [unrotate(own, positions, geometry.of_layer(n)) for own, n in zip(bands, layers, strict=True)]
+    return torch.stack(turned)
+
+
 def unrotation_error(who: str, geometry: Geometry) -> str | None:
-    """Return why something that turns whole keys back by `inv_freq`, in every layer, cannot work on this model, or None."""
+    """Return why something that turns whole keys back, in every layer, cannot work on this model, or None."""
     rotated = 2 * geometry.inv_freq.numel()
     if rotated != geometry.head_dim:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,6 +21,7 @@ from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, Subject, prove
 from designspace.models.proven import keep_proof, kept_proof
 from designspace.models.rotary_limits import longest_text
+from designspace.models.rotation import Frequencies, frequencies_of
 
 # Of what transformers offers, the one in which a token's experts do not depend on the other rows.
 _EXPERTS = "batched_mm"
@@ -272,7 +273,7 @@ def prepare(
     if proof is None and model.device.type != "meta":
         proof = prove(Subject(model, geometry, attention.trained_owners(model.config)))
     if proof is not None:
-        geometry = replace(geometry, rotation_note=proof.rotation_note)
+        geometry = _with_rotations(geometry, model, proof)
     return LoadedModel(model, tokenizer, geometry, eos_ids_of(model), spec, proof, longest)
 
 
@@ -282,10 +283,9 @@ def geometry_of(model: Any) -> Geometry:
     Raises:
         ModelError: the model is not a decoder with rotary positions and ordinary attention layers.
     """
-    config, rotary = model.config, getattr(getattr(model, "model", None), "rotary_emb", None)
+    config, frequencies = model.config, frequencies_of(model)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    frequencies, scaling = _frequencies(rotary, kinds)
-    if frequencies is None or not kinds <= {"full_attention", "sliding_attention"}:
+    if not frequencies or not kinds <= {"full_attention", "sliding_attention"}:
         raise ModelError(
             f"model type {config.model_type!r} is not supported: rotary positions and ordinary attention needed"
         )
@@ -294,18 +294,26 @@ def geometry_of(model: Any) -> Geometry:
         n_query_heads=config.num_attention_heads,
         n_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        inv_freq=frequencies.detach().float().cpu(),
-        attention_scaling=scaling,
+        inv_freq=frequencies[0].inv_freq,
+        attention_scaling=frequencies[0].scaling,
     )
 
 
-def _frequencies(rotary: Any, kinds: Collection[str]) -> tuple[Tensor | None, float]:
-    """Return a model's rotary frequencies and their scaling; where kinds of layers differ, those of full attention."""
-    for prefix in ("", "full_attention_", *(f"{kind}_" for kind in sorted(kinds))):
-        frequencies = getattr(rotary, f"{prefix}inv_freq", None)
-        if isinstance(frequencies, Tensor):
-            return frequencies, float(getattr(rotary, f"{prefix}attention_scaling", 1.0))
-    return None, 1.0
+def _with_rotations(geometry: Geometry, model: Any, proof: Proof) -> Geometry:
+    """Return a geometry with what was found of how each layer turns its keys."""
+    geometry = replace(geometry, rotation_note=proof.rotation_note)
+    sets = {found.name: found for found in frequencies_of(model)}
+    alike = {*proof.rotations} == {"half"} and {*proof.frequencies} == {next(iter(sets))}
+    if proof.rotation_note or alike:
+        return geometry
+    still = Frequencies("", torch.zeros_like(geometry.inv_freq), 1.0)  # of a layer that turns nothing
+    found = zip(proof.rotations, proof.frequencies, strict=True)
+    of_layers = [still if layout == "none" else sets[name] for layout, name in found]
+    return replace(
+        geometry,
+        layer_inv_freq=torch.stack([own.inv_freq for own in of_layers]),
+        layer_scaling=tuple(own.scaling for own in of_layers),
+    )
 
 
 def eos_ids_of(model: Any) -> frozenset[int]:

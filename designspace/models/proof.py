@@ -24,14 +24,13 @@ from designspace.cache.layer_call import LayerCall, in_flight
 from designspace.cache.packing import keep_all
 from designspace.cache.slots import SlotCache
 from designspace.errors import ModelError
-from designspace.models.rotation import Rotation, rotation_of_layer
+from designspace.models.rotation import Frequencies, LayerRotation, Rotation, frequencies_of, rotation_of_layer
 
 _WORDS: dict[Rotation, str] = {
     "pairs": "neighbouring components are turned together, not halves",
-    "none": "keys are not turned at all",
     "unknown": "keys are turned at other frequencies",
 }
-PROOF_VERSION = 1  # raised when more is looked at
+PROOF_VERSION = 2  # raised when more is looked at
 _LENGTHS = (3, 9, 14)  # of the prompts that run together
 _N_NEW = 4  # decode steps after them
 _OFFSET = 5  # by which a text is moved to see what positions do to its keys
@@ -47,7 +46,7 @@ class Proof:
     Attributes:
         logits_difference: the largest difference from transformers' logits.
         logits_error: the same, as a share of the largest logit.
-        rotations: how each layer turns its keys.
+        rotations: how each layer turns its keys. frequencies: by the name of which of the model's sets.
         unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
             whose rotation is known.
     """
@@ -55,14 +54,15 @@ class Proof:
     logits_difference: float
     logits_error: float
     rotations: tuple[Rotation, ...]
+    frequencies: tuple[str, ...]
     unrotation_error: float
 
     @property
     def rotation_note(self) -> str:
-        """In what layers keys are not turned as `Geometry.inv_freq` says, in words; empty: in none."""
+        """In what layers keys are turned in a way that cannot be turned back here, in words; empty: in none."""
         odd: dict[str, list[int]] = {}
         for layer, rotation in enumerate(self.rotations):
-            if rotation != "half":
+            if rotation in _WORDS:
                 odd.setdefault(_WORDS[rotation], []).append(layer)
         return "; ".join(f"in layer{'s'[: len(n) > 1]} {', '.join(map(str, n))} {words}" for words, n in odd.items())
 
@@ -78,6 +78,10 @@ class Subject(NamedTuple):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.get_input_embeddings().weight.device
+
+    def frequencies(self) -> list[Frequencies]:
+        """Return the sets of frequencies that the model's rotary embedding has."""
+        return frequencies_of(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,7 +111,7 @@ def prove(subject: Subject) -> Proof:
         expected = [_reference(subject, text) for text in texts]
         found = _ours(subject, texts)
         again = _ours(subject, [texts[0], *(text.flip(0) for text in texts[1:])])
-        rotations, unrotation_error = _rotations(subject, texts[-1])
+        rotations = _rotations(subject, texts[-1])
     except ModelError:
         raise
     except Exception as error:  # somebody else's forward pass may raise anything
@@ -128,7 +132,13 @@ def prove(subject: Subject) -> Proof:
             f"(by {float((found[0] - again[0]).abs().max()):.1e})"
         )
     difference = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
-    return Proof(difference, error_share, rotations, unrotation_error)
+    return Proof(
+        difference,
+        error_share,
+        tuple(rotation.layout for rotation in rotations),
+        tuple(rotation.frequencies for rotation in rotations),
+        max((rotation.error for rotation in rotations), default=0.0),
+    )
 
 
 def _kind(subject: Subject) -> str:
@@ -265,18 +275,18 @@ class _Keys(Pass):
         return causal_attention(query, key, value, call).transpose(1, 2)
 
 
-def _rotations(subject: Subject, text: Tensor) -> tuple[tuple[Rotation, ...], float]:
-    """Return how each layer turns its keys, and the largest error of turning them back.
+def _rotations(subject: Subject, text: Tensor) -> list[LayerRotation]:
+    """Return how each layer turns its keys.
 
     The same text at other positions attends alike, so its keys differ by what their positions did to them and nothing else.
     """
     here, there = (_keys_at(subject, text, offset) for offset in (0, _OFFSET))
     positions = torch.arange(len(text), device=subject.device)
-    found = [
-        rotation_of_layer(here[layer], there[layer], positions, _OFFSET, subject.geometry, subject.dtype)
+    candidates = subject.frequencies()
+    return [
+        rotation_of_layer(here[layer], there[layer], positions, _OFFSET, candidates, subject.dtype)
         for layer in sorted(here)
     ]
-    return tuple(rotation for rotation, _ in found), max((error for _, error in found), default=0.0)
 
 
 def _keys_at(subject: Subject, text: Tensor, offset: int) -> dict[int, Tensor]:

@@ -22,7 +22,7 @@ def kept_proof(spec: ModelSpec, device: str) -> Proof | None:
     """Return what was found on a model of this content, on such a device, by these versions; None: nothing yet."""
     try:
         found: dict[str, Any] = json.loads(_file(spec, device).read_text(encoding="utf-8"))
-        return Proof(**{**found, "rotations": tuple(found["rotations"])})
+        return Proof(**{**found, **{name: tuple(found[name]) for name in ("rotations", "frequencies")}})
     except (OSError, ValueError, KeyError, TypeError):  # absent, or not what this version writes: try the model out
         return None
 

@@ -30,7 +30,7 @@ class QueryPass(Pass):
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Take in the layer's queries [1,H_q,T,D] at positions 0 … T-1 and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
-        bands = unrotate(as_bands(query[0].float()), positions, self.geometry)  # [H_q,T,D/2]
+        bands = unrotate(as_bands(query[0].float()), positions, self.geometry.of_layer(call.layer))  # [H_q,T,D/2]
         self.total[call.layer] += bands.sum(dim=1).to(torch.complex128).cpu()
         self.modulus[call.layer] += bands.abs().sum(dim=1).double().cpu()
         return causal_attention(query, key, value, call).transpose(1, 2)

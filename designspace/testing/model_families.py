@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from designspace.axes import Geometry
 from designspace.errors import ModelError
 from designspace.models.loading import prepare
 from designspace.models.rotary_limits import longest_free_position
@@ -86,14 +87,27 @@ in one batch, under slot attention and under transformers' own, and it is refuse
 and of decode steps; a row's logits when the other rows change; the number and shape of what each layer hands over; weights
 that are missing, unknown or of another shape. `designspace check MODEL` shows what was found on a model of yours.
 
-How each layer turns its keys by their positions is found by running one text at two places. Mechanisms that turn keys back
-(`triattention`, `expected-attention`, `kvquant`, span means of unrotated keys, and their calibrations) refuse a model in
-which a layer does it otherwise than its configuration says; everything else runs.
+How each layer turns its keys by their positions is found by running one text at two places: at which of the model's
+frequencies, or not at all. Mechanisms that turn keys back (`triattention`, `expected-attention`, `kvquant`, span means of
+unrotated keys, and their calibrations) follow each layer's own, and refuse a model in which a layer does it in another way
+still; everything else runs.
 
 This page is printed by `python -m designspace.testing.model_families`, on random models of three layers in float32. *Logits*
 is the largest difference from transformers' eager attention, next to logits of about one. A row of a batch was the same to
 the bit whatever its batch-mates, in every model that was accepted.
 """
+
+
+def _kinds_of_layers(geometry: Geometry) -> Iterator[str]:
+    """Yield how layers differ in the way they turn keys, where they do."""
+    if geometry.layer_inv_freq is None:
+        return
+    still = [str(n) for n, own in enumerate(geometry.layer_inv_freq) if not own.any()]
+    if still:
+        yield f"layer{'s'[: len(still) > 1]} {', '.join(still)} {'turn' if len(still) > 1 else 'turns'} no keys"
+    n_kinds = len({tuple(own.tolist()) for own in geometry.layer_inv_freq if own.any()})
+    if n_kinds > 1:
+        yield f"layers turn keys at {n_kinds} sets of frequencies"
 
 
 def page() -> Iterator[str]:
@@ -103,7 +117,7 @@ def page() -> Iterator[str]:
     yield "| --- | --- | --: | --: | --- |"
     for name, (kind, changes) in SUPPORTED.items():
         loaded = prepare(random_model(kind, changes))
-        proof, remarks = loaded.proof, [loaded.geometry.rotation_note]
+        proof, remarks = loaded.proof, [loaded.geometry.rotation_note, *_kinds_of_layers(loaded.geometry)]
         if proof is None:
             continue
         if longest_free_position(loaded.model) is not None:

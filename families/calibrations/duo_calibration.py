@@ -47,7 +47,9 @@ class MeanPass(Pass):
         """Average one layer of a text [1,H_q,T,D] at positions 0 … T-1, and attend."""
         positions = torch.arange(query.shape[2], device=query.device)
         for means, x in ((self.queries, query), (self.keys, key)):
-            unrotated = unrotate(as_bands(x[0, ..., : self.n_rotated].float()), positions, self.geometry)
+            unrotated = unrotate(
+                as_bands(x[0, ..., : self.n_rotated].float()), positions, self.geometry.of_layer(call.layer)
+            )
             means.bands[call.layer] = unrotated.to(torch.complex128).mean(dim=1).cpu()
             means.rest[call.layer] = x[0, ..., self.n_rotated :].double().mean(dim=1).cpu()
         self.scaling[call.layer] = call.scaling
@@ -62,11 +64,11 @@ class MeanPass(Pass):
 def last_row_logits(queries: Means, keys: Means, geometry: Geometry, n_positions: int) -> Tensor:
     """Return the logits [L,H_q,n] of the mean query at position n-1 for the mean key at 0 … n-1, not yet scaled."""
     distance = torch.arange(n_positions - 1, -1, -1, dtype=torch.float64)
-    angle = distance[:, None] * geometry.inv_freq.double().cpu()  # [n,F]
+    angle = distance[:, None] * geometry.frequencies().cpu()[:, None]  # [L|1,n,F]
     bands, rest = (x.repeat_interleave(geometry.group, 1) for x in keys)
     turns = torch.polar(torch.ones_like(angle), angle)
-    turned = torch.einsum("lhf,nf->lhn", queries.bands * bands.conj(), turns).real
-    return geometry.attention_scaling**2 * turned + (queries.rest * rest).sum(dim=-1, keepdim=True)
+    turned = torch.einsum("lhf,lnf->lhn", queries.bands * bands.conj(), turns.expand(len(bands), -1, -1)).real
+    return geometry.scalings().cpu()[:, None, None] ** 2 * turned + (queries.rest * rest).sum(dim=-1, keepdim=True)
 
 
 def gate_of(logits: Tensor, group: int) -> Tensor:

@@ -31,7 +31,7 @@ class StatesPass(Pass):
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Store the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], and attend."""
         positions = torch.arange(key.shape[2], device=key.device)
-        bands = unrotate(as_bands(key[0].float()), positions, self.geometry)
+        bands = unrotate(as_bands(key[0].float()), positions, self.geometry.of_layer(call.layer))
         self.keys[call.layer].append(torch.cat([bands.real, bands.imag], dim=-1).to(key.dtype).cpu())
         self.values[call.layer].append(value[0].cpu())
         return causal_attention(query, key, value, call).transpose(1, 2)

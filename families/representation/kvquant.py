@@ -118,7 +118,11 @@ class KVQuantStore(SlotStore):
         self.key_places, self.value_places = (new(n_slots, places, kind=torch.int16, fill=-1) for _ in range(2))
         self.value_low, self.value_high = new(n_slots), new(n_slots)
         self.exact_keys, self.exact_values = (new(self.n_exact, self.dim) for _ in range(2))
-        self._inverse = 1 / geometry.attention_scaling
+        scaling = geometry.scalings().to(device).expand(geometry.n_layers)
+        self._scaling, self._inverse = (
+            x.float()[:, None, None, None, None] for x in (scaling, 1 / scaling)
+        )  # [L,1,1,1,1]
+        self._frequencies = geometry.frequencies().to(device).expand(geometry.n_layers, -1)[:, None, None, None]
         self._tables = _tables(config, room)
 
     def _of(self, layers: slice) -> Tables:
@@ -126,16 +130,15 @@ class KVQuantStore(SlotStore):
             raise InvariantViolation(f"a kvquant store without calibration {KVQUANT!r} holds no tokens")
         return Tables(*(x[layers] for x in self._tables))
 
-    def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines [...,D/2] float32 of the angles that keys at `positions` were turned by."""
-        frequencies = self.geometry.inv_freq.double().to(positions.device)
-        angle = positions.clamp(min=0).double()[..., None] * frequencies
+    def _turns(self, layers: slice, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines [l,E,H,C,D/2] float32 of the angles that keys at `positions` [l,E,H,C] were turned by."""
+        angle = positions.clamp(min=0).double()[..., None] * self._frequencies[layers]
         return angle.cos().float(), angle.sin().float()
 
     def _encode_keys(self, layers: slice, keys: Tensor, positions: Tensor) -> Coded:
         """Encode post-RoPE keys [l,E,H,C,D] at positions [l,E,H,C]."""
-        tables, (cos, sin) = self._of(layers), self._turns(positions)
-        plain = turned(keys.float(), cos, -sin) * self._inverse
+        tables, (cos, sin) = self._of(layers), self._turns(layers, positions)
+        plain = turned(keys.float(), cos, -sin) * self._inverse[layers]
         return encode(plain, tables.low, tables.high, tables.key_book, self.n_places)
 
     def _encode_values(self, layers: slice, values: Tensor, low: Tensor, high: Tensor) -> Coded:
@@ -184,9 +187,9 @@ class KVQuantStore(SlotStore):
     def _decode(self, layers: slice, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
         at, tables, bits = (layers, rows), self._of(layers), self.config.bits
         coded = Coded(unpack(self.key_codes[at], bits), self.key_outliers[at], self.key_places[at])
-        cos, sin = self._turns(self.positions[at])
+        cos, sin = self._turns(layers, self.positions[at])
         keys = turned(decode(coded, tables.low, tables.high, tables.key_book), cos, sin)
-        keys = keys * self.geometry.attention_scaling
+        keys = keys * self._scaling[layers]
         coded = Coded(unpack(self.value_codes[at], bits), self.value_outliers[at], self.value_places[at])
         low, high = self.value_low[at].float()[..., None], self.value_high[at].float()[..., None]
         values = decode(coded, low, high, tables.value_book)

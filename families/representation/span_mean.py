@@ -129,7 +129,7 @@ def carriers(rest: Tensor, mass: Tensor, n_spans: Tensor) -> Tensor:
 def turned(view: View, carrier: Tensor) -> Tensor:
     """Return keys [L,E,H_kv,C,D] as they would be at the position of their carrier [L,E,H_kv,C]; others unchanged."""
     by = view.positions.gather(-1, carrier.clamp(min=0)) - view.positions
-    angle = by[..., None].double() * view.geometry.inv_freq.double().to(by.device)
+    angle = by[..., None].double() * view.geometry.frequencies().to(by.device)[:, None, None, None]
     bands = as_bands(view.keys.float()) * torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
     moved = torch.cat([bands.real, bands.imag], dim=-1).to(view.keys.dtype)
     return torch.where(((carrier >= 0) & (by != 0))[..., None], moved, view.keys)

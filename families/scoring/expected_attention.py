@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Scoring, Selector, View, Window
-from designspace.axes.rotary import as_bands, unrotate, unrotation_error
+from designspace.axes.rotary import as_bands, unrotate_layers, unrotation_error
 from designspace.axes.view import masked_softmax
 from families.scoring.selectors.top_k import TopK
 
@@ -71,7 +71,7 @@ class ExpectedAttention(Scoring):
 
     def from_statistics(self, view: View, mean: Tensor, covariance: Tensor) -> Tensor:
         """Return the score for query statistics mean [L,E,H_q,D] and covariance [L,E,H_q,D,D], both pre-RoPE."""
-        rotation = average_rotation(view.next_position, self.n_future, view.geometry)[None, :, None]  # [1,E,1,D,D]
+        rotation = average_rotation(view.next_position, self.n_future, view.geometry)[:, :, None]  # [L|1,E,1,D,D]
         heads = (view.geometry.n_kv_heads, view.geometry.group)
         mu = (rotation @ mean[..., None])[..., 0].unflatten(2, heads)
         keys, dim = view.keys.float(), view.geometry.head_dim
@@ -89,17 +89,20 @@ def unrotate_queries(view: View) -> Tensor:
     """Return the view's queries before RoPE, [L,E,H_q,w,D] float32."""
     bands = as_bands(view.queries.float())  # [L,E,H_q,w,D/2]
     rows = [
-        unrotate(bands[:, row], view.query_positions[row].clamp(min=0), view.geometry) for row in range(bands.shape[1])
+        unrotate_layers(bands[:, row], view.query_positions[row].clamp(min=0), view.geometry)
+        for row in range(bands.shape[1])
     ]
     pre_rope = torch.stack(rows, dim=1)
     return torch.cat([pre_rope.real, pre_rope.imag], dim=-1)
 
 
 def average_rotation(first: Tensor, n_future: int, geometry: Geometry) -> Tensor:
-    """Return the mean rotation matrix over positions first … first + n_future - 1; first: [E], result [E,D,D] float32."""
-    angle = (first.double()[:, None, None] + torch.arange(n_future, device=first.device)[None, :, None]) * (
-        geometry.inv_freq.double().to(first.device)
-    )
-    cos, sin = angle.cos().mean(dim=1), angle.sin().mean(dim=1)  # [E,D/2]
+    """Return the mean rotation matrix over positions first … first + n_future - 1, [L,E,D,D] float32, or [1,E,D,D].
+
+    first: [E]. The second where all layers rotate alike.
+    """
+    frequencies = geometry.frequencies().to(first.device)[:, None, None]
+    angle = (first.double()[:, None, None] + torch.arange(n_future, device=first.device)[None, :, None]) * frequencies
+    cos, sin = angle.cos().mean(dim=2), angle.sin().mean(dim=2)  # [L|1,E,D/2]
     cos, sin = torch.diag_embed(cos), torch.diag_embed(sin)
     return torch.cat([torch.cat([cos, -sin], dim=-1), torch.cat([sin, cos], dim=-1)], dim=-2).float()

@@ -108,7 +108,8 @@ class TriAttention(Scoring):
         """Return S for every query head, [L,E,H_kv,G,C] float32, from rotated keys: RoPE need not be inverted."""
         geometry = view.geometry
         mean, modulus = (geometry.held(x) for x in centres(view.artefact(self.statistics)))
-        scale = geometry.attention_scaling  # a held key was rotated by a cos, a sin, so it carries one a of a^2 already
+        # A held key was rotated by a cos, a sin, so it carries one a of a^2 already.
+        scale = geometry.scalings().float().to(view.keys.device).view(-1, 1, 1, 1, 1)
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
         keys = view.keys.float()
         centre = mean.to(keys.device).view(shape)  # [L,1,H,G,F] complex
@@ -127,12 +128,13 @@ class TriAttention(Scoring):
 
     def _future_queries(self, view: View, centre: Tensor) -> Tensor:
         """Return the centre's bands [L,1,H,G,F] turned to the offsets, or their mean, as rotated halves [L,E,H,G,offsets,D]."""
-        frequency = view.geometry.inv_freq.double().to(centre.device)
+        frequency = view.geometry.frequencies().to(centre.device)[:, None]  # [L|1, 1, F]
         # Phases in float64: at offsets of 65,536 float32 phases are wrong by 1e-3.
-        ahead = _phase(self.offsets().to(centre.device)[:, None] * frequency)  # [offsets, F]
-        ahead = ahead.mean(dim=0, keepdim=True) if self.aggregate == "mean" else ahead
-        turn = _phase(view.next_position.double()[:, None, None] * frequency) * ahead  # [E, offsets, F]
-        query = (centre[:, :, :, :, None].to(torch.complex128) * turn[None, :, None, None]).to(torch.complex64)
+        ahead = _phase(self.offsets().to(centre.device)[:, None] * frequency)  # [L|1, offsets, F]
+        ahead = ahead.mean(dim=1, keepdim=True) if self.aggregate == "mean" else ahead
+        now = _phase(view.next_position.double()[:, None, None] * frequency[:, None])  # [L|1, E, 1, F]
+        turn = now * ahead[:, None]  # [L|1, E, offsets, F]
+        query = (centre[:, :, :, :, None].to(torch.complex128) * turn[:, :, None, None]).to(torch.complex64)
         return torch.cat([query.real, query.imag], dim=-1)
 
     def reduce(self, view: View, z: Tensor) -> Tensor:

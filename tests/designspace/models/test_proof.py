@@ -48,19 +48,40 @@ def test_the_list_in_the_docs_names_every_family() -> None:
     assert without_figures(written) == without_figures(printed)
 
 
+def _own_frequencies(model: Any) -> None:
+    """Turn the keys of one layer by frequencies that the model's rotary embedding does not have."""
+    layer = model.model.layers[1].self_attn
+    plain = layer.forward
+
+    def forward(*given: Any, position_embeddings: Any, **named: Any) -> Any:
+        cos, sin = position_embeddings
+        angle = 2 * torch.atan2(sin, cos)  # a whole multiple: angles are known up to whole turns
+        return plain(*given, position_embeddings=(angle.cos(), angle.sin()), **named)
+
+    layer.forward = forward
+
+
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "changes", "change", "words"),
     [
-        ("GLM-4", "in layers 0, 1, 2 neighbouring components are turned together"),
-        ("SmolLM3", "in layer 1 keys are not turned at all"),
-        ("Gemma 3", "in layers 0, 1 keys are turned at other frequencies"),
+        (
+            "GLM-4",
+            {"head_dim": 16, "partial_rotary_factor": 1.0},
+            None,
+            "in layers 0, 1, 2 neighbouring components are turned together",
+        ),
+        ("Llama 3", {}, _own_frequencies, "in layer 1 keys are turned at other frequencies"),
     ],
 )
-def test_mechanisms_that_turn_keys_back_refuse_what_is_turned_otherwise(name: str, words: str) -> None:
+def test_mechanisms_that_turn_keys_back_refuse_what_is_turned_otherwise(
+    name: str, changes: dict[str, Any], change: Callable[[Any], None] | None, words: str
+) -> None:
     """TriAttention and expected attention would score with garbage; what needs no rotation runs."""
-    kind, changes = SUPPORTED[name]
-    whole = {"head_dim": 16, "partial_rotary_factor": 1.0} if kind == "glm4" else {}
-    geometry = prepare(random_model(kind, {**changes, **whole})).geometry
+    kind, usual = SUPPORTED[name]
+    model = random_model(kind, {**usual, **changes})
+    if change is not None:
+        change(model)
+    geometry = prepare(model).geometry
 
     for needy in ("triattention", "expected-attention"):
         assert any(words in reason for reason in mechanism(needy).geometry_errors(geometry))
