@@ -13,6 +13,7 @@ from designspace.axes import Action, Budget, Controller, Request
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine, RowState
 from designspace.engine.ledger import RowAccount
+from designspace.engine.survival import PromptSurvival
 from designspace.registry import mechanism
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
@@ -108,7 +109,7 @@ def test_a_rollback_returns_slots_text_and_clock_but_not_the_account() -> None:
 @pytest.mark.parametrize("asked_for", [True, False])
 def test_a_generation_has_its_mean_log_probability_if_asked_for(asked_for: bool) -> None:
     """Of the tokens of its text."""
-    generation = state_of(log_prob=-6.0 if asked_for else None).generation("length")
+    generation = state_of(log_prob=-6.0 if asked_for else None).generation("length", PromptSurvival(1.0, 1.0))
 
     assert generation.mean_log_prob == (-2.0 if asked_for else None)
     assert (generation.n_new_tokens, generation.finish_reason, generation.n_prompt_tokens) == (3, "length", 2)
