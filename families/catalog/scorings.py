@@ -21,6 +21,7 @@ from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
 from families.scoring.triattention import TriAttention
+from families.scoring.vase import Vase
 from families.scoring.vatp import VATP
 
 _LAZY_HEADS = (
@@ -248,6 +249,18 @@ SYSTEMS = (
             "one ranking for all layers and heads, as in the source paper; the released runner's scope is kv-head (scope)",
             "prompt tokens count in the budget and may be evicted; no window and no sinks (sinks, recent)",
             TRIGGER,
+        ),
+    ),
+    system(
+        "vase",
+        "the largest values, and of the others a draw by their attention",
+        "chang2026vase",
+        Vase(),
+        EveryK(longest=64),
+        choices=(
+            "the window is 8 tokens, for small budgets; the release keeps 64 and scores by as many queries (recent)",
+            "the large values are a quarter of what an event leaves; the authors take half on GSM8K (large)",
+            "events come every k steps of a text, at most every 64; the release cuts at multiples of 64 tokens (cadence)",
         ),
     ),
 )

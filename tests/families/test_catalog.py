@@ -50,6 +50,9 @@ OPTIONS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("lazy-eviction-small-cache", lambda scoring: (scoring.threshold, scoring.h2_mode), (0.02, "released")),
     ("vatp", lambda scoring: scoring.sinks, 20),
     ("d2o", lambda scoring: scoring.sinks, 4),
+    ("vase", lambda scoring: (scoring.large, scoring.sinks, scoring.kernel), (0.25, 4, 5)),
+    ("random-attention", lambda scoring: (scoring.draw, scoring.protect), ("per-event", "prompt")),
+    ("prefix-sliding", lambda scoring: (scoring.sinks, scoring.protect), (0, "prompt")),
 ]
 
 

@@ -54,6 +54,10 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
 EXEMPT = {
     # A priority is drawn for each head by its number: the draws of two heads must differ.
     "scoring.random": ("head permutation",),
+    # Its selector draws for each head by its number.
+    "scoring.vase": ("head permutation",),
+    # Equal scores are drawn with equal probability.
+    "selector.sampling": ("ties", "head permutation"),
     # One sample after the other, each at the full budget: together they are meant to cost more.
     "decoding.self-consistency[matched=integral]": ("accounts",),
 }
