@@ -41,6 +41,7 @@ class CriticalKV(ValueWeighted):
         selector: turns scores into the set of kept tokens; `top-k` by default.
         sinks, recent: numbers of first and newest tokens that are always kept; 0 (the default) takes over those of the
             base.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "critical-kv"

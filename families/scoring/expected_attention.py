@@ -36,6 +36,7 @@ class ExpectedAttention(Scoring):
         epsilon: number added to the probability; 0 by default.
         sinks: number of first tokens that are always kept; 4 by default. The softmax leaves them out.
         recent: number of newest tokens that are always kept; 8 by default.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "expected-attention"

@@ -19,6 +19,7 @@ class Full(Scoring):
 
     Attributes:
         selector, sinks, recent: as in every scoring; they have no effect here.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "full"

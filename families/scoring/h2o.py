@@ -26,6 +26,7 @@ class H2O(Scoring):
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept, or a share of the size after an event; half of it by
             default, as published. With a fixed number, what part of the cache the window has depends on the budget.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "h2o"

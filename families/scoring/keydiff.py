@@ -23,6 +23,7 @@ class KeyDiff(Scoring):
         selector: turns scores into the set of kept tokens; `top-k` by default.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 8 by default. The original method has none.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "keydiff"

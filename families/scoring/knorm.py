@@ -23,6 +23,7 @@ class KNorm(Scoring):
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 8 by default. The original has none, because it prunes
             prompts.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "knorm"

@@ -27,6 +27,7 @@ class LagKV(Scoring):
         lag: block length in tokens; 16 by default. The released code uses 128; small budgets need shorter blocks.
         sinks: number of first tokens that are always kept; 4 by default.
         recent: number of newest tokens that are always kept; 0 by default.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "lag-kv"

@@ -85,6 +85,7 @@ class LazyEviction(Scoring):
         recent: W, the number of newest tokens that are always kept, or a share of the size after an event; 16 by
             default, for small budgets. Published are 27, 52 and 95 (Llama on GSM8K, MATH and AIME) and 101, 175 and 363
             (Qwen).
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "lazy-eviction"

@@ -21,6 +21,7 @@ class QStats(TriAttention):
     Attributes:
         scope, offset_max, aggregate, normalise, trig, norm, concentration, group, noise: as in `triattention`.
         selector, sinks, recent: as in `triattention`.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "q-stats"

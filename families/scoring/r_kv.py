@@ -37,6 +37,7 @@ class RKV(Scoring):
             off.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: length of the observation window in tokens; these newest tokens are always kept. 8 by default.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "r-kv"

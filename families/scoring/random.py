@@ -29,6 +29,7 @@ class Random(Scoring):
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 8 by default, as in the scorings with an observation
             window, so that the comparison is fair.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "random"

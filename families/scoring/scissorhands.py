@@ -64,6 +64,7 @@ class Scissorhands(Scoring):
             the token and gave it at least average attention, so that a new token is judged by its few queries alone.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 10 by default, as in the same re-implementation.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "scissorhands"

@@ -65,6 +65,7 @@ class SnapKV(Scoring):
         recent: length of the observation window in tokens; these newest tokens are always kept. The authors use 32, and
             so does the system `snapkv`. 8 by default, for small budgets, as where R-KV's released code runs SnapKV while
             decoding.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "snapkv"

@@ -22,6 +22,7 @@ class StreamingLLM(Scoring):
         selector: turns scores into the set of kept tokens; `top-k` by default.
         sinks: number of first tokens that are always kept; 4 by default.
         recent: number of newest tokens that are always kept; 0 by default, because the score prefers the newest anyway.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "streaming-llm"

@@ -24,6 +24,7 @@ class TOVA(Scoring):
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 1 by default. The original may evict even the newest
             token.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "tova"

@@ -55,6 +55,7 @@ class TriAttention(Scoring):
             it off.
         sinks: number of first tokens that are always kept; 0 by default.
         recent: number of newest tokens that are always kept; 0 by default.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "triattention"

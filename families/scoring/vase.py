@@ -43,6 +43,7 @@ class Vase(Scoring):
         sinks: number of first tokens that are always kept; 4 by default, as released.
         recent: number of newest tokens that are always kept, whose queries score the others; 8 by default, for small
             budgets. Released: 64, of budgets from 1,024 tokens on.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "vase"

@@ -29,6 +29,7 @@ class VATP(ValueWeighted):
             default, as in the released code. Give the arm without weights as many for a fair comparison; use fewer for
             small budgets.
         recent: number of newest tokens that are always kept; 0 (the default) takes over the number of the base.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "vatp"

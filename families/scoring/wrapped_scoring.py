@@ -28,6 +28,7 @@ class Wrapper(Scoring):
             number must be at least the base's, whose scores may mean nothing for tokens that it protects (an
             observation window has no scores), and so must a share of the size after an event; a number and a share
             cannot be compared. After construction, both fields hold what is in force.
+        protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     scoring: Scoring = field(kw_only=True)

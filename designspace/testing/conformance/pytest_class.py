@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from designspace.axes import Mechanism, Strategy
 from designspace.testing.conformance.cases import SHAPES, ArtefactMaker, Shape
 from designspace.testing.conformance.dispatch import check_strategy, checks
 from designspace.testing.conformance.verdict import named
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class StrategyConformance:
@@ -31,7 +28,7 @@ class StrategyConformance:
     artefacts: ArtefactMaker | None = None
     shapes: Sequence[Shape] = SHAPES
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+    def pytest_generate_tests(self, metafunc: Any) -> None:
         """Make one test for each strategy and each check of its axis; pytest calls this.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import torch
 
-from designspace.axes import Artefact, Budget, Geometry, Mechanism, Strategy
+from designspace.axes import Artefact, Budget, Geometry, Mechanism, Scoring, Strategy
 from designspace.errors import DeclarationError, InfeasibleBudget
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel, load_model, prepare
@@ -112,6 +112,8 @@ def instances_of(axis: str, name: str) -> Iterator[Any]:
             subject = kind(**(default | parameters))
         except DeclarationError:
             continue  # an option that needs another one changed with it
+        if isinstance(subject, Scoring) and subject.keeps_everything and subject.protects_prompt:
+            continue  # refused in every composition: nothing is evicted anyway
         slow, name = () if "residual" in parameters else large, f"{key}[{words}]"
         yield pytest.param(subject, (*exempt, *EXEMPT.get(name, ()), *slow), SHAPES_OF.get(key, shapes), id=name)
 
