@@ -25,6 +25,7 @@ from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
+from sweeps.size import check_size
 from sweeps.yaml_document import DataPath, Document, parse_document, read_document, shown
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     refused += checks.check(whole, problems)
     if problems or root is None or seeds is None or generation is None:
         return None
-    return Sweep(
+    sweep = Sweep(
         schema=root.schema_,
         study=root.study,
         models=tuple(model for model, _ in models),
@@ -121,6 +122,8 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
         source_path=source_path,
         source_text=document.text,
     )
+    check_size(sweep, problems)
+    return None if problems else sweep
 
 
 def check_schema(document: Document, problems: Problems) -> None:
