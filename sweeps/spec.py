@@ -106,9 +106,11 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
     whole = checks.DeclaredSections(models, tasks, budgets, declared, rules, sections)
     refused += checks.check(whole, problems)
+    if seeds is not None and generation is not None and not problems:
+        check_size(whole, refused, seeds.count, generation, problems)
     if problems or root is None or seeds is None or generation is None:
         return None
-    sweep = Sweep(
+    return Sweep(
         schema=root.schema_,
         study=root.study,
         models=tuple(model for model, _ in models),
@@ -122,8 +124,6 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
         source_path=source_path,
         source_text=document.text,
     )
-    check_size(sweep, problems)
-    return None if problems else sweep
 
 
 def check_schema(document: Document, problems: Problems) -> None:
