@@ -46,7 +46,13 @@ def _text_corpus(loaded: LoadedModel, text_path: str) -> Corpus:
     file = Path(text_path).expanduser()
     if not file.is_file():
         raise CalibrationError(f"calibration text not found: {text_path}")
-    ids = tuple(loaded.tokenizer(file.read_text(encoding="utf-8"))["input_ids"])
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CalibrationError(f"{file}: not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
+    ids = tuple(loaded.tokenizer(text)["input_ids"])
     return Corpus((ids[:MAX_TOKENS],), (), file.name)
 
 
