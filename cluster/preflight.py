@@ -22,10 +22,11 @@ from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms
 from sweeps.combinations import Combination
-from sweeps.expand import Cell
+from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
 from sweeps.sources import declared_geometry
-from sweeps.task_data import TaskData
+from sweeps.spec import Sweep
+from sweeps.task_data import TaskData, task_data
 
 _MAX_GOLDS_NAMED = 3
 _BY_FAR = 32
@@ -143,6 +144,20 @@ def check_texts(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData]) -> I
     for cell in kinds.values():
         if cell.model.hub is None:
             yield from _text_faults(cell, data[cell.task].problems or ())
+
+
+def check_room(sweep: Sweep) -> None:
+    """Refuse prompts that `max_total_tokens` leaves no room after, as a run would; nothing is read where it is not declared.
+
+    Raises:
+        PreflightError: with a line for every task and model.
+    """
+    if sweep.generation.max_total_tokens is None:
+        return
+    data = {task: task_data(task) for task in sweep.tasks}
+    cells = [cell for cell in expand(sweep, data) if data[cell.task].problems]
+    if faults := list(check_texts(cells, data)):
+        raise PreflightError(faults)
 
 
 def _text_faults(cell: Cell, problems: Iterable[Problem]) -> Iterator[str]:

@@ -130,10 +130,12 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
         return None
     entry = problems.validated(TaskEntry, data, path)
     if entry is None:
+        _check_split(data, path, problems)
         return None
     file = folder / Path(entry.path).expanduser() if entry.path else None
     if file is not None and not file.is_file():
         problems.add((*path, "path"), f"must be a file (relative to the sweep file), got {entry.path!r}")
+        _check_split(data, path, problems)
         return None
     grader = None if entry.answer is None else _grader(entry.answer, (*path, "answer"), problems)
     if grader is None and entry.answer is not None:
@@ -143,6 +145,15 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
         problems.add((*path, "name"), f"{known}; a task of your own needs path and answer")
         return None
     return _task_spec(entry, None if file is None else str(file), grader, path, problems)
+
+
+def _check_split(data: dict[str, Any], path: DataPath, problems: Problems) -> None:
+    """Note an unknown split of a known task where another fault keeps the task from being built."""
+    name, split = data.get("name"), data.get("split")
+    if isinstance(name, str) and isinstance(split, str) and name in lookup.task_names():
+        splits = lookup.task(name).splits
+        if split not in splits:
+            problems.add((*path, "split"), str(UnknownName(f"split of task {name!r}", split, splits)))
 
 
 def _task_spec(
