@@ -101,7 +101,7 @@ class LoadedModel:
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False
             )
         except Exception as error:  # a template is a program of the model's authors, and may raise anything
-            raise ModelError(f"the model's chat template refuses the messages: {error}") from error
+            raise ModelError(f"the model's chat template refuses the messages: {one_line(error)}") from error
         return tuple(ids)
 
     def decode(self, token_ids: tuple[int, ...]) -> str:

@@ -106,3 +106,13 @@ def test_a_damaged_tokenizer_is_one_line(spec: ModelSpec, name: str, content: by
     """Of the tokenizers library, of JSON, of the reader of text."""
     (Path(str(spec.path)) / name).write_bytes(content)
     assert "cannot load the tokenizer of model 'tiny' from" in message_of(spec)
+
+
+def test_a_chat_template_that_raises_is_one_line(spec: ModelSpec) -> None:
+    """It is a program of the model's authors."""
+    (Path(str(spec.path)) / "chat_template.jinja").write_text("{{ raise_exception('no user\\nhere') }}")
+    with pytest.raises(
+        ModelError, match="the model's chat template refuses the messages: TemplateError: no user here"
+    ) as caught:
+        load_skeleton(spec).encode("add 1 and 2")
+    assert len(str(caught.value).splitlines()) == 1
