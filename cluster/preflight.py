@@ -22,11 +22,12 @@ from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms
 from sweeps.combinations import Combination
-from sweeps.expand import Cell
+from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
 from sweeps.predicted_cache import bound_schedule
 from sweeps.sources import declared_geometry
-from sweeps.task_data import TaskData
+from sweeps.spec import Sweep
+from sweeps.task_data import TaskData, task_data
 
 _MAX_GOLDS_NAMED = 3
 _BY_FAR = 32
@@ -149,6 +150,23 @@ def _kind_of_text(cell: Cell) -> tuple[object, ...]:
     """Return what a cell's prompts, and how long its texts may be, depend on."""
     decoding = cell.mechanism.decoding
     return (cell.model, cell.task, None if decoding is None else decoding.format_prompt(""), cell.generation)
+
+
+def check_room(sweep: Sweep) -> None:
+    """Refuse prompts that leave no room, as a run would: under `max_total_tokens`, or in the budget of an arm that keeps them.
+
+    Nothing is read where neither is declared.
+
+    Raises:
+        PreflightError: with a line for every task and model.
+    """
+    keeps_prompts = any(mechanism.scoring.protects_prompt for mechanism in sweep.mechanisms)
+    if sweep.generation.max_total_tokens is None and not keeps_prompts:
+        return
+    data = {task: task_data(task) for task in sweep.tasks}
+    cells = [cell for cell in expand(sweep, data) if data[cell.task].problems]
+    if faults := list(check_texts(cells, data)):
+        raise PreflightError(faults)
 
 
 def _text_faults(cell: Cell, problems: Iterable[Problem], alike: Iterable[Cell]) -> Iterator[str]:

@@ -68,6 +68,10 @@ class StoreError(DesignspaceError):
     """The results store cannot be read or written."""
 
 
+class NoResults(StoreError, ValueError):
+    """The folder that a command was given holds no results."""
+
+
 class MissingExtra(DesignspaceError, ValueError):
     """A package that only some commands need is not installed; the message says how to install it."""
 
@@ -78,6 +82,10 @@ class MissingExtra(DesignspaceError, ValueError):
 
 class ProtocolError(DesignspaceError):
     """The rules of register, tune, confirm, decide are broken, or a record of them does not hold together."""
+
+
+class UnreadableDocument(ProtocolError, ValueError):
+    """The registration, selection or report that a command was given is not there, lies elsewhere, or is no JSON."""
 
 
 class RegistrationMismatch(ProtocolError):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from designspace import plugins
 from designspace.axes import AXES, Mechanism, Strategy
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.models.calibration import Measure
@@ -52,12 +53,14 @@ def strategy(axis: str, kind: str) -> type[Strategy]:
 
     Raises:
         UnknownName: no such axis or kind; the message names the nearest.
-        DesignspaceError: the registered class says that it is something else.
+        DesignspaceError: what is registered cannot be loaded, or says that it is something else.
     """
     if kind not in kinds(axis):
         raise UnknownName(f"{axis} kind", kind, kinds(axis))
     point = _strategy_points()[axis, kind]
-    loaded: type[Strategy] = point.load()
+    loaded = plugins.load(point)
+    if not (isinstance(loaded, type) and issubclass(loaded, Strategy)):
+        raise DesignspaceError(f"{point.value} is registered as {axis} {kind!r}, got {loaded!r:.80}")
     if (loaded.axis, loaded.kind) != (axis, kind):
         raise DesignspaceError(f"{point.value} is registered as {axis} {kind!r} but says {loaded.axis} {loaded.kind!r}")
     return loaded
@@ -65,10 +68,17 @@ def strategy(axis: str, kind: str) -> type[Strategy]:
 
 @cache
 def catalog() -> Mapping[str, Mechanism]:
-    """Return all named compositions of all installed packages, in the order they declare them."""
+    """Return all named compositions of all installed packages, in the order they declare them.
+
+    Raises:
+        DesignspaceError: what is registered cannot be loaded, or is no mapping of names to mechanisms.
+    """
     named: dict[str, Mechanism] = {}
     for point in sorted(entry_points(group=CATALOG_GROUP), key=lambda p: p.name):
-        named.update(point.load())
+        found = plugins.load(point)
+        if not isinstance(found, Mapping) or not all(isinstance(entry, Mechanism) for entry in found.values()):
+            raise DesignspaceError(f"{point.value} is registered as a catalogue of mechanisms, got {found!r:.80}")
+        named.update(found)
     return named
 
 
@@ -99,5 +109,5 @@ def calibration(name: str) -> Measure:
     if name not in calibrations():
         raise UnknownName("calibration artefact", name, calibrations())
     (point, *_) = (point for point in entry_points(group=CALIBRATION_GROUP) if point.name == name)
-    measure: Measure = point.load()
+    measure: Measure = plugins.load(point)
     return measure

@@ -23,15 +23,12 @@ def plan_notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, Ta
         if found.problems is None:
             yield f"task {task.name} {task.split}: data not found here, so its shards are not counted"
     missing = dict.fromkeys(
-        (cell.model.name, name)
-        for cell in cells
-        for name, sha256 in cell.identity["calibration"].items()
-        if sha256 is None
+        (cell.model, name) for cell in cells for name, sha256 in cell.identity["calibration"].items() if sha256 is None
     )
     if any(cell.provisional for cell in cells):
         yield "cell ids are provisional where data or calibration is missing"
     for model, name in missing:
-        yield f"model {model}: calibration {name!r} is missing; {remedy(model, name)}"
+        yield f"model {model.name}: calibration {name!r} is missing; {remedy(model, name)}"
     for mechanism in sweep.mechanisms:
         if mechanism.budget_applies and not mechanism.cadence.bounded:
             yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"

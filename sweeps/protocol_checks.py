@@ -184,14 +184,14 @@ def _name_of(data: Mapping[str, Any], index: int) -> str:
 def _check_grid(tuning: TuningSpec, space: Space, problems: Problems) -> None:
     sound = True
     for parameter in space:
-        if parameter.points is None:
+        if parameter.n_points is None:
             problems.add(
                 (*parameter.source, "tune"), "sampler grid must have choices or steps, got a range with neither"
             )
             sound = False
     if not sound:
         return
-    most = prod(len(parameter.points or ()) for parameter in space)
+    most = prod(parameter.n_points or 0 for parameter in space)
     if most > _MOST_POINTS:
         problems.add(("protocol", "tuning"), f"a grid must have at most {_MOST_POINTS} points, got up to {most}")
         return

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 from designspace.axes import Budget, Geometry
-from designspace.errors import DesignspaceError, UnknownName
+from designspace.errors import DesignspaceError, ModelError, UnknownName
+from designspace.models.config_file import check_config_file, configuration_of
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks import lookup
 from designspace.tasks.grading import Grader
@@ -74,7 +75,17 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
         rule = "must be a folder with config.json and *.safetensors (relative to the sweep file)"
         problems.add((*path, "path"), f"{rule}, got {entry.path!r}")
         return None
-    return spec
+    return spec if spec.folder is None or _config_is_sound(spec.folder, (*path, "path"), problems) else None
+
+
+def _config_is_sound(folder: Path, path: DataPath, problems: Problems) -> bool:
+    """Note a config.json that is no JSON object: a plan without the model's shape would only put it off until the run."""
+    try:
+        check_config_file(folder)
+    except ModelError as error:
+        problems.add_error(path, error)
+        return False
+    return True
 
 
 def declared_geometry(model: ModelSpec) -> Geometry | None:
@@ -94,11 +105,8 @@ def declared_geometry(model: ModelSpec) -> Geometry | None:
 @cache
 def _geometry_in(folder: Path, changed_ns: int) -> Geometry | None:
     """Read a folder's configuration as transformers reads it; every cell of a plan asks for it."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = configuration_of(ModelSpec(folder.name, path=str(folder)))
         n_heads = int(config.num_attention_heads)
         head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // n_heads)
         rotary = getattr(config, "rope_parameters", None) or {}
@@ -109,7 +117,7 @@ def _geometry_in(folder: Path, changed_ns: int) -> Geometry | None:
             head_dim=head_dim,
             inv_freq=torch.zeros(int(head_dim * float(rotary.get("partial_rotary_factor") or 1.0)) // 2),
         )
-    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, StrictDataclassError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError):  # a ModelError is a ValueError
         return None
 
 
@@ -122,10 +130,12 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
         return None
     entry = problems.validated(TaskEntry, data, path)
     if entry is None:
+        _check_split(data, path, problems)
         return None
     file = folder / Path(entry.path).expanduser() if entry.path else None
     if file is not None and not file.is_file():
         problems.add((*path, "path"), f"must be a file (relative to the sweep file), got {entry.path!r}")
+        _check_split(data, path, problems)
         return None
     grader = None if entry.answer is None else _grader(entry.answer, (*path, "answer"), problems)
     if grader is None and entry.answer is not None:
@@ -135,6 +145,15 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
         problems.add((*path, "name"), f"{known}; a task of your own needs path and answer")
         return None
     return _task_spec(entry, None if file is None else str(file), grader, path, problems)
+
+
+def _check_split(data: dict[str, Any], path: DataPath, problems: Problems) -> None:
+    """Note an unknown split of a known task where another fault keeps the task from being built."""
+    name, split = data.get("name"), data.get("split")
+    if isinstance(name, str) and isinstance(split, str) and name in lookup.task_names():
+        splits = lookup.task(name).splits
+        if split not in splits:
+            problems.add((*path, "split"), str(UnknownName(f"split of task {name!r}", split, splits)))
 
 
 def _task_spec(

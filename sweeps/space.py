@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isclose
+from math import isclose, isfinite
 from typing import Any
 
 from designspace.errors import DeclarationError, did_you_mean
@@ -46,7 +46,7 @@ class Range:
         if self.whole and not isinstance(self.step, int):
             raise DeclarationError(f"a range of whole numbers needs a whole step, got step={self.step}")
         n_steps = (self.high - self.low) / self.step if self.step > 0 else 0.0
-        if round(n_steps) < 1 or not isclose(n_steps, round(n_steps), rel_tol=1e-9):
+        if not isfinite(n_steps) or round(n_steps) < 1 or not isclose(n_steps, round(n_steps), rel_tol=1e-9):
             raise DeclarationError(f"high must be low plus a number of steps, got {self.low}, {self.high}, {self.step}")
 
     @property
@@ -56,10 +56,16 @@ class Range:
 
     def points(self) -> tuple[Number, ...] | None:
         """Return all values in ascending order, or None where there are too many to list: no step, or a log scale."""
-        step = self.step if self.step is not None else 1 if self.whole else None
-        if step is None or self.log:
+        if self.n_points is None:
             return None
-        return tuple(self.value(self.low + k * step) for k in range(round((self.high - self.low) / step) + 1))
+        step = 1 if self.step is None else self.step
+        return tuple(self.value(self.low + k * step) for k in range(self.n_points))
+
+    @property
+    def n_points(self) -> int | None:
+        """How many values there are, without making them; None where there is no step, or a log scale."""
+        step = self.step if self.step is not None else 1 if self.whole else None
+        return None if step is None or self.log else round((self.high - self.low) / step) + 1
 
     def value(self, number: Number) -> Number:
         """Return a drawn number as a file would hold it."""
@@ -114,6 +120,11 @@ class Parameter:
     def points(self) -> tuple[Any, ...] | None:
         """All values in order, None where a range has too many."""
         return self.choices if self.choices is not None else self._range.points()
+
+    @property
+    def n_points(self) -> int | None:
+        """How many values there are, without making them; None where a range does not say."""
+        return len(self.choices) if self.choices is not None else self._range.n_points
 
     @property
     def numeric(self) -> bool:

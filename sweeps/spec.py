@@ -25,6 +25,7 @@ from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
+from sweeps.size import check_size
 from sweeps.yaml_document import DataPath, Document, parse_document, read_document, shown
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
     whole = checks.DeclaredSections(models, tasks, budgets, declared, rules, sections)
     refused += checks.check(whole, problems)
+    if seeds is not None and generation is not None and not problems:
+        check_size(whole, refused, seeds.count, generation, problems)
     if problems or root is None or seeds is None or generation is None:
         return None
     return Sweep(

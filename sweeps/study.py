@@ -155,7 +155,7 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> St
     problems = Problems(document)
     check_schema(document, problems)
     if "protocol" not in document.data:
-        problems.add(("protocol",), "required field is missing: a file without it is a sweep (validate, plan, run)")
+        problems.add(("protocol",), "required field is missing: a file without it is a sweep (plan, run)")
         problems.raise_any()
     protocol = problems.validated(ProtocolSpec, document.data["protocol"], ("protocol",))
     malformed = Problems(document)

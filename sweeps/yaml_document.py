@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -27,6 +29,9 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = (f"{_TAG}str", f"{_TAG}timestamp")
 # 0.1 + 0.2 and 0.3 must hash alike, so floats are rounded once, here, before anything runs with them.
 _FLOAT_DIGITS = 12
+# A sweep written by hand has some thousands; the reader takes seconds for a million.
+_MOST_BYTES = 2**20
+_MOST_CHARACTERS = 1_000  # of a message, which may show what stands in the file
 
 
 @dataclass(frozen=True, order=True)
@@ -66,8 +71,9 @@ def path_text(path: DataPath) -> str:
 
 
 def located(source: str, position: Position, message: str) -> str:
-    """Return `file:line:col: message`."""
-    return f"{source}:{position.line}:{position.column}: {message}"
+    """Return `file:line:col: message`, on one line whatever the message shows of the file; a long one is cut."""
+    shortened = message if len(message) <= _MOST_CHARACTERS else f"{message[:_MOST_CHARACTERS]}…"
+    return f"{source}:{position.line}:{position.column}: {' '.join(shortened.splitlines())}"
 
 
 def read_document(path: str | Path) -> Document:
@@ -78,6 +84,7 @@ def read_document(path: str | Path) -> Document:
     """
     source = str(path)
     try:
+        _check_file(Path(path))
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -86,6 +93,22 @@ def read_document(path: str | Path) -> Document:
     except OSError as error:
         raise DeclarationError(f"{source}: cannot be read: {error.strerror or type(error).__name__}") from None
     return parse_document(text, source)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what would keep the reader waiting: a pipe that nobody writes to, a file of another sort.
+
+    Raises:
+        DeclarationError: it is no regular file, or too large.
+        OSError: it is not there.
+    """
+    found = path.stat()
+    if not S_ISREG(found.st_mode) and not S_ISDIR(found.st_mode):  # reading a folder says so by itself
+        raise DeclarationError(f"{path}: cannot be read: it must be a regular file, got a pipe or a device")
+    if found.st_size > _MOST_BYTES:
+        raise DeclarationError(
+            located(str(path), Position(1, 1), f"must have at most {_MOST_BYTES:,} bytes, got {found.st_size:,}")
+        )
 
 
 def parse_document(text: str, source: str) -> Document:
@@ -99,7 +122,7 @@ def parse_document(text: str, source: str) -> Document:
         raise DeclarationError(located(source, Position(1, 1), "the file is empty: a sweep is a mapping"))
     walk = _Walk(source)
     data = walk.plain(root, ())
-    if not isinstance(root, MappingNode):
+    if not isinstance(root, MappingNode) and not walk.problems:
         walk.refuse(root, f"a sweep must be a mapping at the top, got {shown(data)}")
     if walk.problems:
         raise DeclarationError(walk.problems)
@@ -171,6 +194,9 @@ class _Walk:
             # An alias is the same node again, so refusing the anchor also stops cycles and exponential expansion.
             self.refuse(node, f"anchors and aliases are not supported, got &{node.anchor}: write the value out", path)
             return None
+        if not isinstance(node, ScalarNode) and node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            self.refuse(node, f"tags are not supported, got {_tag_of(node)}", path)
+            return None
         if isinstance(node, MappingNode):
             return dict(self._entries(node, path))
         if isinstance(node, SequenceNode):
@@ -206,16 +232,27 @@ class _Walk:
             if node.tag == f"{_TAG}int":
                 return _integer(text)
             if node.tag == f"{_TAG}float":
-                return float(f"{_float(text):.{_FLOAT_DIGITS}g}")
+                return self._finite(node, float(f"{_float(text):.{_FLOAT_DIGITS}g}"), path)
         except ValueError:
             self.refuse(node, f"not a number that fits 64 bits: {text[:40]}", path)
             return None
-        self.refuse(node, f"tags are not supported, got {str(node.tag).removeprefix(_TAG)}", path)
+        self.refuse(node, f"tags are not supported, got {_tag_of(node)}", path)
+        return None
+
+    def _finite(self, node: Node, value: float, path: DataPath) -> float | None:
+        if isfinite(value):
+            return value
+        # No field takes one, and neither identities nor JSON can hold it.
+        self.refuse(node, f"must be a finite number, got {value}", path)
         return None
 
 
 def _start(node: Node) -> Position:
     return Position(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _tag_of(node: Node) -> str:
+    return str(node.tag).removeprefix(_TAG)
 
 
 def _merge_hint(node: Node) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from designspace.errors import ProtocolError
+from designspace.errors import ProtocolError, UnreadableDocument
 from designspace.protocol import HeldoutKey, LookLedger, Registration, load
 from designspace.protocol.places import FOLDER, document_in, ledger_in
 from designspace.protocol.registration import read_json
@@ -27,11 +27,13 @@ class EvidenceFolder:
         """Return the folder that a registration file lies in.
 
         Raises:
-            ProtocolError: it lies elsewhere, away from its ledger and its results.
+            UnreadableDocument: it lies elsewhere, away from its ledger and its results.
         """
         folder = Path(registration).resolve().parent
         if folder.name != FOLDER:
-            raise ProtocolError(f"a registration must lie in the folder {FOLDER!r} of its results, got {registration}")
+            raise UnreadableDocument(
+                f"a registration must lie in the folder {FOLDER!r} of its results, got {registration}"
+            )
         return EvidenceFolder(folder.parent)
 
     @property

@@ -98,7 +98,8 @@ def require_development_rows(selection: Selection, folder: EvidenceFolder, *, st
     Args:
         selection: what was chosen.
         folder: where its rows are.
-        still_there_only: pass over shards that are gone, because they are about to be made anew.
+        still_there_only: pass over shards that are gone, and over grades that are (their file was damaged, so `correct` is
+            null), because they are about to be made anew.
 
     Raises:
         ProtocolError: some were changed, or are gone.
@@ -106,7 +107,14 @@ def require_development_rows(selection: Selection, folder: EvidenceFolder, *, st
     seal = selection.evidence.get("rows")
     if seal is not None:
         rows = by_shard(folder.rows(set(seal["cells"]), graders=graders_of(seal)))
-        require_seal(seal, rows, f"selection {selection.sha256[:16]}", rows.keys() if still_there_only else None)
+        ungraded = {shard for shard, of_shard in rows.items() if any(row["correct"] is None for row in of_shard)}
+        require_seal(
+            seal,
+            rows,
+            f"selection {selection.sha256[:16]}",
+            rows.keys() if still_there_only else None,
+            ungraded if still_there_only else (),
+        )
 
 
 def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder) -> None:

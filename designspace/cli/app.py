@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -99,5 +100,12 @@ for _name, _command in _COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line."""
-    sys.exit(app())
+    """Run the command line. Whoever presses Ctrl-C more than once gets the exit code of once."""
+    try:
+        sys.exit(app())
+    except (KeyboardInterrupt, SystemExit) as end:
+        code = getattr(end, "code", EXIT_INTERRUPTED)
+        if code == EXIT_INTERRUPTED:
+            # Nothing is left to stop, and a signal while the interpreter winds up would be a death by signal.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(code)

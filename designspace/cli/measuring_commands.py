@@ -33,7 +33,10 @@ def calibrate(
 
     spec = model_spec(model, sweep)
     measures = {name: calibration(name) for name in artefacts or calibrations()}
-    for artefact in measure(spec, measures, n_problems=problems, text_path=None if text is None else str(text)):
+    # Who names an artefact wants that one; who wants all of them wants those that this model can have.
+    skipped = None if artefacts else (lambda name, error: typer.echo(f"skipped: {name}: {error}", err=True))
+    text_path = None if text is None else str(text)
+    for artefact in measure(spec, measures, n_problems=problems, text_path=text_path, skipped=skipped):
         path = out / f"{artefact.name}.safetensors" if out else artefact_path(spec, artefact.name)
         save_artefact(path, artefact)
         typer.echo(path)

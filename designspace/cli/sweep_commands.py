@@ -79,6 +79,7 @@ def run(
 
 def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show what a sweep will do: cells, shards, cached and pending, tokens, predicted cache."""
+    from cluster.preflight import check_room
     from cluster.study_record import with_rows_of
     from sweeps.plan import plan as make_plan
     from sweeps.plan_table import print_plan
@@ -88,7 +89,9 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     study = load_study(sweep) if is_study(sweep) else None
     declared = load_sweep(sweep) if study is None else study.sweep
     store = store_of(declared.study, results)
-    planned = make_plan(with_rows_of(declared, store), store)
+    declared = with_rows_of(declared, store)
+    planned = make_plan(declared, store)
+    check_room(declared)
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
     if study is not None:
         from cluster.evidence.design_power import power, undrawable, unprovable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -23,10 +23,13 @@ def calibrate(
     n_problems: int = 64,
     text_path: str | None = None,
     device: str = "cpu",
+    skipped: Callable[[str, CalibrationError], None] | None = None,
 ) -> Iterator[Artefact]:
     """Yield one artefact for each of `measures` (see `designspace.registry.calibration`).
 
     They are measured on a plain text file or, for a bundled model, on calibration problems.
+
+    skipped: is told of an artefact that cannot be measured on this model or corpus, and the others follow; None: that raises.
 
     Raises:
         CalibrationError: no text for a model that is not bundled, an unreadable one, or a model that an artefact cannot
@@ -37,8 +40,14 @@ def calibrate(
     if corpus.n_tokens == 0:
         raise CalibrationError("calibration needs at least one text")
     for name, measure in measures.items():
-        with torch.inference_mode():
-            tensors = measure(loaded, corpus)
+        try:
+            with torch.inference_mode():
+                tensors = measure(loaded, corpus)
+        except CalibrationError as error:
+            if skipped is None:
+                raise
+            skipped(name, error)
+            continue
         yield Artefact(name, tensors, model_key(spec), corpus.n_tokens, corpus.source)
 
 
@@ -46,7 +55,13 @@ def _text_corpus(loaded: LoadedModel, text_path: str) -> Corpus:
     file = Path(text_path).expanduser()
     if not file.is_file():
         raise CalibrationError(f"calibration text not found: {text_path}")
-    ids = tuple(loaded.tokenizer(file.read_text(encoding="utf-8"))["input_ids"])
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CalibrationError(f"{file}: not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
+    except OSError as error:
+        raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
+    ids = tuple(loaded.tokenizer(text)["input_ids"])
     return Corpus((ids[:MAX_TOKENS],), (), file.name)
 
 

@@ -60,9 +60,16 @@ def artefact_hash(spec: ModelSpec, name: str = Q_STATISTICS) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def remedy(model: str, name: str) -> str:
-    """Return the words that tell how to make an artefact."""
-    return f"make it with: designspace calibrate {model} {name}"
+def remedy(spec: ModelSpec, name: str) -> str:
+    """Return the words that tell how to make an artefact: a command that works, once it is given a text."""
+    from designspace.models.model_spec import BUNDLED_ROOT
+
+    if spec.folder is None:
+        return f"make it with: designspace calibrate {spec.name} {name} --sweep SWEEP --text FILE"
+    to = f" --out {spec.calibration}" if spec.calibration else ""
+    if spec.folder.parent == BUNDLED_ROOT:
+        return f"make it with: designspace calibrate {spec.name} {name}{to}"
+    return f"make it with: designspace calibrate {spec.path} {name} --text FILE{to}"
 
 
 def save_artefact(path: Path, artefact: Artefact) -> None:
@@ -95,7 +102,7 @@ def load_artefact(spec: ModelSpec, name: str = Q_STATISTICS) -> Artefact:
     path = artefact_path(spec, name)
     if not path.is_file():
         raise CalibrationError(
-            f"model {spec.name!r} has no calibration artefact {name!r} at {path}; {remedy(spec.name, name)}"
+            f"model {spec.name!r} has no calibration artefact {name!r} at {path}; {remedy(spec, name)}"
         )
     try:
         with safe_open(path, "pt") as file:
@@ -106,12 +113,12 @@ def load_artefact(spec: ModelSpec, name: str = Q_STATISTICS) -> Artefact:
             hashlib.sha256(path.read_bytes()).hexdigest(),
         )  # fmt: skip
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CalibrationError(f"{path} is no calibration artefact ({error}); {remedy(spec.name, name)}") from error
+        raise CalibrationError(f"{path} is no calibration artefact ({error}); {remedy(spec, name)}") from error
     if found.name != name:
-        raise CalibrationError(f"{path} holds artefact {found.name!r}, not {name!r}; {remedy(spec.name, name)}")
+        raise CalibrationError(f"{path} holds artefact {found.name!r}, not {name!r}; {remedy(spec, name)}")
     if found.made_for != model_key(spec):
         raise CalibrationError(
             f"{path} was made for another model ({found.made_for[:16]}…), "
-            f"model {spec.name!r} is {model_key(spec)[:16]}…; {remedy(spec.name, name)}"
+            f"model {spec.name!r} is {model_key(spec)[:16]}…; {remedy(spec, name)}"
         )
     return found

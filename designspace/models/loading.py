@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,18 +17,20 @@ from designspace.cache import attention
 from designspace.cache.attention import Pass
 from designspace.cache.layer_call import in_flight
 from designspace.errors import ModelError
+from designspace.models.config_file import check_owners, check_size, configuration_of, one_line, source_of
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, Subject, prove
 from designspace.models.proven import keep_proof, kept_proof
 from designspace.models.rotary_limits import longest_text
 from designspace.models.rotation import Frequencies, frequencies_of
+from designspace.models.tokenizer import tokenizer_of
 
 # Of what transformers offers, the one in which a token's experts do not depend on the other rows.
 _EXPERTS = "batched_mm"
 _POINTER_BYTES = 1024
 Chat = Literal["auto", "on", "off"]
+Found = TypeVar("Found")
 _MOST_NAMED = 3  # weights in a message
-_GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class LoadedModel:
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False
             )
         except Exception as error:  # a template is a program of the model's authors, and may raise anything
-            raise ModelError(f"the model's chat template refuses the messages: {error}") from error
+            raise ModelError(f"the model's chat template refuses the messages: {one_line(error)}") from error
         return tuple(ids)
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
@@ -144,17 +146,16 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
     """
     from transformers import AutoModelForCausalLM
 
-    source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
-    if source is None:
-        raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
-    if spec.path and not spec.exists_locally:
-        raise ModelError(f"no model at {spec.path}: config.json and *.safetensors are needed")
+    source, where = source_of(spec)
+    config = configuration_of(spec)
     if spec.folder is not None:
         check_weight_files(spec.folder)
+    check_size(spec, config)
     try:
         with _quietly():
             model, report = AutoModelForCausalLM.from_pretrained(
                 source,
+                config=config,
                 dtype=getattr(torch, spec.dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -163,15 +164,9 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
                 **where,
             )
     except Exception as error:  # transformers, safetensors and quantisation libraries raise whatever they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"cannot load model {spec.name!r} from {source}: {reason}") from error
+        raise ModelError(f"cannot load model {spec.name!r} from {source}: {one_line(error)}") from error
     _check_report(spec, source, report)
-    try:
-        tokenizer = load_tokenizer(source, where)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot load the tokenizer of model {spec.name!r} from {source}: {str(error).splitlines()[0]}"
-        ) from error
+    tokenizer = tokenizer_of(spec)
     known = None if try_out else kept_proof(spec, device)
     loaded = prepare(model.to(device), tokenizer, spec, known)
     if known is None and loaded.proof is not None:
@@ -221,20 +216,6 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:_MOST_NAMED]) + more
 
 
-def load_tokenizer(source: str, where: dict[str, str]) -> Any:
-    """Load the tokenizer that the model's files describe.
-
-    AutoTokenizer goes by the model type and, in transformers 5, puts a byte-pair tokenizer over whatever a Qwen2 model
-    ships. A tokenizer.json that declares itself generic is taken at its word.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    declared = get_tokenizer_config(source, **where).get("tokenizer_class")
-    loader = PreTrainedTokenizerFast if declared in _GENERIC_TOKENIZERS else AutoTokenizer
-    return loader.from_pretrained(source, trust_remote_code=False, **where)
-
-
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep transformers' own progress bar out of ours, and its report, which we word ourselves."""
@@ -265,16 +246,31 @@ def prepare(
     """
     attention.register()
     model.eval().requires_grad_(False)
-    geometry = geometry_of(model)
+    geometry = _read_off(geometry_of, model)
+    check_owners(model.config)
     if hasattr(model.config, "_experts_implementation"):
         model.set_experts_implementation(_EXPERTS)
     model.set_attn_implementation(attention.IMPLEMENTATION)
-    longest = longest_text(model)
+    longest = _read_off(longest_text, model)
     if proof is None and model.device.type != "meta":
         proof = prove(Subject(model, geometry, attention.trained_owners(model.config)))
     if proof is not None:
         geometry = _with_rotations(geometry, model, proof)
     return LoadedModel(model, tokenizer, geometry, eos_ids_of(model), spec, proof, longest)
+
+
+def _read_off(what: Callable[[Any], Found], model: Any) -> Found:
+    """Return what a function reads off a model; numbers that mean nothing are the configuration's fault.
+
+    Raises:
+        ModelError: it cannot be read off.
+    """
+    try:
+        return what(model)
+    except ModelError:
+        raise
+    except Exception as error:  # a configuration may hold anything, and the model's own classes compute with it
+        raise ModelError(f"model type {model.config.model_type!r} is not supported: {one_line(error)}") from error
 
 
 def geometry_of(model: Any) -> Geometry:

@@ -11,8 +11,10 @@ import torch
 
 from designspace.errors import ModelError
 from designspace.models import loading
+from designspace.models.config_file import bare_model, config_of, configuration_of, one_line
 from designspace.models.loading import LoadedModel
 from designspace.models.model_spec import ModelSpec
+from designspace.models.tokenizer import tokenizer_of
 
 _skeletons: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
 
@@ -24,20 +26,8 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
     Raises:
         ModelError: they are not there, or not those of a model that the slot cache supports.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
-    if source is None:
-        raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **where)
-        tokenizer = loading.load_tokenizer(source, where)
-        return _bare(config, getattr(torch, spec.dtype), tokenizer, spec)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        first, *more = str(error).splitlines()
-        reason = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
-        raise ModelError(f"cannot read the shape of model {spec.name!r} from {source}: {reason}") from error
+    config = configuration_of(spec)
+    return _bare(config, getattr(torch, spec.dtype), tokenizer_of(spec), spec)
 
 
 def skeleton_of(loaded: LoadedModel) -> LoadedModel:
@@ -56,13 +46,18 @@ def weight_bytes(loaded: LoadedModel) -> int:
 
 
 def _bare(config: Any, dtype: torch.dtype, tokenizer: Any, spec: ModelSpec | None) -> LoadedModel:
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    rotary = getattr(model.model, "rotary_emb", None)
+    model = bare_model(config, dtype, "the configuration" if spec is None else config_of(spec))
+    rotary = getattr(getattr(model, "model", None), "rotary_emb", None)
     if rotary is not None:
-        model.model.rotary_emb = type(rotary)(config)  # its frequencies are part of the geometry, so they must be real
+        model.model.rotary_emb = _real(rotary, config)
     loaded = loading.prepare(model, tokenizer, spec)
     model.to("meta")
     return loaded
+
+
+def _real(rotary: Any, config: Any) -> Any:
+    """Return a rotary embedding with numbers in it: its frequencies are part of the geometry."""
+    try:
+        return type(rotary)(config)
+    except Exception as error:  # transformers' own class, which checks nothing of what it is given
+        raise ModelError(f"model type {config.model_type!r} is not supported: {one_line(error)}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from designspace.canonical import canonical_json
-from designspace.errors import ProtocolError, RegistrationMismatch
+from designspace.errors import ProtocolError, RegistrationMismatch, UnreadableDocument
 from designspace.protocol.document import check_document
 from designspace.store.commit import atomic_bytes
 
@@ -154,20 +154,20 @@ def read_json(path: str | Path, what: str) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        ProtocolError: there is no file, or it is not one JSON object with every key once.
+        UnreadableDocument: there is no file, or it is not one JSON object with every key once.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ProtocolError(f"cannot read the {what} {path}: {error.strerror}") from error
+        raise UnreadableDocument(f"cannot read the {what} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ProtocolError(f"{path}: a {what} must be UTF-8 text: {error}") from error
+        raise UnreadableDocument(f"{path}: a {what} must be UTF-8 text: {error}") from error
     try:
         found = parse_json(text)
-    except ValueError as error:
-        raise ProtocolError(f"{path}: a {what} must be JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadableDocument(f"{path}: a {what} must be JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ProtocolError(f"{path}: a {what} must be a JSON object, got {type(found).__name__}")
+        raise UnreadableDocument(f"{path}: a {what} must be a JSON object, got {type(found).__name__}")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from designspace.errors import StoreError
+from designspace.errors import NoResults, StoreError
 from designspace.store.commit import atomic_bytes
 from designspace.store.documents import read_all, read_document, read_study, sealed_document
 from designspace.store.layout import FORMAT_VERSION, Layout
@@ -24,7 +24,7 @@ def begin_store(layout: Layout, create: bool) -> None:
     if others and not layout.format_file.exists():
         raise StoreError(f"{root} is not a results store: it holds {others[0]!r} but no {layout.format_file.name}")
     if not create:
-        raise StoreError(f"no results store at {root}")
+        raise NoResults(f"no results store at {root}")
     write_format(layout)
 
 

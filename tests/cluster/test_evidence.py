@@ -705,6 +705,29 @@ def test_deleted_development_rows_are_made_anew_by_tuning(copy: Path) -> None:
     assert looks_in(copy) == ["confirm"]
 
 
+def _cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(("damage", "n"), [(_cut_short, 1), (_cut_short, None), (Path.unlink, 1), (Path.unlink, None)])
+def test_damaged_development_grades_are_made_anew_by_tuning(
+    copy: Path, damage: Callable[[Path], None], n: int | None
+) -> None:
+    """A file of grades, or all of them: the texts are there, and their grades come out as they were sealed.
+
+    A confirmation, which makes no development grades, still refuses.
+    """
+    selected = json.loads(next(copy.rglob("*.selection.json")).read_text())["sha256"]
+    rows = ResultsStore.open(copy, create=False).samples(["study", "cell_id"]).to_table().to_pylist()
+    tuned = {row["cell_id"] for row in rows if row["study"].endswith("-tuning")}
+    files = [file for file in sorted((copy / "grades").rglob("*.parquet")) if tuned & set(file.parts)]
+    assert len(files) > 1
+    for file in files[:n]:
+        damage(file)
+    assert tune(registration_in(copy), INLINE).sha256 == selected
+    assert confirm(registration_in(copy), INLINE).report is not None
+
+
 # Another ledger in the place of the one that the rows belong to
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.preflight import check_memory, fits_by_far
+from cluster.preflight import PreflightError, check_memory, check_room, fits_by_far
 from cluster.run import run_sweep
 from cluster.study_record import with_rows_of
 from cluster.work import find_work
@@ -141,3 +141,20 @@ def test_another_memory_is_another_number(tmp_path: Path) -> None:
     assert with_rows_of(other, store).rows_before is None
     assert with_rows_of(sweep, None) is sweep
     assert with_rows_of(sweep, store).rows_before is not None
+
+
+def test_a_budget_without_room_for_a_protected_prompt_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """By a plan and by a run, with the longest prompt of the task; the arm that lets it go is no reason."""
+    kept = "[{name: kept, base: random, protect: prompt}, random]"
+    file = tiny.write_replicated(tmp_path, mechanisms=kept, replicates=1)
+    roomy, tight = (file.read_text().replace("budgets: [24]", f"budgets: [{n}]") for n in (48, 14))
+    file.write_text(roomy)
+    check_room(load_sweep(file))
+    file.write_text(tight)
+    with pytest.raises(PreflightError) as caught:
+        check_room(load_sweep(file))
+    (line,) = caught.value.problems
+    assert "mechanism 'kept' at budget 14: protect: prompt needs an after-event size above the longest prompt" in line
+    with pytest.raises(PreflightError, match="tokens too few"):
+        run_sweep(file, tmp_path / "r", executor="inline", progress="none")
+    assert not list((tmp_path / "r").rglob("*.parquet"))

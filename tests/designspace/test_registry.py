@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from designspace import registry
+from designspace import plugins, registry
 from designspace.axes import Mechanism
+from designspace.cli.describe import listing
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.registry import REGISTRY_AXES, catalog, kinds, mechanism, strategy
 
@@ -130,3 +132,49 @@ def test_meaningless_compositions_are_refused() -> None:
     with pytest.raises(DesignspaceError, match="would have no effect") as caught:
         Mechanism("y", h2o.scoring, mechanism("ada-kv").head_routing, full.cadence, full.representation)
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.usefixtures("fresh_registry")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "import no_such_package",
+            "the plug-in 'scoring.age' of package 'plug-in' .*No module named 'no_such_package'$",
+        ),
+        ("1 / 0", "the plug-in 'scoring.age' of package 'plug-in' .*ZeroDivisionError"),
+        ("", "the plug-in 'scoring.age' of package 'plug-in' .*has no attribute 'Age'"),
+        ("Age = 7", "plug_in:Age is registered as scoring 'age', got 7"),
+        ("import math_verify.nothing_there", "this command needs math_verify: pip install"),
+    ],
+)
+def test_a_broken_package_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, message: str
+) -> None:
+    """Whatever it raises while it is imported, `list` names the package rather than end in a traceback."""
+    install(tmp_path, monkeypatch, kind="age", registered_as="age")
+    (tmp_path / "plug_in.py").write_text(content)
+
+    with pytest.raises(DesignspaceError, match=message) as caught:
+        listing("scoring")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("fresh_registry")
+@pytest.mark.parametrize("content", ["CATALOG = 7", "CATALOG = {'x': 7}"])
+def test_what_is_no_catalogue_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    """It must map names to mechanisms."""
+    install(tmp_path, monkeypatch, kind="age", registered_as="age")
+    (tmp_path / "plug_in-1.dist-info/entry_points.txt").write_text("[designspace.catalog]\nmine = plug_in:CATALOG\n")
+    (tmp_path / "plug_in.py").write_text(content)
+
+    with pytest.raises(DesignspaceError, match="plug_in:CATALOG is registered as a catalogue of mechanisms, got"):
+        catalog()
+
+
+def test_the_extra_that_an_entry_point_needs_is_named() -> None:
+    """A grader or task of another package may need more than that package does by itself."""
+    point = EntryPoint("mine", "no_such_package.grader:Mine [fast,exact]", "designspace.graders")
+
+    with pytest.raises(DesignspaceError, match=r"No module named 'no_such_package': pip install '.*\[fast,exact\]'$"):
+        plugins.load(point)

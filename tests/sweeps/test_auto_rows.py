@@ -163,10 +163,10 @@ def test_what_is_missing_is_said(sweep_of: SweepOf, tmp_path: Path) -> None:
     ):
         plan(sweep_of(models=[LLAMA], tasks=[{"name": "math500"}], generation=auto()))
     write_model(tmp_path / "bare")
-    with pytest.raises(ModelError, match="cannot read the shape of model 'bare'"):
+    with pytest.raises(ModelError, match="cannot load the tokenizer of model 'bare'"):
         plan(sweep_of(models=[{"name": "bare", "path": "bare"}], generation=auto()))
     uncalibrated = {**LLAMA, "calibration": str(tmp_path / "none")}
-    with pytest.raises(CalibrationError, match="designspace calibrate pocket-llama q-stats"):
+    with pytest.raises(CalibrationError, match=r"designspace calibrate \S*pocket-llama q-stats"):
         plan(sweep_of(models=[uncalibrated], mechanisms=["alpha"], generation=auto()))
 
 

@@ -123,7 +123,8 @@ def test_missing_data_is_said_and_does_not_stop_the_plan(sweep_of: SweepOf) -> N
         "model far: revision 'main' can move; a commit id (40 hex digits) pins the weights",
         "task math500 dev: data not found here, so its shards are not counted",
         "cell ids are provisional where data or calibration is missing",
-        "model far: calibration 'q-stats' is missing; make it with: designspace calibrate far q-stats",
+        "model far: calibration 'q-stats' is missing; "
+        "make it with: designspace calibrate far q-stats --sweep SWEEP --text FILE",
     ]
 
 
@@ -192,7 +193,7 @@ def test_the_table_says_it_all(sweep_of: SweepOf, tmp_path: Path) -> None:
         "task chain-arithmetic dev: 6 problems, ready",
         "refused: knorm/uniform/never: cadence 'never' makes no event, so scoring 'knorm' would have no effect",
         "excluded: budget 96 mean, mechanism alpha, 2 cells (known [already])",
-        "note: model bare: calibration 'q-stats' is missing; make it with: designspace calibrate bare q-stats",
+        "note: model bare: calibration 'q-stats' is missing; make it with: designspace calibrate ",
     ):
         assert line in text
     assert any(row.split() == ["alpha", "48", "48", "56", "2", "4", "0"] for row in text.splitlines())

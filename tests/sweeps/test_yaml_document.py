@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from sweeps.yaml_document import Position, parse_document, path_text
+from designspace.errors import DeclarationError
+from sweeps.yaml_document import Position, parse_document, path_text, read_document
 
 TEXT = """\
 small: 1e-3
@@ -66,3 +70,36 @@ def test_positions(path: tuple[str | int, ...], of_key: bool, expected: Position
 def test_a_path_reads_as_one_would_write_it() -> None:
     """Dots for keys, brackets for indices."""
     assert path_text(("mechanisms", 1, "scoring", "lam")) == "mechanisms[1].scoring.lam"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!!python/object:os.system\na: 1\n", "x.yaml:1:1: tags are not supported, got python/object:os.system"),
+        ("a: !!set {b: }\n", "x.yaml:1:4: a: tags are not supported, got set"),
+        ("a: !!omap [b: 1]\n", "x.yaml:1:4: a: tags are not supported, got omap"),
+        ("a: !own text\n", "x.yaml:1:4: a: tags are not supported, got !own"),
+        ("a: [.nan]\n", "x.yaml:1:5: a[0]: must be a finite number, got nan"),
+        ("a: -.inf\n", "x.yaml:1:4: a: must be a finite number, got -inf"),
+        ("a: 1e999\n", "x.yaml:1:4: a: must be a finite number, got inf"),
+    ],
+)
+def test_what_no_declaration_may_hold(text: str, message: str) -> None:
+    """Tags, of mappings and lists too; numbers that neither an identity nor JSON can hold."""
+    with pytest.raises(DeclarationError) as caught:
+        parse_document(text, "x.yaml")
+    assert caught.value.problems == (message,)
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Reading one would wait for ever for somebody to write to it."""
+    os.mkfifo(tmp_path / "x.yaml")
+    with pytest.raises(DeclarationError, match=r"x.yaml: cannot be read: it must be a regular file, got a pipe"):
+        read_document(tmp_path / "x.yaml")
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A list of ten megabytes would take the reader minutes."""
+    (tmp_path / "x.yaml").write_text("a: [" + "1," * 5_000_000 + "1]\n")
+    with pytest.raises(DeclarationError, match=r"x.yaml:1:1: must have at most 1,048,576 bytes, got 10,000,007"):
+        read_document(tmp_path / "x.yaml")

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NamedTuple, Self
 
+from designspace.errors import require
+
 DEADLINE_S = 3.0
 START_DEADLINE_S = 60.0  # a cold import from a slow disk, possibly compiling bytecode
 
@@ -58,6 +60,9 @@ class Sandbox:
         """Decide whether ``answer`` equals ``gold`` (both undelimited LaTeX), decimals to ``n_decimals`` places.
 
         Never raises on account of the input.
+
+        Raises:
+            MissingExtra: math-verify is not installed; every answer would look ungradable.
         """
         item = {"gold": gold, "answer": answer, "n_decimals": n_decimals, "deadline_s": self.deadline_s}
         request = json.dumps(item).encode() + b"\n"
@@ -99,6 +104,7 @@ class Sandbox:
         if self._child is not None and self._child.poll() is None:
             return True
         self.close()
+        require("math_verify")
         self._child = subprocess.Popen(
             [sys.executable, "-P", str(_CHILD)],
             stdin=subprocess.PIPE,

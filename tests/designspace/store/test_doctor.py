@@ -132,5 +132,5 @@ def test_what_cannot_be_read_is_no_soundness_and_is_not_moved(
 
 def test_what_is_no_store_is_one_clear_error(tmp_path: Path) -> None:
     """As for every command."""
-    done = doctor(tmp_path / "nothing", code=1)
+    done = doctor(tmp_path / "nothing", code=2)
     assert f"error: no results store at {tmp_path / 'nothing'}" in done.stderr

@@ -160,3 +160,12 @@ def test_a_file_full_of_faults_names_five(tmp_path: Path) -> None:
         read(write(tmp_path, *[{"id": str(n), "problem": "p"} for n in range(9)]))
     assert len(caught.value.problems) == 6
     assert "4 more lines break a rule" in caught.value.problems[-1]
+
+
+def test_a_line_that_is_no_problem_is_refused_before_it_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte on one line is a file of another kind."""
+    monkeypatch.setattr("designspace.tasks.json_lines.N_LINE_BYTES", 100)
+    with pytest.raises(DeclarationError, match=r"data.jsonl:2:1: a line must have at most 100 bytes"):
+        read(write(tmp_path, WHOLE, {**WHOLE, "problem": "p" * 200}))

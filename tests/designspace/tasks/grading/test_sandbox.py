@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from designspace.errors import MissingExtra
 from designspace.tasks.grading.sandbox import Sandbox
 
 RUNAWAY = "(x+y+z+w)^{300}"  # expanding it for a comparison takes minutes
@@ -131,3 +132,13 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path) -> None:
     )
 
     assert done.stdout == "started\ncorrect\n"
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it every answer would look ungradable, and every gold unreadable."""
+    monkeypatch.setattr("designspace.errors.find_spec", lambda module: None)
+    with (
+        Sandbox() as sandbox,
+        pytest.raises(MissingExtra, match=r"needs math_verify: pip install 'designspace\[sweep\]'"),
+    ):
+        sandbox.compare(r"\frac{1}{2}", "0.5")
