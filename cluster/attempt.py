@@ -114,6 +114,7 @@ class BundleInProgress:
 
     def _write_bookkeeping(self, ticket: Ticket, result: ShardSummary | Failure) -> None:
         if not isinstance(result, Failure):
+            self._queue.done(ticket)
             self._on_event(Event("done", ticket, self._worker, summary=result))
             return
         if result.stops_run:
