@@ -22,6 +22,10 @@ class ShardWorker(Protocol):
     def name(self) -> str:
         """Label for progress lines and failure records."""
 
+    @property
+    def progress(self) -> object:
+        """Something that is another as soon as a shard moves on, if only by a token; asked from another thread."""
+
     def run(self, bundle: Bundle) -> Iterator[Settled]:
         """Generate, commit and grade shards together; yield each as soon as it is through.
 
