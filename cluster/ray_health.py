@@ -7,10 +7,11 @@ import time
 
 from cluster.attempt import ExecutorError
 from cluster.limits import Limits
-from cluster.ray_session import Placement
+from cluster.ray_session import ClusterLost, Placement
 
 _LOOK_EVERY_S = 2.0
 _CONNECT_S = 1.0
+_STOOD_STILL_S = 15.0  # without a look: this process itself was stopped, and what it missed is not the cluster's doing
 _STAYS = "what is committed stays"
 
 
@@ -29,39 +30,42 @@ class ClusterHealth:
         self.is_lost = False
         self._is_local = is_local
         self._limit_s = limits.local_head_s if is_local else limits.head_s
-        self._seen_s = self._looked_s = time.monotonic()
+        self._looked_s = time.monotonic()
+        self._missed_s: float | None = None  # since when the head has been out of reach
 
     def check(self) -> None:
         """Look whether the head is there, every few seconds. It must be known before Ray is asked for anything.
 
         Raises:
-            ExecutorError: it has been out of reach for too long. Ray must not be asked for anything any more.
+            ClusterLost: it has been out of reach for too long. Ray must not be asked for anything any more.
         """
-        if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
+        since_look_s = time.monotonic() - self._looked_s
+        if since_look_s < _LOOK_EVERY_S:
             return
-        if time.monotonic() - self._looked_s > self._limit_s:
-            self._seen_s = time.monotonic()  # this process stood still: its head may have just come back too
+        if since_look_s > _STOOD_STILL_S:
+            self._missed_s = None
         reached = _is_reachable(self.address)
         self._looked_s = time.monotonic()
         if reached:
-            self._seen_s = self._looked_s
-        elif self._looked_s - self._seen_s > self._limit_s:
+            self._missed_s = None
+        elif self._missed_s is None:
+            self._missed_s = self._looked_s
+        elif self._looked_s - self._missed_s > self._limit_s:
             self.is_lost = True
-            raise ExecutorError(
+            raise ClusterLost(
                 f"the Ray cluster is lost: its head at {self.address} has been out of reach for "
-                f"{self._looked_s - self._seen_s:.0f} s; {self._advice()}"
+                f"{self._looked_s - self._missed_s:.0f} s; {self._advice()}"
             )
 
     def wait_for_head(self) -> None:
         """Wait until the head is there: without it Ray would block, and end this process after a minute.
 
         Raises:
-            ExecutorError: it has been out of reach for too long.
+            ClusterLost: it has been out of reach for too long.
         """
         while not _is_reachable(self.address):
             self.check()
             time.sleep(0.1)
-        self._seen_s = time.monotonic()
 
     def can_start_none(self) -> bool:
         """Return whether no worker can ever start: the one machine of a local Ray is gone."""
@@ -69,13 +73,13 @@ class ClusterHealth:
 
         return self._is_local and not any(node["Alive"] for node in ray.nodes())
 
-    def nothing_works(self, waited_s: float, n_workers: int, where: Placement) -> ExecutorError:
+    def nothing_works(self, waited_s: float, n_workers: int, where: Placement) -> ClusterLost:
         """Return the error of a run that has no worker left and gets no other."""
         import ray
 
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         n_cpus, n_gpus = (sum(int(node.get(what, 0)) for node in alive) for what in ("CPU", "GPU"))
-        return ExecutorError(
+        return ClusterLost(
             f"no worker is left, and none has started for {waited_s:.0f} s: {n_workers} wait for {where.threads} CPU and "
             f"{where.n_gpus} GPU each, and the Ray cluster has {len(alive)} live machines with {n_cpus} CPU and {n_gpus} "
             f"GPU; {self._advice()}"

@@ -26,6 +26,10 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 _CONNECT_DEADLINE_S = 10.0
 
 
+class ClusterLost(ExecutorError):
+    """The Ray under a run is gone, or has no machine left that a worker could run on."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """How many actors, and what each asks Ray for."""
@@ -63,6 +67,7 @@ def ray_session(
 
     Raises:
         ExecutorError: no cluster at that address.
+        ClusterLost: of the block, after which no process of a local Ray is left.
     """
     # Set before Ray is imported, which reads some of them then; a user's own settings win.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -81,8 +86,13 @@ def ray_session(
         temp_dir = _start_local(n_cores, say)
     else:
         _attach(where, limits or Limits.from_environment())
+    _silence_raylets()
     try:
         yield
+    except ClusterLost:
+        if where == "local":
+            _kill_local()
+        raise
     finally:
         ray.shutdown()
         if temp_dir is not None:
@@ -150,6 +160,24 @@ def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None
         _temp_dir=None if temp_dir is None else str(temp_dir),
     )
     return temp_dir
+
+
+def _silence_raylets() -> None:
+    """Keep Ray from printing the log of a raylet that has died: what there is to say of it, the run says in one line."""
+    import ray
+
+    # There is no setting for it. Should another version of Ray have no such function, the log is printed.
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda *args, **options: None
+
+
+def _kill_local() -> None:
+    """Kill what is left of a local Ray that is lost: an orderly end would wait for the answer of a stopped raylet."""
+    import ray
+
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def _attach(address: str, limits: Limits) -> None:

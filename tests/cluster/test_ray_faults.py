@@ -22,7 +22,7 @@ from tests.cluster.tiny import write_replicated
 pytestmark = pytest.mark.ray
 
 # A start of Ray and of its workers, and the limits below: half a minute alone, and several times that beside other work.
-LIMIT_S = 240.0
+LIMIT_S = 120.0
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "RAY_health_check_initial_delay_ms": "1000",
