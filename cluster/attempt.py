@@ -22,6 +22,10 @@ class ShardWorker(Protocol):
     def name(self) -> str:
         """Label for progress lines and failure records."""
 
+    @property
+    def progress(self) -> object:
+        """Something that is another as soon as a shard moves on, if only by a token; asked from another thread."""
+
     def run(self, bundle: Bundle) -> Iterator[Settled]:
         """Generate, commit and grade shards together; yield each as soon as it is through.
 
@@ -114,6 +118,7 @@ class BundleInProgress:
 
     def _write_bookkeeping(self, ticket: Ticket, result: ShardSummary | Failure) -> None:
         if not isinstance(result, Failure):
+            self._queue.done(ticket)
             self._on_event(Event("done", ticket, self._worker, summary=result))
             return
         if result.stops_run:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 from cluster.attempt import BundleInProgress, ShardWorker, WorkerFactory, attempt
+from cluster.claims import LOOK_EVERY_S
 from cluster.cores import default_threads, sensible_threads
 from cluster.interrupt import interruptible
 from cluster.shard_queue import OnEvent, ShardQueue
@@ -37,7 +39,11 @@ class InlineExecutor:
             worker: ShardWorker | None = None
             held, threads = None, 0
             try:
-                while bundle := queue.take(held):
+                while len(queue):
+                    bundle = queue.take(held)
+                    if not bundle:  # another run is at what is left
+                        time.sleep(LOOK_EVERY_S)
+                        continue
                     held = bundle[0].shard.cell.model
                     if worker is None or threads != self.threads_for(held):
                         if worker is not None:

@@ -32,6 +32,9 @@ class Pace:
             self.n_shards_done += 1
             self.n_rows_done += event.summary.n_rows
             self.n_tokens += event.summary.n_new_tokens if event.summary.generated else 0
+        if event.kind == "elsewhere":
+            self.n_shards_done += 1
+            self.n_rows_done += len(event.ticket.shard.problem_ids)
         self.n_quarantined += event.quarantined
 
     @property

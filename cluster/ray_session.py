@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +17,17 @@ from pathlib import Path
 
 from cluster.attempt import ExecutorError
 from cluster.cores import usable_cores
+from cluster.limits import Limits
 
 # Below a longer path the names of Ray's sockets exceed the 107 bytes that the kernel allows.
 _MAX_TEMP_DIR_CHARS = 60
 # Only summaries travel through Ray, rows go to Parquet, so the smallest store Ray takes without complaint will do.
 _OBJECT_STORE_BYTES = 100 * 2**20
-_NODES_DEADLINE_S = 600
 _CONNECT_DEADLINE_S = 10.0
+
+
+class ClusterLost(ExecutorError):
+    """The Ray under a run is gone, or has no machine left that a worker could run on."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,20 @@ def resolved_address(address: str | None) -> str:
 
 
 @contextmanager
-def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], None]) -> Iterator[None]:
+def ray_session(
+    address: str | None, n_cores: int | None, say: Callable[[str], None], limits: Limits | None = None
+) -> Iterator[None]:
     """Connect to Ray for the duration of the block; a Ray that the caller has connected already is used and left.
 
     Args:
         address: see `resolved_address`.
         n_cores: CPUs that a local Ray should believe in; None = those this process may use.
         say: told when a local Ray is started, since that takes seconds.
+        limits: how long to wait for a cluster to answer; None = those of the environment.
 
     Raises:
         ExecutorError: no cluster at that address.
+        ClusterLost: of the block, after which no process of a local Ray is left.
     """
     # Set before Ray is imported, which reads some of them then; a user's own settings win.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -75,9 +85,14 @@ def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], N
     if where == "local":
         temp_dir = _start_local(n_cores, say)
     else:
-        _attach(where)
+        _attach(where, limits or Limits.from_environment())
+    _silence_raylets()
     try:
         yield
+    except ClusterLost:
+        if where == "local":
+            _kill_local()
+        raise
     finally:
         ray.shutdown()
         if temp_dir is not None:
@@ -85,7 +100,12 @@ def ray_session(address: str | None, n_cores: int | None, say: Callable[[str], N
 
 
 def placement(
-    workers: int | None, n_shards: int, *, is_local: bool, say: Callable[[str], None] = lambda text: None
+    workers: int | None,
+    n_shards: int,
+    *,
+    is_local: bool,
+    say: Callable[[str], None] = lambda text: None,
+    limits: Limits | None = None,
 ) -> Placement:
     """Return one actor per GPU if there are any, else `workers` on CPUs (default: one per core, as there are shards).
 
@@ -94,7 +114,7 @@ def placement(
     """
     import ray
 
-    total = ray.cluster_resources() if is_local else _resources_of_cluster(say)
+    total = ray.cluster_resources() if is_local else _resources_of_cluster(say, limits or Limits())
     n_gpus, n_cores = int(total.get("GPU", 0)), max(1, int(total.get("CPU", 1)))
     if n_gpus:
         n_actors = min(workers or n_gpus, n_gpus)
@@ -108,18 +128,21 @@ def placement(
     return Placement(n_actors, threads, n_gpus=0)
 
 
-def _resources_of_cluster(say: Callable[[str], None]) -> dict[str, float]:
+def _resources_of_cluster(say: Callable[[str], None], limits: Limits) -> dict[str, float]:
     """Return a cluster's resources once it has any: a head without CPUs may be up before the first worker node."""
     import ray
 
-    for n_waited_s in range(_NODES_DEADLINE_S):
+    for n_waited_s in range(int(limits.start_s) + 1):
         total: dict[str, float] = ray.cluster_resources()
         if total.get("CPU") or total.get("GPU"):
             return total
         if n_waited_s == 0:
             say("waiting for the first node with CPUs or GPUs to join the cluster")
         time.sleep(1.0)
-    raise ExecutorError(f"the Ray cluster has no node with CPUs or GPUs after {_NODES_DEADLINE_S} s")
+    raise ExecutorError(
+        f"the Ray cluster has no node with CPUs or GPUs after {limits.start_s:.0f} s: add one with `ray start --address "
+        f"{ray.get_runtime_context().gcs_address}` there, and type the same command again"
+    )
 
 
 def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None:
@@ -139,25 +162,74 @@ def _start_local(n_cores: int | None, say: Callable[[str], None]) -> Path | None
     return temp_dir
 
 
-def _attach(address: str) -> None:
+def _silence_raylets() -> None:
+    """Keep Ray from printing the log of a raylet that has died: what there is to say of it, the run says in one line."""
+    import ray
+
+    # There is no setting for it. Should another version of Ray have no such function, the log is printed.
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda *args, **options: None
+
+
+def _kill_local() -> None:
+    """Kill what is left of a local Ray that is lost: an orderly end would wait for the answer of a stopped raylet."""
+    import ray
+
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def _attach(address: str, limits: Limits) -> None:
     import ray
 
     _check_reachable(address)
+    _check_answers(address, limits.attach_s)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ExecutorError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from error
 
 
+def _check_answers(address: str, limit_s: float) -> None:
+    """Connect from another process first, which can be killed: `ray.init` waits for ever where something else listens.
+
+    Raises:
+        ExecutorError: there is no cluster, or it does not answer within the limit.
+    """
+    script = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='error')"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-c", script, address], timeout=limit_s, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"what listens there has not answered as Ray does within {limit_s:.0f} s"
+    else:
+        if tried.returncode == 0:
+            return
+        reason = (tried.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    raise ExecutorError(
+        f"no Ray cluster at {address!r}: {reason}; give the address of one with --address or RAY_ADDRESS, which `ray start "
+        f"--head` prints, or neither for a local Ray"
+    )
+
+
 def _check_reachable(address: str) -> None:
-    """Say at once that nobody listens at `host:port`: Ray itself would try for minutes."""
+    """Say at once that nobody listens at `host:port`: Ray itself would try for minutes.
+
+    Raises:
+        ExecutorError: nobody does.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # `auto` and the like: Ray knows at once
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_DEADLINE_S).close()
     except (OSError, OverflowError) as error:
-        raise ExecutorError(f"no Ray cluster at {address!r}: {error}") from error
+        raise ExecutorError(
+            f"no Ray cluster at {address!r}: {error}; give the address of one with --address or RAY_ADDRESS, or neither for "
+            f"a local Ray"
+        ) from error
 
 
 def _short_temp_dir() -> Path | None:

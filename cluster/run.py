@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from cluster.attempt import WorkerFactory
+from cluster.claims import LeasedClaims
 from cluster.cores import usable_cores
 from cluster.inline import default_device
 from cluster.interrupt import Interrupted
 from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
-from cluster.shard_queue import Event, OnEvent, ShardQueue
+from cluster.shard_queue import Event, OnEvent, ShardQueue, Ticket
 from cluster.study_record import code_notes, record_study, with_rows_of
 from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
@@ -54,6 +55,8 @@ class Quarantined:
 class RunOutcome:
     """What a run did. Of `n_shards`, `n_cached` were done before and `n_left` lie beyond a limit.
 
+    `n_elsewhere` shards were done by another run on the same store, while this one was at work.
+
     `labels` has the mechanism's name of every cell of the sweep, by cell id.
     """
 
@@ -64,6 +67,7 @@ class RunOutcome:
     labels: dict[str, str] = field(default_factory=dict)
     n_left: int = 0
     n_done: int = 0
+    n_elsewhere: int = 0
     n_rows: int = 0
     n_new_tokens: int = 0
     wall_s: float = 0.0
@@ -72,7 +76,7 @@ class RunOutcome:
     @property
     def complete(self) -> bool:
         """Whether every shard is in the store."""
-        return self.n_cached + self.n_done == self.n_shards
+        return self.n_cached + self.n_done + self.n_elsewhere == self.n_shards
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def run_sweeps(
         display.note(f"note: {note}")
     look = look_sha256 or _note_look(work, root, display.note)
     if pending:
-        _execute(chosen, ShardQueue(pending, _earlier_attempts(store)), store, outcome, display, look)
+        _execute(chosen, pending, store, outcome, display, look)
     return outcome
 
 
@@ -247,7 +251,7 @@ def _summary(work: Work) -> str:
 
 def _execute(
     executor: Executor,
-    queue: ShardQueue,
+    pending: Sequence[Shard],
     store: ResultsStore,
     outcome: RunOutcome,
     display: Progress,
@@ -259,9 +263,15 @@ def _execute(
         _record(event, store, outcome)
         display.on_event(event)
 
-    display.start(len(queue), queue.n_rows)
+    def on_done_elsewhere(shard: Shard) -> None:
+        on_event(Event("elsewhere", Ticket(shard, 0)))
+
+    display.start(len(pending), sum(len(shard.problem_ids) for shard in pending))
     try:
-        executor.run(queue, WorkerSettings(store.root, outcome.study, look_sha256), on_event)
+        with store.leases() as leases:
+            claims = LeasedClaims(store, leases, on_done_elsewhere, display.note)
+            queue = ShardQueue(pending, _earlier_attempts(store), claims)
+            executor.run(queue, WorkerSettings(store.root, outcome.study, look_sha256), on_event)
     except KeyboardInterrupt as error:
         raise error if isinstance(error, Interrupted) else Interrupted() from error
     finally:
@@ -271,6 +281,7 @@ def _execute(
 
 def _record(event: Event, store: ResultsStore, outcome: RunOutcome) -> None:
     shard, failure = event.ticket.shard, event.failure
+    outcome.n_elsewhere += event.kind == "elsewhere"
     if event.summary is not None:
         outcome.n_done += 1
         outcome.n_rows += event.summary.n_rows

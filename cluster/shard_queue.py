@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from cluster.claims import Claims, NoClaims
 from sweeps.shards import engine_key
 
 if TYPE_CHECKING:
@@ -80,11 +81,12 @@ class Settled(NamedTuple):
 class Event:
     """Something that happened to a shard; `quarantined` only together with `failure`.
 
+    `elsewhere`: another run has done the shard, since this one looked what there was to do; its ticket has attempt 0.
     `returned` happens to a bundle: it broke because of `failure`, and `n_shards` of its shards, `ticket`'s being the first,
     are going to be tried one by one. None of them has failed by that.
     """
 
-    kind: Literal["started", "done", "failed", "returned"]
+    kind: Literal["started", "done", "failed", "returned", "elsewhere"]
     ticket: Ticket
     worker: str = ""
     summary: ShardSummary | None = None
@@ -103,31 +105,42 @@ class ShardQueue:
         shards: what is to be done, in order of preference.
         earlier_attempts: failed attempts of earlier runs by (cell id, shard id); they number attempts but do not bring
             a quarantine nearer, because the user may have mended the cause.
+        claims: shares the shards with other runs on the same store.
     """
 
-    def __init__(self, shards: Iterable[Shard], earlier_attempts: Mapping[tuple[str, str], int] | None = None) -> None:
+    def __init__(
+        self,
+        shards: Iterable[Shard],
+        earlier_attempts: Mapping[tuple[str, str], int] | None = None,
+        claims: Claims | None = None,
+    ) -> None:
         self._waiting: dict[ModelSpec, deque[Shard]] = {}
         for shard in shards:
             self._waiting.setdefault(shard.cell.model, deque()).append(shard)
         self._earlier = dict(earlier_attempts or {})
         self._failures: Counter[tuple[tuple[str, str], str]] = Counter()
         self._alone: set[tuple[str, str]] = set()
+        self._claims = claims or NoClaims()
+        self._elsewhere: list[Shard] = []  # another run was at them when this one last looked
 
     def __len__(self) -> int:
-        """Return the number of shards waiting."""
-        return sum(len(shards) for shards in self._waiting.values())
+        """Return the number of shards waiting, also for another run to end."""
+        return sum(len(shards) for shards in self._waiting.values()) + len(self._elsewhere)
 
     @property
     def n_rows(self) -> int:
         """Generations that the waiting shards ask for."""
-        return sum(len(shard.problem_ids) for shards in self._waiting.values() for shard in shards)
+        waiting = [shard for shards in self._waiting.values() for shard in shards]
+        return sum(len(shard.problem_ids) for shard in (*waiting, *self._elsewhere))
 
     def models(self) -> list[ModelSpec]:
         """Return the models with shards waiting, in order."""
         return [model for model, shards in self._waiting.items() if shards]
 
     def take(self, held: ModelSpec | None, held_by_others: Collection[ModelSpec | None] = ()) -> Bundle:
-        """Return the next attempts for a worker, which share an engine; empty when nothing waits.
+        """Return the next attempts for a worker, which share an engine; empty when there is nothing to begin at present.
+
+        Empty does not mean that the queue is: what is left of it may be what another run is at. Ask again in a while.
 
         A worker keeps to the model it holds, since loading another costs more than any order of shards gains; one that
         must load picks the model that fewest others hold. It takes shards as they stand in the queue, but no more than its
@@ -138,9 +151,14 @@ class ShardQueue:
             held: the model that the worker has loaded.
             held_by_others: those of all other workers, None for each that has none.
         """
-        waiting = self.models()
-        if not waiting:
-            return ()
+        while waiting := self.models() or self._models_given_up_elsewhere():
+            if bundle := self._take_of(waiting, held, held_by_others):
+                return bundle
+        return ()
+
+    def _take_of(
+        self, waiting: Collection[ModelSpec], held: ModelSpec | None, held_by_others: Collection[ModelSpec | None]
+    ) -> Bundle:
         others = Counter(held_by_others)
         model = held if held is not None and held in waiting else min(waiting, key=lambda m: others[m])
         n_able = 1 + sum(n for other, n in others.items() if other == model or other not in waiting)
@@ -149,21 +167,49 @@ class ShardQueue:
         return tuple(Ticket(shard, self._attempt(shard_key(shard))) for shard in bundle)
 
     def _next_bundle(self, shards: deque[Shard], at_most: int) -> list[Shard]:
-        bundle = [shards.popleft()]
+        bundle: list[Shard] = []
+        while not bundle and shards:
+            bundle += self._claimed(shards.popleft())
+        if not bundle:
+            return []
         first = bundle[0].cell
         key, room = engine_key(first), MAX_FILLS * first.generation.rows - len(bundle[0].problem_ids)
         while shards and len(bundle) < at_most and len(shards[0].problem_ids) <= room:
             if {shard_key(bundle[0]), shard_key(shards[0])} & self._alone or engine_key(shards[0].cell) != key:
                 break
-            room -= len(shards[0].problem_ids)
-            bundle.append(shards.popleft())
+            claimed = self._claimed(shards.popleft())
+            room -= sum(len(shard.problem_ids) for shard in claimed)
+            bundle += claimed
         return bundle
+
+    def _claimed(self, shard: Shard) -> list[Shard]:
+        """Return a shard in a list if it is this run's to do, else an empty one."""
+        claim = self._claims.take(shard)
+        if claim == "elsewhere":
+            self._elsewhere.append(shard)
+        return [shard] if claim == "mine" else []
+
+    def _models_given_up_elsewhere(self) -> list[ModelSpec]:
+        """Let those shards wait that no other run is at any more, and return the models with shards waiting."""
+        held = self._claims.held_elsewhere(self._elsewhere) if self._elsewhere else None
+        if held is not None:
+            still = {shard_key(shard) for shard in held}
+            for shard in self._elsewhere:
+                if shard_key(shard) not in still:
+                    self._waiting.setdefault(shard.cell.model, deque()).append(shard)
+            self._elsewhere = held
+        return self.models()
+
+    def done(self, ticket: Ticket) -> None:
+        """Note that a shard is done."""
+        self._claims.release(ticket.shard)
 
     def fail(self, ticket: Ticket, failure: Failure) -> bool:
         """Note a failed attempt; return True if the shard is quarantined, False if it waits for another attempt."""
         key = shard_key(ticket.shard)
         self._failures[key, failure.kind] += 1
         if self._failures[key, failure.kind] >= (MAX_RAISED if failure.kind == "raised" else MAX_LOST):
+            self._claims.release(ticket.shard)
             return True
         self.give_back(ticket)
         return False

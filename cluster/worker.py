@@ -70,6 +70,13 @@ class Worker:
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
         self._checked: set[str] = set()  # cells whose prompts are those of their stored texts
         self._engine: tuple[str, Engine] | None = None
+        self._n_settled = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Shards settled so far, and steps of the engine that is at work."""
+        engine = self._engine  # another thread may take it away between two looks
+        return self._n_settled, engine[1].n_steps if engine is not None else 0
 
     def run(self, bundle: Bundle) -> Iterator[Settled]:
         """Generate, commit and grade shards that share an engine; yield each when its last generation is dealt with.
@@ -140,6 +147,7 @@ class Worker:
 
     def _settled(self, ticket: Ticket, made: PendingShard | None = None) -> Settled:
         """Commit a shard's samples if they have just been made, then its grades."""
+        self._n_settled += 1
         try:
             started_s = time.perf_counter() if made is None else made.started_s
             if made is not None:

@@ -67,8 +67,9 @@ def run(
         store = ResultsStore.open(outcome.results, create=False)
         print_results(store, declared_study(store, outcome.study), outcome.results / "report.html")
     left = f", {outcome.n_left} left for another run" if outcome.n_left else ""
+    elsewhere = f", {outcome.n_elsewhere} by another run meanwhile" if outcome.n_elsewhere else ""
     typer.echo(
-        f"{outcome.n_done} shards done, {outcome.n_cached} done before{left}: {outcome.results}"
+        f"{outcome.n_done} shards done, {outcome.n_cached} done before{elsewhere}{left}: {outcome.results}"
         f" ({outcome.n_new_tokens:,} tokens in {outcome.wall_s:.1f} s)"
     )
     for lost in outcome.quarantined:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,13 +13,18 @@ from designspace.canonical import canonical_json
 from designspace.errors import StoreError
 from designspace.store.scratch import scratch_name
 
+# What a file system answers that has no hard links, or none between these two folders.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK}
+
 
 @contextmanager
-def atomic_file(target: Path, scratch: Path) -> Iterator[BinaryIO]:
+def atomic_file(target: Path, scratch: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a scratch file that becomes `target` when the block ends without an exception.
 
     Readers see the old file, or none, until the new one is complete. `scratch` must be on the file system of `target`.
     Whatever stops the block, Ctrl-C included, the scratch file is removed and `target` is untouched.
+
+    replace: whether a file that is there gives way. If not, it stays as it is, which is no error: the first writer wins.
 
     Raises:
         StoreError: the file system refused; a commit that failed is never passed over.
@@ -33,7 +39,7 @@ def atomic_file(target: Path, scratch: Path) -> Iterator[BinaryIO]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, target)
+            os.replace(temporary, target) if replace else _place_first(temporary, target)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -43,9 +49,9 @@ def atomic_file(target: Path, scratch: Path) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot write {target}: {error}") from error
 
 
-def atomic_bytes(target: Path, content: bytes, scratch: Path) -> None:
+def atomic_bytes(target: Path, content: bytes, scratch: Path, *, replace: bool = True) -> None:
     """Write `content` to `target` atomically; see `atomic_file`."""
-    with atomic_file(target, scratch) as stream:
+    with atomic_file(target, scratch, replace=replace) as stream:
         stream.write(content)
 
 
@@ -59,6 +65,22 @@ def document_bytes(document: Any) -> bytes:
         return canonical_json(document).encode("utf-8")
     except (TypeError, ValueError) as error:
         raise StoreError(f"a stored document must be plain JSON: {error}") from error
+
+
+def _place_first(temporary: Path, target: Path) -> None:
+    """Give a scratch file its name unless the name is taken, and remove the scratch file."""
+    try:
+        os.link(temporary, target)  # unlike a rename it fails where the name is taken, in one step
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Between the look and the rename another writer may come: its file would then give way to one of equal rows.
+        if not target.exists():
+            os.replace(temporary, target)
+            return
+    temporary.unlink()
 
 
 def _make_folder(folder: Path) -> None:

@@ -74,6 +74,11 @@ class Layout:
         return self.root / "failures"
 
     @property
+    def leases(self) -> Path:
+        """Which run is at which shard; there while a run is."""
+        return self.root / "leases"
+
+    @property
     def set_aside(self) -> Path:
         """Damaged files that were moved out of the way, under the path they had."""
         return self.root / "damaged"

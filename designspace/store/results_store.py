@@ -27,6 +27,7 @@ from designspace.store.documents import (
 )
 from designspace.store.examine import Finding, What
 from designspace.store.layout import Layout, ShardKey
+from designspace.store.leases import Leases
 from designspace.store.listing import grader_ids
 from designspace.store.opening import begin_store, format_damage, write_format
 from designspace.store.reader import StoreReader, mending, why_not
@@ -113,6 +114,10 @@ class ResultsStore(StoreReader):
             graded = self._samples_facts(key).digest
             write_shard(path, table, grades_contents(key, grader_id), None, self._layout.scratch, graded=graded)
         return path
+
+    def leases(self) -> Leases:
+        """Return the leases of a new run on this store, which it enters for as long as it works."""
+        return Leases(self._layout.leases)
 
     def write_study(self, study: str, document: Mapping[str, Any]) -> Path:
         """Store a study's resolved declaration under the hash of its content, and return the file.

@@ -46,7 +46,7 @@ def sweep_scratch(scratch: Path) -> list[Path]:
     # Another process may sweep at the same moment, and a store may be read-only: neither is an error.
     with suppress(OSError):
         left = [path for path in sorted(scratch.iterdir()) if not is_being_written(path)]
-        now_s = _file_system_time_s(scratch) if left else 0.0
+        now_s = file_system_time_s(scratch) if left else 0.0
         for path in left:
             with suppress(OSError):
                 if now_s - path.stat().st_mtime > STALE_AFTER_S:
@@ -55,7 +55,7 @@ def sweep_scratch(scratch: Path) -> list[Path]:
     return swept
 
 
-def _file_system_time_s(folder: Path) -> float:
+def file_system_time_s(folder: Path) -> float:
     """Return the time by which a file made in the folder at this moment is stamped."""
     probe = folder / scratch_name("clock")
     descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -74,6 +74,8 @@ def write_shard(
 ) -> None:
     """Commit a table as one shard file with its checksum; `graded` is the digest of the samples that grades are of.
 
+    A file that is there stays, and the table is dropped: of two writers the first one wins.
+
     Raises:
         StoreError: the file system refused, or the identity is not plain JSON.
     """
@@ -94,7 +96,7 @@ def write_shard(
     with pq.ParquetWriter(stream, table.schema, compression="zstd", write_page_checksum=True, version="2.6") as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({f"{_PREFIX}checksum": OPEN_SEAL.decode()})
-    atomic_bytes(path, sealed(stream.getvalue()), scratch)
+    atomic_bytes(path, sealed(stream.getvalue()), scratch, replace=False)
 
 
 def check_shard(path: Path, contents: Contents) -> Facts:

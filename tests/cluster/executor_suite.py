@@ -54,8 +54,8 @@ class FakeCell:
 class FakeShard:
     """A shard whose id says what happens to it.
 
-    `ok`, `raise-once`, `raise`, `slow`, `kill-once`, `kill`, `disk-full`; `ungradable` fails by itself, and `wait` waits for
-    a file `go`.
+    `ok`, `raise-once`, `raise`, `slow`, `kill-once`, `kill`, `disk-full`; `ungradable` fails by itself, `wait` waits for a
+    file `go`, `hang-once` does so the first time, and `crawl` takes three seconds and moves on all the time.
     """
 
     shard_id: str
@@ -70,6 +70,7 @@ class ScriptedWorker:
     def __init__(self, folder: Path, threads: int, device: str) -> None:
         self.folder, self.name = folder, f"{threads} {device}"
         self.is_closed = False
+        self.progress = 0
 
     def run(self, bundle: Bundle) -> Iterator[Settled]:
         """Follow the scripts in turn."""
@@ -91,7 +92,11 @@ class ScriptedWorker:
             time.sleep(0.3)
         if script == "ungradable":
             return ValueError(f"no grade for {shard.shard_id}")
-        if script == "wait":
+        if script == "crawl":
+            for _ in range(30):
+                time.sleep(0.1)
+                self.progress += 1
+        if script == "wait" or (script == "hang" and is_first):
             self._wait_for(self.folder / "go")
         return ShardSummary(1, 10, 1, 0.1, generated=True, worker=self.name)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from cluster.attempt import ExecutorError
+from cluster.limits import Limits
 from cluster.ray_executor import RayExecutor
 from cluster.shard_queue import ShardQueue
 from tests.cluster.executor_suite import ExecutorSuite, MakeScripted, drain, kinds, shards
@@ -51,3 +53,58 @@ def test_workers_that_do_not_start_are_an_error() -> None:
 
     with pytest.raises(ExecutorError, match=r"(?s)workers do not start: .*no such device"):
         RayExecutor(workers=1).run(ShardQueue(shards("ok")), broken, lambda event: None)
+
+
+# Workers are asked how far they are every two seconds: a shorter limit would be over between two answers.
+HASTY = Limits(still_s=4.0, first_s=4.0)
+# Each of these tests waits for a limit of a few seconds, then for an actor to start: seconds, and more beside other work.
+LIMIT_S = 60.0
+
+
+def test_a_worker_that_stands_still_is_replaced_and_its_shard_done_by_another(tmp_path: Path) -> None:
+    """It answers that it lives and generates nothing; nobody waits for it."""
+    began_s = time.monotonic()
+    events = drain(RayExecutor(workers=1, limits=HASTY), shards("hang-once", "ok"), tmp_path)
+    found = kinds(events)
+    assert (1, 1) == (found["hang-once", "done"], found["ok", "done"])
+    (failure,) = [e.failure for e in events if e.failure is not None]
+    assert ("lost", "WorkerStuck") == (failure.kind, failure.error)
+    assert "the worker has generated nothing for " in failure.message
+    assert time.monotonic() - began_s < LIMIT_S
+
+
+def test_a_worker_that_is_slow_and_moves_on_is_left_alone(tmp_path: Path) -> None:
+    """Three shards of three seconds each, of which nothing is heard but progress, outlast the limit of four seconds."""
+    work = shards("crawl", "crawl", "crawl")
+    events = drain(RayExecutor(workers=1, limits=HASTY), work, tmp_path)
+    assert {("crawl", "started"): 3, ("crawl", "done"): 3} == kinds(events)
+
+
+def test_too_few_workers_go_on_without_the_others(tmp_path: Path) -> None:
+    """Ray has two CPUs here, so the third worker never starts."""
+    began_s = time.monotonic()
+    events = drain(RayExecutor(workers=3, limits=Limits(start_s=2.0)), shards("crawl", "crawl", "ok"), tmp_path)
+    assert 3 == sum(e.kind == "done" for e in events)
+    assert time.monotonic() - began_s < LIMIT_S
+
+
+def test_without_any_worker_the_run_ends_with_what_is_missing(tmp_path: Path) -> None:
+    """Somebody else has all CPUs. The limit here is three seconds instead of ten minutes."""
+    import ray
+
+    class Hog:
+        def ready(self) -> None: ...
+
+    hog = ray.remote(Hog).options(num_cpus=2).remote()
+    try:
+        ray.get(hog.ready.remote(), timeout=LIMIT_S)
+        began_s = time.monotonic()
+        with pytest.raises(ExecutorError) as caught:
+            drain(RayExecutor(workers=1, limits=Limits(start_s=3.0)), shards("ok"), tmp_path)
+        assert time.monotonic() - began_s < LIMIT_S
+    finally:
+        ray.kill(hog)
+    (line,) = str(caught.value).splitlines()
+    assert "no worker is left, and none has started for 3 s: 1 wait for 2 CPU and 0 GPU each" in line
+    assert "1 live machines with 2 CPU" in line
+    assert "what is committed stays, and the same command" in line

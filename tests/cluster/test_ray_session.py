@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from cluster import cores
 from cluster.attempt import ExecutorError
-from cluster.ray_session import _check_reachable, _short_temp_dir, placement, resolved_address
+from cluster.limits import Limits
+from cluster.ray_session import _attach, _check_reachable, _short_temp_dir, placement, resolved_address
 
 
 def test_the_address_is_the_argument_else_the_environment_else_local(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +27,16 @@ def test_a_wrong_address_is_an_error_at_once() -> None:
     """Ray itself would try for minutes. Port 1 on this machine is closed."""
     with pytest.raises(ExecutorError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         _check_reachable("127.0.0.1:1")
+
+
+def test_what_listens_and_is_no_ray_is_an_error_within_the_limit() -> None:
+    """Ray itself would wait for ever. Three seconds here instead of 60, and the time to end a process beside other work."""
+    began_s = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ExecutorError) as caught:
+        _attach(f"127.0.0.1:{other.getsockname()[1]}", Limits(attach_s=3.0))
+    assert time.monotonic() - began_s < 20.0
+    (line,) = str(caught.value).splitlines()
+    assert "has not answered as Ray does within 3 s; give the address of one with --address or RAY_ADDRESS" in line
 
 
 def test_long_temporary_folders_are_avoided(monkeypatch: pytest.MonkeyPatch) -> None:

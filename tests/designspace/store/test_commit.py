@@ -37,6 +37,24 @@ def test_nothing_is_visible_before_the_end(places):
     assert target.read_bytes() == b"half"
 
 
+@pytest.mark.parametrize("refusal", [None, errno.EPERM, errno.EOPNOTSUPP])
+def test_the_first_writer_wins_where_nothing_is_to_be_replaced(places, monkeypatch, refusal):
+    """Also on a file system without hard links. The second writer meets no error, and leaves nothing behind."""
+    target, scratch = places
+
+    def refuse(*_args):
+        raise OSError(refusal, "no links here")
+
+    if refusal is not None:
+        monkeypatch.setattr(os, "link", refuse)
+    with atomic_file(target, scratch, replace=False) as late:
+        late.write(b"late")
+        atomic_bytes(target, b"early", scratch, replace=False)
+        assert target.read_bytes() == b"early"
+    assert target.read_bytes() == b"early"
+    assert list(scratch.iterdir()) == []
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, ValueError])
 def test_an_interrupted_block_leaves_the_old_file(places, stop):
     """Ctrl-C included: the old content stays, the scratch file goes."""

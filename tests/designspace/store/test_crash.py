@@ -31,8 +31,8 @@ for n in itertools.count():
 """
 
 
-@pytest.mark.parametrize("step", ["replace", "fsync"])
-def test_a_crash_before_the_rename_leaves_no_shard(store, make_row, ids, monkeypatch, step):
+@pytest.mark.parametrize("step", ["link", "fsync"])
+def test_a_crash_before_the_file_has_its_name_leaves_no_shard(store, make_row, ids, monkeypatch, step):
     """The shard is pending afterwards and the same commit succeeds."""
     cell, _, shard = ids
     store.commit("ff" + "0" * 62, shard, {}, [make_row()])

@@ -151,6 +151,7 @@ def test_grades_of_other_rows_found_on_disk_are_reported(filled, make_grade, ids
     rows = [make_grade(7) | {"cell_id": cell, "shard_id": shard, "grader_id": "grader-1"}]
     path = filled.root / "grades" / "grader-1" / cell[:2] / cell / f"{shard}.parquet"
     table = table_from_rows(rows, GRADES_SCHEMA, "grades")
+    path.unlink()
     write_shard(path, table, grades_contents(ShardKey(cell, shard), "grader-1"), None, filled.root / "tmp")
     with pytest.warns(DamagedFilesWarning, match="problem_id and replicate differ"):
         assert filled.to_pandas()["correct"].isna().all()

@@ -52,7 +52,7 @@ def test_a_clock_that_is_ahead_removes_no_live_file(tmp_path, monkeypatch):
 def test_a_file_system_that_is_behind_still_ages(tmp_path, dead, monkeypatch):
     """Its own time is what counts, in both directions."""
     file_system_s = time.time() - 40 * 24 * 3600.0
-    monkeypatch.setattr(scratch, "_file_system_time_s", lambda folder: file_system_s)
+    monkeypatch.setattr(scratch, "file_system_time_s", lambda folder: file_system_s)
     make(tmp_path, f"{dead}-{'a' * 16}-fresh", 40 * 24 * 3600 + 60)
     stale = make(tmp_path, f"{dead}-{'a' * 16}-stale", 42 * 24 * 3600)
     assert sweep_scratch(tmp_path) == [stale]
