@@ -38,6 +38,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("representation", "minikv"): {"residual": 16},
     ("representation", "kvtuner"): {"mean_bits": 4.0, "group": 16, "residual": 16},
     ("representation", "subspace"): {"rank": 8},
+    ("representation", "turboquant"): {"skip": 0},
     ("representation", "quest"): {"page": 4, "attended": 24, "dense_layers": 1},
     ("decoding", "budget-forcing"): {"tag": "answer", "wait": "thus", "answer_cue": "answer", "max_thinking": 12},
     ("decoding", "chain-of-thought"): {"text": " so"},

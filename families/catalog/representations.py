@@ -18,6 +18,7 @@ from families.representation.mini_kv import MiniKV
 from families.representation.nearest_merge import NearestMerge
 from families.representation.qaq import QAQ
 from families.representation.quest import Quest
+from families.representation.turbo_quant import TurboQuant
 from families.scoring.full import Full
 from families.scoring.h2o import H2O
 from families.scoring.snapkv import SnapKV
@@ -47,6 +48,27 @@ SYSTEMS = (
             "coding goes on while decoding, from codes, and only to fewer bits; the paper keeps the originals elsewhere",
             "the norm of queries is the released code's constant; it can be measured (query_norm)",
         ),
+    ),
+    system(
+        "turboquant",
+        "full cache in 4-bit codes of rotated keys, without calibration",
+        "zandieh2026turboquant",
+        Full(),
+        Never(),
+        representation=TurboQuant(),
+        choices=(
+            "as in vLLM: no random signs, directions brought to length 1, no correcting bit (signs, renormalise)",
+            "the first and last two layers stay in full, as in vLLM; see turboquant-all-layers for small models (skip)",
+        ),
+    ),
+    system(
+        "turboquant-all-layers",
+        "TurboQuant in every layer, for models of a few layers",
+        "zandieh2026turboquant",
+        Full(),
+        Never(),
+        representation=TurboQuant(skip=0),
+        choices=("vLLM leaves the first and last two layers in full, half of all at most (skip)",),
     ),
     system(
         "kvtuner",

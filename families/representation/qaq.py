@@ -13,7 +13,7 @@ from torch import Tensor
 from designspace.axes import Geometry, Needs, Observed, Representation, SlotState, SlotStore, StoreSpec, Tracker
 from designspace.errors import DeclarationError, InvariantViolation
 from families.representation.centred_codes import Coded, encode, span
-from families.representation.token_slots import get, moved, position_at, put
+from families.representation.token_slots import get, like, moved, position_at, put, taken
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -281,13 +281,13 @@ class QAQStore(SlotStore):
         before = self.read_rows(rows, held)
         for (side, store), x, bits, read in zip(self._sides(), (keys, values), asked, before, strict=True):
             index, was_here = moved(self.positions[:, rows], positions, read, x)
-            old = Coded(*(_taken(tensor[:, rows], index) for tensor in store))
+            old = Coded(*(taken(tensor[:, rows], index) for tensor in store))
             most = torch.where(was_here, old.bits, side.max_bits)
             is_newest = torch.arange(keys.shape[3], device=keys.device) >= counts - (side.window - 1)
             bits = torch.where(is_newest, most, torch.minimum(bits, most))
             stays = was_here & (bits == old.bits)  # coding it again would cut off more of it
             for tensor, new, same in zip(store, encode(x, bits, side.n_outliers(self.dim)), old, strict=True):
-                tensor[:, rows] = torch.where(_like(stays, new), same, new)
+                tensor[:, rows] = torch.where(like(stays, new), same, new)
         self.positions[:, rows] = positions.to(torch.int32)
 
     def held_bytes(self, counts: Tensor) -> Tensor:
@@ -312,13 +312,3 @@ def largest_norm(observed: Observed, n_heads: int, of_window: slice) -> Tensor:
     queries, seen = observed.queries[..., of_window, :], observed.query_positions[:, of_window] >= 0
     norms = queries.float().norm(dim=-1) * seen[:, None]  # [...,H_q,w]
     return norms.amax(dim=-1).unflatten(-1, (n_heads, -1)).amax(dim=-1)
-
-
-def _taken(x: Tensor, index: Tensor) -> Tensor:
-    """Return the slots `index` [L,E,H,C] of x [L,E,H,C',...]."""
-    return x.gather(3, _like(index, x).expand(*index.shape, *x.shape[4:]))
-
-
-def _like(mask: Tensor, x: Tensor) -> Tensor:
-    """Return a mask or index with as many dimensions as x, whose first ones are the mask's."""
-    return mask.reshape(*mask.shape, *([1] * (x.dim() - mask.dim())))

@@ -48,3 +48,13 @@ def moved(before: Tensor, after: Tensor, read: Tensor, loaded: Tensor) -> tuple[
     same = (ordered.gather(-1, index) == after) & (after >= 0)
     old = read.gather(3, index[..., None].expand_as(loaded))
     return index, same & (old == loaded).all(dim=-1)
+
+
+def taken(x: Tensor, index: Tensor) -> Tensor:
+    """Return the slots `index` [L,E,H,C] of x [L,E,H,C',...]."""
+    return x.gather(3, like(index, x).expand(*index.shape, *x.shape[4:]))
+
+
+def like(mask: Tensor, x: Tensor) -> Tensor:
+    """Return a mask or index with as many dimensions as x, whose first ones are the mask's."""
+    return mask.reshape(*mask.shape, *([1] * (x.dim() - mask.dim())))

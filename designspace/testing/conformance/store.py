@@ -182,7 +182,7 @@ class HeldBytes:
     def measured(self) -> int:
         """Return how many bytes of a row's tensors change what is read of its filled slots."""
         tensors = [x for x in vars(self.driver.store).values() if isinstance(x, Tensor)]
-        return sum(self._count(x) for x in tensors if x.shape[1:2] == (self.rows,))
+        return sum(self._count(x) for x in tensors if x.numel() and x.shape[1:2] == (self.rows,))
 
     def _count(self, x: Tensor) -> int:
         raw = x.view(torch.uint8).view(x.shape[0], self.rows, -1)  # [L,B,bytes of a row]
