@@ -25,7 +25,9 @@ KIT = "tests/designspace/testing/test_registered.py"
 LONG = {
     "tests": ("extras", "readme"),
     "tests/benchmarks": ("memory", "random_model", "refill", "sides"),
-    "tests/cluster": ("bundles", "crash", "evidence", "inline", "plug_in_package", "preflight", "run", "worker"),
+    "tests/cluster": (
+        "bundles", "crash", "evidence", "inline", "plug_in_package", "preflight", "run", "texts_that_do_not_fit", "worker",
+    ),
     "tests/designspace/cli": ("cli", "plan_says_what_run_would", "pressed_twice", "reports", "same_mistake_same_code"),
     "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "speed"),
     "tests/designspace/memory": ("footprint",),

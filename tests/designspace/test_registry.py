@@ -37,13 +37,14 @@ class Age(Scoring):
 
 @pytest.fixture
 def fresh_registry() -> Iterator[None]:
-    """Forget what was discovered, before and after."""
+    """Forget what was discovered, before and after, and the package that was."""
     cached = (registry._strategy_points, registry.strategy, registry.catalog)
     for function in cached:
         function.cache_clear()
     yield
     for function in cached:
         function.cache_clear()
+    sys.modules.pop("plug_in", None)
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, kind: str, registered_as: str) -> None:
