@@ -72,10 +72,8 @@ class Run:
             self.process.wait(LIMIT_S)
         finally:
             self.process.kill()
-        lines = self.log.read_text().splitlines()
-        return [
-            line for line in lines if "tokens/s" not in line and line and not line.startswith(("2 cells", "starting"))
-        ]
+        progress = ("tokens/s", " shards: 0 done", "starting local Ray")
+        return [line for line in self.log.read_text().splitlines() if not any(part in line for part in progress)]
 
 
 def command_of(pid: int) -> str:
