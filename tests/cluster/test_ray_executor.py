@@ -67,9 +67,9 @@ def test_a_worker_that_stands_still_is_replaced_and_its_shard_done_by_another(tm
     events = drain(RayExecutor(workers=1, limits=HASTY), shards("hang-once", "ok"), tmp_path)
     found = kinds(events)
     assert (1, 1) == (found["hang-once", "done"], found["ok", "done"])
-    (failure,) = [e.failure for e in events if e.failure is not None]
-    assert ("lost", "WorkerStuck") == (failure.kind, failure.error)
-    assert "the worker has generated nothing for " in failure.message
+    failures = [e.failure for e in events if e.failure is not None]
+    assert [("lost", "WorkerStuck")] * 2 == [(f.kind, f.error) for f in failures]  # with its bundle, then alone
+    assert all("the worker has generated nothing for " in f.message for f in failures)
     assert time.monotonic() - began_s < LIMIT_S
 
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_slow_and_moves_on_is_left_alone(tmp_path: Path) -> Non
 def test_too_few_workers_go_on_without_the_others(tmp_path: Path) -> None:
     """Ray has two CPUs here, so the third worker never starts."""
     began_s = time.monotonic()
-    events = drain(RayExecutor(workers=3, limits=Limits(start_s=2.0)), shards("crawl", "crawl", "ok"), tmp_path)
+    events = drain(RayExecutor(workers=3, limits=Limits(start_s=30.0)), shards("crawl", "crawl", "ok"), tmp_path)
     assert 3 == sum(e.kind == "done" for e in events)
     assert time.monotonic() - began_s < LIMIT_S
 

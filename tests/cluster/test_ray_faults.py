@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,13 +44,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """A run as a process, and the processes of Ray below it."""
 
-    def __init__(self, sweep: Path, results: Path, limits: str, **environment: str) -> None:
+    def __init__(self, sweep: Path, results: Path, limits: str, address: str = "local") -> None:
         self.results, self.log = results, results.parent / "log"
         command = [sys.executable, "-m", "designspace", "run", str(sweep), "--results", str(results), "--no-report"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, "--workers", "2", "--progress", "plain"],
-                env={**os.environ, **ENVIRONMENT, "DESIGNSPACE_LIMITS": limits, **environment},
+                env={**os.environ, **ENVIRONMENT, "DESIGNSPACE_LIMITS": limits, "RAY_ADDRESS": address},
                 stdout=log,
                 stderr=log,
             )
@@ -72,10 +73,8 @@ class Run:
             self.process.wait(LIMIT_S)
         finally:
             self.process.kill()
-        lines = self.log.read_text().splitlines()
-        return [
-            line for line in lines if "tokens/s" not in line and line and not line.startswith(("2 cells", "starting"))
-        ]
+        progress = ("tokens/s", " shards: 0 done", "starting local Ray")
+        return [line for line in self.log.read_text().splitlines() if not any(part in line for part in progress)]
 
 
 def command_of(pid: int) -> str:
@@ -146,5 +145,48 @@ def test_without_the_head_of_the_cluster_a_run_ends_with_one_line(sweep: Path, t
     assert 1 == run.process.returncode, lines
     assert "error: the Ray cluster is lost: its head at " in lines[-1]
     assert lines[-1].endswith("what is committed stays, and the same command starts Ray anew and goes on from there")
+    assert all(line.startswith(("stopped, ", "failed, ")) for line in lines[:-1]), lines
+    resumes(sweep, tmp_path / "r")
+
+
+@pytest.fixture
+def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of a head without CPUs and two machines of one CPU each, all on this one."""
+    from ray.cluster_utils import Cluster
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    small = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, **small)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_run_goes_on_with_one_machine_and_ends_with_one_line_without_any(
+    sweep: Path, tmp_path: Path, two_machines: Any
+) -> None:
+    """Machines may come back to a cluster, so it waits: for five seconds here instead of ten minutes."""
+    run = Run(sweep, tmp_path / "r", "start_s=5", two_machines.address)
+    run.wait_for_samples()
+    first, second = [node for node in two_machines.list_all_nodes() if node is not two_machines.head_node]
+    two_machines.remove_node(first, allow_graceful=False)
+    deadline_s = time.monotonic() + LIMIT_S
+    while "stopped, " not in run.log.read_text():
+        assert run.process.poll() is None, run.log.read_text()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    n_before = len(list(run.results.glob("samples/*/*/*.parquet")))
+    run.wait_for_samples(n_before + 2)
+    two_machines.remove_node(second, allow_graceful=False)
+    lines = run.ended()
+    assert 1 == run.process.returncode, lines
+    assert "error: no worker is left, and none has started for " in lines[-1]
+    assert "the Ray cluster has 1 live machines with 0 CPU" in lines[-1]
+    assert f"see `ray status --address {two_machines.address}`" in lines[-1]
+    assert lines[-1].endswith("the same command goes on from there")
     assert all(line.startswith(("stopped, ", "failed, ")) for line in lines[:-1]), lines
     resumes(sweep, tmp_path / "r")
