@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,11 @@ from designspace.cli.options import (
     model_spec,
     print_json,
 )
+from designspace.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from designspace.axes import Artefact
+    from designspace.models.model_spec import ModelSpec
 
 
 def calibrate(
@@ -25,6 +30,12 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to [where the model's artefacts are looked for].")
     ] = None,
+    head_scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take duo-gate from a table with a line per layer and a number per KV head, e.g. trained gates."
+        ),
+    ] = None,
 ) -> None:
     """Measure on a model what some mechanisms need beforehand: all artefacts that are known, or the named ones."""
     from designspace.models.calibrate import calibrate as measure
@@ -32,6 +43,14 @@ def calibrate(
     from designspace.registry import calibration, calibrations
 
     spec = model_spec(model, sweep)
+    if head_scores is not None:
+        if artefacts not in (None, [], ["duo-gate"]):
+            raise DeclarationError(f"--head-scores makes the artefact duo-gate alone, got {', '.join(artefacts)}")
+        found = _imported_gate(spec, head_scores)
+        path = out / f"{found.name}.safetensors" if out else artefact_path(spec, found.name)
+        save_artefact(path, found)
+        typer.echo(path)
+        return
     measures = {name: calibration(name) for name in artefacts or calibrations()}
     # Who names an artefact wants that one; who wants all of them wants those that this model can have.
     skipped = None if artefacts else (lambda name, error: typer.echo(f"skipped: {name}: {error}", err=True))
@@ -40,6 +59,17 @@ def calibrate(
         path = out / f"{artefact.name}.safetensors" if out else artefact_path(spec, artefact.name)
         save_artefact(path, artefact)
         typer.echo(path)
+
+
+def _imported_gate(spec: ModelSpec, file: Path) -> Artefact:
+    """Return the head scores of a file as the artefact that head routing `duo` reads."""
+    from designspace.axes import Artefact
+    from designspace.models.calibration import model_key
+    from designspace.models.skeleton import load_skeleton
+    from families.calibrations.imported_gate import imported_gate
+    from families.head_routing.duo import ARTEFACT
+
+    return Artefact(ARTEFACT, imported_gate(file, load_skeleton(spec).geometry), model_key(spec), source=file.name)
 
 
 def bench(

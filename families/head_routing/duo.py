@@ -24,7 +24,8 @@ class Duo(HeadRouting):
     Here streaming heads hold S tokens. Each retrieval head holds (b - (1 - rho) S) / rho tokens, rounded by largest
     remainder, where rho is the share of retrieval heads. The calibration "duo-gate" decides which heads are retrieval
     heads: those with the largest gates, ties to the lower (layer, head). The published gate is trained; this one is
-    computed from mean queries and keys, as kvpress does on the fly. A streaming head holds `sinks` first positions and
+    computed from mean queries and keys, as kvpress does on the fly. `designspace calibrate MODEL --head-scores FILE` takes
+    a trained one. A streaming head holds `sinks` first positions and
     then its newest ones, for which its scores are replaced. This is exact with the selector `top-k`; other selectors
     add terms of their own. With the gate on the fly, kvpress gives streaming heads 128 first and 256 newest tokens,
     more than a small budget; here they have 4 first ones and a part of the budget.
