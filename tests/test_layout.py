@@ -29,6 +29,7 @@ SHARED_NAMES = {
     "grader.py": "a file of the conformance kit is named after what it checks",
     "mechanism.py": "a file of the conformance kit is named after what it checks",
     "parameters.py": "the checked parameters of strategies, and those of registered tests",
+    "sampling.py": "the kind `sampling` is on two axes: draw the next token, and draw the tokens to keep",
     "speed.py": "the measurement, and the command that shows it",
     "task.py": "a file of the conformance kit is named after what it checks",
 }

@@ -90,6 +90,21 @@ class Tables(NamedTuple):
     value_book: Tensor
 
 
+class Turning(NamedTuple):
+    """What turns keys: frequencies [L,1,1,1,D/2] float64, scaling of cosine and sine [L,1,1,1,1] and 1 / scaling, float32."""
+
+    frequencies: Tensor
+    scaling: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, geometry: Geometry, device: torch.device) -> Turning:
+        """Return those of a model's layers with a cache."""
+        frequencies = geometry.frequencies().to(device).expand(geometry.n_layers, -1)[:, None, None, None]
+        scaling = geometry.scalings().to(device).expand(geometry.n_layers)[:, None, None, None, None]
+        return cls(frequencies, scaling.float(), (1 / scaling).float())
+
+
 class KVQuantStore(SlotStore):
     """Codes for C slots, m places for outliers per slot, and the tokens at positions 0 … exact-1 in full precision.
 
@@ -118,11 +133,7 @@ class KVQuantStore(SlotStore):
         self.key_places, self.value_places = (new(n_slots, places, kind=torch.int16, fill=-1) for _ in range(2))
         self.value_low, self.value_high = new(n_slots), new(n_slots)
         self.exact_keys, self.exact_values = (new(self.n_exact, self.dim) for _ in range(2))
-        scaling = geometry.scalings().to(device).expand(geometry.n_layers)
-        self._scaling, self._inverse = (
-            x.float()[:, None, None, None, None] for x in (scaling, 1 / scaling)
-        )  # [L,1,1,1,1]
-        self._frequencies = geometry.frequencies().to(device).expand(geometry.n_layers, -1)[:, None, None, None]
+        self._turning = Turning.of(geometry, device)
         self._tables = _tables(config, room)
 
     def _of(self, layers: slice) -> Tables:
@@ -132,13 +143,13 @@ class KVQuantStore(SlotStore):
 
     def _turns(self, layers: slice, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines [l,E,H,C,D/2] float32 of the angles that keys at `positions` [l,E,H,C] were turned by."""
-        angle = positions.clamp(min=0).double()[..., None] * self._frequencies[layers]
+        angle = positions.clamp(min=0).double()[..., None] * self._turning.frequencies[layers]
         return angle.cos().float(), angle.sin().float()
 
     def _encode_keys(self, layers: slice, keys: Tensor, positions: Tensor) -> Coded:
         """Encode post-RoPE keys [l,E,H,C,D] at positions [l,E,H,C]."""
         tables, (cos, sin) = self._of(layers), self._turns(layers, positions)
-        plain = turned(keys.float(), cos, -sin) * self._inverse[layers]
+        plain = turned(keys.float(), cos, -sin) * self._turning.inverse[layers]
         return encode(plain, tables.low, tables.high, tables.key_book, self.n_places)
 
     def _encode_values(self, layers: slice, values: Tensor, low: Tensor, high: Tensor) -> Coded:
@@ -189,7 +200,7 @@ class KVQuantStore(SlotStore):
         coded = Coded(unpack(self.key_codes[at], bits), self.key_outliers[at], self.key_places[at])
         cos, sin = self._turns(layers, self.positions[at])
         keys = turned(decode(coded, tables.low, tables.high, tables.key_book), cos, sin)
-        keys = keys * self._scaling[layers]
+        keys = keys * self._turning.scaling[layers]
         coded = Coded(unpack(self.value_codes[at], bits), self.value_outliers[at], self.value_places[at])
         low, high = self.value_low[at].float()[..., None], self.value_high[at].float()[..., None]
         values = decode(coded, low, high, tables.value_book)
