@@ -26,9 +26,10 @@ LONG = {
     "tests": ("extras", "readme"),
     "tests/benchmarks": ("memory", "random_model", "refill", "sides"),
     "tests/cluster": (
-        "bundles", "crash", "evidence", "inline", "plug_in_package", "preflight", "prompt_check", "run",
-        "texts_that_do_not_fit", "two_runs", "worker",
+        "bundles", "crash", "design_power", "evidence", "inline", "plug_in_package", "preflight", "prompt_check",
+        "ray_session", "run", "texts_that_do_not_fit", "two_runs", "worker",
     ),
+    "tests/designspace/axes": ("window",),
     "tests/designspace/cli": ("cli", "plan_says_what_run_would", "pressed_twice", "reports", "same_mistake_same_code"),
     "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "protect", "speed"),
     "tests/designspace/memory": ("footprint",),
@@ -37,8 +38,8 @@ LONG = {
     "tests/designspace/statistics": (
         "axis_effects", "corrections", "equivalence", "error_rates", "lattice", "power",
     ),
-    "tests/designspace/store": ("crash", "harm", "mending", "results_store"),
-    "tests/designspace/tasks/grading": ("equality", "labelled_cases", "sandbox"),
+    "tests/designspace/store": ("crash", "examine", "harm", "leases", "mending", "results_store"),
+    "tests/designspace/tasks/grading": ("equality", "exactness", "labelled_cases", "sandbox"),
     "tests/designspace/testing": ("composition", "pytest_class", "tasks_and_graders"),
     "tests/families": ("idle_reasons",),
     "tests/families/cadence": ("adaptive", "horizon"),
