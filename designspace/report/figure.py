@@ -37,15 +37,14 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 8 hues x 1
 
 _WIDTH_IN, _HEIGHT_IN = 8.2, 4.4
 _AXES_HEIGHT = 0.84  # of the figure
-_DODGE = 0.012  # of the axis, between arms of one budget
 _LABEL_PITCH_IN = 0.193
 
 
 def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
     """Draw accuracy over realised mean cache for the arms of one model and task split.
 
-    Matched arms of one budget lie at almost the same cache size, so they are spread a little; unmatched arms have
-    hollow markers and stay where they are. Returns None if no arm with a budget is graded.
+    Every marker is where its arm was measured, also where several lie on each other; unmatched arms have hollow ones. The
+    axis is in tokens, or in bytes where a budget is. Returns None if no arm with a budget is graded.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -59,14 +58,12 @@ def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
         figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="none")
         axes = figure.add_axes((0.085, 0.125, 0.66, _AXES_HEIGHT))
         budgeted = [arm for members in series.values() for arm in members]
-        left, right = _limits(budgeted)
+        in_bytes = any(arm.budget_of == "bytes" for arm in budgeted)
+        left, right = _limits([_size(arm, in_bytes) for arm in budgeted])
         axes.set_xlim(left, right)
         axes.set_ylim(-2, 104)
-        _dress(axes)
-        ends = []
-        for index, (name, members) in enumerate(series.items()):
-            offset = (index - (len(series) - 1) / 2) * _DODGE * (right - left)
-            ends.append((name, *_draw(axes, index, members, offset)))
+        _dress(axes, in_bytes)
+        ends = [(name, *_draw(axes, index, arms, in_bytes)) for index, (name, arms) in enumerate(series.items())]
         _label(axes, [*ends, *_draw_references(axes, graded)], _LABEL_PITCH_IN / (height_in * _AXES_HEIGHT))
     return figure
 
@@ -111,15 +108,21 @@ def _series(arms: Sequence[ArmSummary]) -> dict[str, list[ArmSummary]]:
     return found
 
 
-def _limits(arms: Sequence[ArmSummary]) -> tuple[float, float]:
-    low, high = (pick(arm.mean_cache_tokens for arm in arms) for pick in (min, max))
+def _size(arm: ArmSummary, in_bytes: bool) -> float:
+    """Return the measured mean cache, in KiB per text or in tokens per (layer, KV head)."""
+    return arm.mean_cache_bytes / 1024 if in_bytes else arm.mean_cache_tokens
+
+
+def _limits(sizes: Sequence[float]) -> tuple[float, float]:
+    low, high = min(sizes), max(sizes)
     margin = 0.12 * (high - low) if high - low > 0.05 * high else 0.25 * max(high, 1.0)
     return max(0.0, low - margin), high + margin
 
 
-def _dress(axes: Axes) -> None:
+def _dress(axes: Axes, in_bytes: bool) -> None:
     axes.set_facecolor("none")
-    axes.set_xlabel("realised mean cache, tokens per (layer, KV head)", color=INK)
+    unit = "KiB per text" if in_bytes else "tokens per (layer, KV head)"
+    axes.set_xlabel(f"realised mean cache, {unit}", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
     axes.set_yticks(range(0, 101, 20))
     axes.grid(axis="y", color=GRID, linewidth=0.8)
@@ -129,9 +132,9 @@ def _dress(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _draw(axes: Axes, index: int, arms: Sequence[ArmSummary], offset: float) -> tuple[float, float, str]:
+def _draw(axes: Axes, index: int, arms: Sequence[ArmSummary], in_bytes: bool) -> tuple[float, float, str]:
     hue, marker = SERIES[index % len(SERIES)], _MARKERS[index % len(_MARKERS)]
-    xs = [arm.mean_cache_tokens + (0.0 if arm.comparison == "unmatched" else offset) for arm in arms]
+    xs = [_size(arm, in_bytes) for arm in arms]
     ys = [100 * (arm.accuracy or 0.0) for arm in arms]
     axes.plot(xs, ys, color=hue, linewidth=1.2, alpha=0.55, zorder=2)
     for arm, x, y in zip(arms, xs, ys, strict=True):

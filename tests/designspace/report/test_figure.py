@@ -21,6 +21,31 @@ def test_every_arm_is_labelled(small):
     assert {"h2o", "r-kv", "greedy", "full (200 tokens)"} <= set(labels)
 
 
+def markers(figure):
+    """Where markers are, left to right."""
+    lines = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None, "", "none")]
+    return sorted(float(x) for line in lines for x in line.get_xdata())
+
+
+def test_every_marker_is_where_its_arm_was_measured(make_table):
+    """Also where three arms of one budget lie on each other: nothing is moved aside."""
+    sizes = {"a": 23.9, "b": 24.0, "c": 23.95, "d": 31.0}
+    arms = summarise(make_table(*({"mechanism": name, "mean_cache_tokens": size} for name, size in sizes.items())))
+    assert markers(accuracy_figure(arms)) == sorted(sizes.values())
+
+
+def test_budgets_in_bytes_are_drawn_over_bytes(make_table):
+    """Coded tokens are many in the same bytes, so tokens would set such arms apart."""
+    of_bytes = {"budget": "32 in bytes", "budget_tokens": 32, "budget_of": "bytes"}
+    rows = [
+        {**of_bytes, "mechanism": "exact", "mean_cache_tokens": 32.0, "mean_cache_bytes": 2048.0},
+        {**of_bytes, "mechanism": "coded", "mean_cache_tokens": 91.0, "mean_cache_bytes": 2040.0},
+    ]
+    figure = accuracy_figure(summarise(make_table(*rows)))
+    assert markers(figure) == [2040 / 1024, 2.0]
+    assert figure.axes[0].get_xlabel() == "realised mean cache, KiB per text"
+
+
 def test_no_figure_without_graded_arms(make_table):
     """Full cache alone, or ungraded arms, leave nothing to draw."""
     full = {"budget": "none", "budget_tokens": None, "budget_of": None}
