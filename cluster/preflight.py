@@ -137,12 +137,12 @@ def check_texts(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData]) -> I
 
     To be asked after `check_models`.
     """
-    kinds: dict[tuple[object, ...], Cell] = {}
+    kinds: dict[tuple[object, ...], list[Cell]] = {}
     for cell in cells:
-        kinds.setdefault(_kind_of_text(cell), cell)
-    for kind, cell in kinds.items():
+        kinds.setdefault(_kind_of_text(cell), []).append(cell)
+    for alike in kinds.values():
+        cell = alike[0]
         if cell.model.hub is None:
-            alike = [other for other in cells if _kind_of_text(other) == kind]
             yield from _text_faults(cell, data[cell.task].problems or (), alike)
 
 

@@ -96,12 +96,17 @@ class SnapKV(Scoring):
         return pool_slots(attention, past, self.kernel, self.pool)
 
 
+def window_logits(view: View, temperature: float = 1.0) -> Tensor:
+    """Return the logits of the window's queries for held tokens, whatever may see what, [L,E,H_kv,G,w,C]."""
+    logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
+    logits = logits / (view.geometry.head_dim**0.5 * temperature)
+    log_mass = view.log_mass()
+    return logits if log_mass is None else logits + log_mass[:, :, :, None, None]
+
+
 def window_attention(view: View, group: Group = "mean") -> Tensor:
     """Return the window's causal attention over held tokens: its mean over queries, reduced over the group, [L,E,H_kv,C]."""
-    logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
-    logits = logits / view.geometry.head_dim**0.5
-    if (log_mass := view.log_mass()) is not None:
-        logits = logits + log_mass[:, :, :, None, None]
+    logits = window_logits(view)
     seen = view.query_positions >= 0  # [E,w]
     visible = view.valid[:, :, :, None, :] & (
         view.positions[:, :, :, None, :] <= view.query_positions[None, :, None, :, None]

@@ -14,7 +14,7 @@ from designspace.axes import Needs, Scoring, Selector, View
 from designspace.axes.ranking import highest
 from designspace.axes.view import masked_softmax
 from families.scoring.selectors.sampling import CERTAIN, Sampling
-from families.scoring.snapkv import check_kernel, pool_slots
+from families.scoring.snapkv import check_kernel, pool_slots, window_logits
 
 Magnitude = Literal["range", "variance", "norm"]
 _MAGNITUDES: dict[Magnitude, Callable[[Tensor], Tensor]] = {
@@ -77,10 +77,7 @@ class Vase(Scoring):
     def attention(self, view: View) -> Tensor:
         """Return the mean attention of the newest queries over the tokens before them, [L,E,H_kv,C]."""
         before = view.valid & (view.positions < (view.next_position - self.recent)[None, :, None, None])
-        logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
-        logits = logits / (view.geometry.head_dim**0.5 * self.temperature)
-        if (log_mass := view.log_mass()) is not None:
-            logits = logits + log_mass[:, :, :, None, None]
+        logits = window_logits(view, self.temperature)
         weights = masked_softmax(logits, before[:, :, :, None, None].expand_as(logits))
         seen = (view.query_positions >= 0).float()[None, :, None, None, :, None]
         mean = (weights * seen).sum(dim=4) / seen.sum(dim=4).clamp(min=1)  # [L,E,H_kv,G,C]
