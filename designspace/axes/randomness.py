@@ -6,10 +6,14 @@ So a row draws the same numbers whatever its batch-mates, its place in the queue
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from designspace.axes.view import View
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64, splitmix64's increment
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -43,6 +47,14 @@ def hash_uniform(*integers: Tensor) -> Tensor:
     for value in integers:
         state = _mix(state + value.long() + _GOLDEN)
     return _shift(state, 40).float() * 2.0**-24
+
+
+def slot_coordinates(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what a slot's random numbers are hashes of: its row's stream, layer, head and position, broadcastable int64."""
+    n_layers, _, n_heads, _ = view.positions.shape
+    layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
+    head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]
+    return view.streams[None, :, None, None], layer, head, view.positions
 
 
 def _mix(x: Tensor) -> Tensor:

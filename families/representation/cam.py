@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from designspace.axes import MergeResult, Needs, View
-from designspace.axes.randomness import hash_uniform
+from designspace.axes.randomness import hash_uniform, slot_coordinates
 from designspace.axes.ranking import packing_order
 from designspace.axes.slot_store import take_slots
 from families.representation.merging import Merging, sums_at
@@ -102,8 +102,4 @@ class CaM(Merging):
 
 def _draws(view: View) -> Tensor:
     """Return one number in [0, 1) per (layer, row, head, slot), new at every event."""
-    n_layers, _, n_heads, _ = view.positions.shape
-    layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
-    head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]
-    event = view.next_position[None, :, None, None]
-    return hash_uniform(view.streams[None, :, None, None], layer, head, view.positions, event)
+    return hash_uniform(*slot_coordinates(view), view.next_position[None, :, None, None])

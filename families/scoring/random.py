@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from designspace.axes import Scoring, Selector, View, Window
-from designspace.axes.randomness import hash_uniform
+from designspace.axes.randomness import hash_uniform, slot_coordinates
 from families.scoring.selectors.top_k import TopK
 
 
@@ -42,10 +41,5 @@ class Random(Scoring):
 
     def score(self, view: View) -> Tensor:
         """Return priorities that are uniform in [0, 1), [L,E,H_kv,C]."""
-        n_layers, _, n_heads, _ = view.positions.shape
-        layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
-        head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]
-        drawn_for = [view.streams[None, :, None, None], layer, head, view.positions]
-        if self.draw == "per-event":
-            drawn_for.append(view.next_position[None, :, None, None])
-        return hash_uniform(*drawn_for)
+        event = (view.next_position[None, :, None, None],) if self.draw == "per-event" else ()
+        return hash_uniform(*slot_coordinates(view), *event)

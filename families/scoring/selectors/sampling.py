@@ -10,7 +10,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from designspace.axes import Selector, View
-from designspace.axes.randomness import hash_uniform
+from designspace.axes.randomness import hash_uniform, slot_coordinates
 from designspace.axes.ranking import highest, keep_protected
 
 CERTAIN = 1e30  # a score that is always drawn before any ordinary one
@@ -52,11 +52,9 @@ class Sampling(Selector):
 
 def gumbel(view: View) -> Tensor:
     """Return a standard Gumbel number for each slot of an event, [L,E,H_kv,C] float64."""
-    n_layers, _, n_heads, _ = view.positions.shape
-    layer = torch.arange(n_layers, device=view.positions.device)[:, None, None, None]
-    head = torch.arange(n_heads, device=view.positions.device)[None, None, :, None]
-    row = (view.streams[None, :, None, None], view.next_position[None, :, None, None])
+    stream, *slot = slot_coordinates(view)
+    event = view.next_position[None, :, None, None]
     # Two hashes of 24 bits: of one alone the largest of many numbers would often be equal.
-    coarse, fine = (hash_uniform(*row, layer, head, view.positions, torch.full_like(layer, part)) for part in (0, 1))
+    coarse, fine = (hash_uniform(stream, event, *slot, torch.full_like(event, part)) for part in (0, 1))
     uniform = coarse.double() + (fine.double() + 2.0**-25) * 2.0**-24
     return -(-uniform.log()).log()
