@@ -56,7 +56,7 @@ def test_workers_that_do_not_start_are_an_error() -> None:
 
 
 # Workers are asked how far they are every two seconds: a shorter limit would be over between two answers.
-HASTY = Limits(still_s=4.0, first_s=4.0)
+HASTY = Limits(still_s=8.0, first_s=8.0)
 # Each of these tests waits for a limit of a few seconds, then for an actor to start: seconds, and more beside other work.
 LIMIT_S = 60.0
 
@@ -74,7 +74,7 @@ def test_a_worker_that_stands_still_is_replaced_and_its_shard_done_by_another(tm
 
 
 def test_a_worker_that_is_slow_and_moves_on_is_left_alone(tmp_path: Path) -> None:
-    """Three shards of three seconds each, of which nothing is heard but progress, outlast the limit of four seconds."""
+    """Three shards of three seconds each, of which nothing is heard but progress, outlast the limit of eight seconds."""
     work = shards("crawl", "crawl", "crawl")
     events = drain(RayExecutor(workers=1, limits=HASTY), work, tmp_path)
     assert {("crawl", "started"): 3, ("crawl", "done"): 3} == kinds(events)
