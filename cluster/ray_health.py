@@ -106,7 +106,12 @@ def one_line(error: Exception) -> str:
     if not lines:
         return type(error).__name__
     # With an exception of our own code in it, the last line is that exception, and the others are where it was raised.
-    return lines[-1] if "Traceback" in str(error) or "creation task" in lines[0] else lines[0]
+    return lines[-1] if "Traceback" in str(error) or is_raised_at_start(error) else lines[0]
+
+
+def is_raised_at_start(error: Exception) -> bool:
+    """Return whether an actor ended because its own constructor raised: no other machine would help."""
+    return "creation task" in str(error)
 
 
 def _is_reachable(address: str) -> bool:

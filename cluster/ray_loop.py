@@ -20,7 +20,7 @@ from cluster.attempt import BundleInProgress, ExecutorError, Outcome, ShardWorke
 from cluster.interrupt import Stop
 from cluster.limits import Limits
 from cluster.pulse import AwakeClock, Pulse, Speeds
-from cluster.ray_health import ClusterHealth, one_line
+from cluster.ray_health import ClusterHealth, is_raised_at_start, one_line
 from cluster.ray_session import Placement
 from cluster.shard_queue import Bundle, Failure, OnEvent, ShardQueue, ShardSummary
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _POLL_S = 0.5  # how soon a signal is noticed
 _PARK_S = 2.0  # an unavailable actor is asked again this often
 _MAX_PARKED = 30  # … and replaced after so many times
-_MAX_FAILED_STARTS = 3
+_MAX_FAILED_STARTS = 3  # by an error of the worker's own
+_MAX_DEATHS_AT_START = 30  # a machine that has died is offered to new actors until Ray notices: a minute by default
 _SLOW_START_S = 60.0
 _ASK_EVERY_S = 2.0  # how far an actor is
 _BESIDE = "pulse"  # the thread of an actor that answers while its worker works
@@ -81,7 +82,7 @@ class _Work:
 
 
 class Loop:
-    """One run. Every actor is in exactly one place: starting, idle, busy or parked."""
+    """One run. Every actor is in exactly one place: starting, idle, busy or parked. One that died at its start is due anew."""
 
     def __init__(
         self,
@@ -107,7 +108,8 @@ class Loop:
         self._busy: dict[Any, _Work] = {}
         self._idle: list[_Actor] = []
         self._parked: list[_Actor] = []
-        self._n_failed_starts = 0
+        self._n_failed_starts = self._n_deaths_at_start = 0
+        self._spawn_at_s: list[float] = []
         self._clock, self._speeds = AwakeClock(), Speeds()
         self._alone_since_s = self._said_s = self._clock.now_s()  # since when no worker has been up
 
@@ -124,6 +126,7 @@ class Loop:
             self._health.check()
             self._dispatch()
             self._ask_parked_again()
+            self._spawn_again()
             waited_for = [*self._starting, *self._busy]
             if not waited_for:
                 time.sleep(_POLL_S)
@@ -176,7 +179,8 @@ class Loop:
         except errors.RayError as error:
             self._lost(actor, error)
             return
-        actor.name, actor.n_parked, self._n_failed_starts = str(name), 0, 0
+        actor.name, actor.n_parked = str(name), 0
+        self._n_failed_starts = self._n_deaths_at_start = 0
         self._idle.append(actor)
 
     def _collect_outcome(self, stream: Any) -> None:
@@ -232,11 +236,29 @@ class Loop:
             actor.asked_again_s = time.monotonic() + _PARK_S
             self._parked.append(actor)
             return
+        if underway is None and not is_raised_at_start(error):
+            self._died_at_start(actor, reason)
+            return
         if underway is None:
             self._n_failed_starts += 1
             if self._n_failed_starts >= _MAX_FAILED_STARTS:
                 raise self._health.do_not_start(reason)
         self._replace(actor)
+
+    def _died_at_start(self, actor: _Actor, reason: str) -> None:
+        """Try again in a while, where Ray may know by then that a machine is gone."""
+        self._n_deaths_at_start += 1
+        if self._n_deaths_at_start >= _MAX_DEATHS_AT_START:
+            raise self._health.do_not_start(reason)
+        self._health.wait_for_head()
+        self._ray.kill(actor.handle, no_restart=True)
+        self._spawn_at_s.append(time.monotonic() + _PARK_S)
+
+    def _spawn_again(self) -> None:
+        due = [at_s for at_s in self._spawn_at_s if at_s <= time.monotonic()]
+        self._spawn_at_s = [at_s for at_s in self._spawn_at_s if at_s not in due]
+        for _ in due:
+            self._spawn()
 
     def _replace(self, actor: _Actor) -> None:
         self._health.wait_for_head()
@@ -255,10 +277,11 @@ class Loop:
             ExecutorError: none has started within the limit, or none ever can.
         """
         now_s = self._clock.now_s()
-        if self._busy or self._idle or not (self._starting or self._parked):
+        n_starting = len(self._starting) + len(self._parked) + len(self._spawn_at_s)
+        if self._busy or self._idle or not n_starting:
             self._alone_since_s = self._said_s = now_s
             return
-        waited_s, n_starting = now_s - self._alone_since_s, len(self._starting) + len(self._parked)
+        waited_s = now_s - self._alone_since_s
         if waited_s > self._limits.start_s or self._health.can_start_none():
             raise self._health.nothing_works(waited_s, n_starting, self._where)
         if now_s - self._said_s > _SLOW_START_S:

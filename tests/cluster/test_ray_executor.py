@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from cluster.attempt import ExecutorError
 from cluster.limits import Limits
 from cluster.ray_executor import RayExecutor
-from cluster.shard_queue import ShardQueue
-from tests.cluster.executor_suite import ExecutorSuite, MakeScripted, drain, kinds, shards
+from cluster.shard_queue import Event, ShardQueue
+from tests.cluster.executor_suite import ExecutorSuite, MakeScripted, ScriptedWorker, drain, kinds, shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -53,6 +54,23 @@ def test_workers_that_do_not_start_are_an_error() -> None:
 
     with pytest.raises(ExecutorError, match=r"(?s)workers do not start: .*no such device"):
         RayExecutor(workers=1).run(ShardQueue(shards("ok")), broken, lambda event: None)
+
+
+def test_a_process_that_dies_while_it_starts_is_tried_again(tmp_path: Path) -> None:
+    """So it is on a machine that is gone, until Ray notices: three such deaths are no reason to end a run."""
+    starts = tmp_path / "starts"
+
+    def dies_thrice(threads: int, device: str) -> ScriptedWorker:
+        n_before = starts.stat().st_size if starts.exists() else 0
+        with starts.open("a") as file:
+            file.write(".")
+        if n_before < 3:
+            os._exit(1)
+        return ScriptedWorker(tmp_path, threads, device)
+
+    events: list[Event] = []
+    RayExecutor(workers=1).run(ShardQueue(shards("ok")), dies_thrice, events.append)
+    assert ["started", "done"] == [e.kind for e in events]
 
 
 # Workers are asked how far they are every two seconds: a shorter limit would be over between two answers.
