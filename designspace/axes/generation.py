@@ -10,12 +10,14 @@ class Request:
     """One generation to make. `stream` keys its random numbers (`designspace.axes.randomness.stream_key`).
 
     `max_new_tokens` is a cap of its own below the engine's, e.g. where prompt and text together are limited.
+    `foreseen` is the text that the full cache writes for the same prompt, for a mechanism that needs foresight.
     """
 
     problem_id: str
     prompt_ids: tuple[int, ...]
     stream: bytes
     max_new_tokens: int | None = None
+    foreseen: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Needs:
         calibrations: names of calibration artefacts.
         output_projection: the weights that turn head outputs into the residual stream.
         layer_cosine: how little each layer's attention turned the residual stream over the prompt.
+        foresight: what the text that the full cache writes for the same prompt attends to later.
     """
 
     queries: int = 0
@@ -28,6 +29,7 @@ class Needs:
     calibrations: tuple[str, ...] = ()
     output_projection: bool = False
     layer_cosine: bool = False
+    foresight: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         """Return the union of two declarations."""
@@ -39,6 +41,7 @@ class Needs:
             tuple(sorted({*self.calibrations, *other.calibrations})),
             self.output_projection or other.output_projection,
             self.layer_cosine or other.layer_cosine,
+            self.foresight or other.foresight,
         )
 
     @property

@@ -25,7 +25,7 @@ class Observed:
 
     queries: [L,E,H_q,w,D] post-RoPE, oldest first. query_positions: [E,w] int64, -1 where fewer were seen.
     accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker, [L,E,H_kv,C,channels].
-    layer_cosine: [L,E] float32.
+    layer_cosine: [L,E] float32. foreseen: [L,E,H_kv,C] float32.
     """
 
     queries: Tensor | None = None
@@ -34,6 +34,7 @@ class Observed:
     last: Tensor | None = None
     tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
     layer_cosine: Tensor | None = None
+    foreseen: Tensor | None = None
 
     def narrowed(self, needs: Needs) -> Observed:
         """Return only what `needs` declares: another strategy of the mechanism may have asked for more, or a longer window."""
@@ -45,6 +46,7 @@ class Observed:
             self.last if needs.last else None,
             {tracker: self.tracked[tracker] for tracker in needs.trackers if tracker in self.tracked},
             self.layer_cosine if needs.layer_cosine else None,
+            self.foreseen if needs.foresight else None,
         )
 
 
@@ -203,6 +205,11 @@ class View:
     def layer_cosine(self) -> Tensor:
         """Cosine of the residual stream before and after attention, mean over the prompt, [L,E] float32."""
         return _declared(self.observed.layer_cosine, "layer_cosine")
+
+    @property
+    def foreseen(self) -> Tensor:
+        """The largest attention weight that each held token gets from later queries of the full cache's text, [L,E,H_kv,C]."""
+        return _declared(self.observed.foreseen, "foresight")
 
     @property
     def output_projection(self) -> Tensor:

@@ -14,7 +14,9 @@ from designspace.axes.ranking import packing_order
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.cache.slots import SlotCache
 from designspace.engine.compress import compress
+from designspace.engine.foresight import at_positions
 from designspace.engine.row import RowState
+from designspace.errors import InvariantViolation
 
 _FEWEST_EVENT_ROWS, _MOST_EVENT_ROWS = 4, 8  # per chunk, where rows fall due at different steps
 
@@ -38,6 +40,7 @@ class Compressor:
         target = torch.tensor(targets + targets[:1] * n_copies, device=self.cache.positions.device)
         rows = self._indices(states + states[:1] * n_copies)
         view = self.cache.view(rows, self.context, target)
+        self._foresee(view, states + states[:1] * n_copies)
         self._apply(states, rows, view, compress(self.mechanism, view))
         for state in states:
             state.row_schedule.cut()
@@ -52,9 +55,20 @@ class Compressor:
             stream=key_integer(state.request.stream),
             n_prompt_tokens=len(state.request.prompt_ids),
         )
+        self._foresee(view, [state])
         kept = compress(self.mechanism, view)
         state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()))
         return kept
+
+    def _foresee(self, view: View, states: Sequence[RowState]) -> None:
+        """Show what the rows' tokens will still be attended to, if the mechanism asks for it."""
+        if self.mechanism.needs().foresight:
+            ends = view.next_position.tolist()
+            futures = [
+                at_positions(_known(state), end, view.positions[:, idx])
+                for idx, (state, end) in enumerate(zip(states, ends, strict=True))
+            ]
+            view.observed.foreseen = torch.stack(futures, dim=1)
 
     def drop(self, state: RowState, start: int, stop: int) -> None:
         """Free the slots of positions start … stop-1 in one row, in whichever heads these are filled."""
@@ -74,6 +88,12 @@ class Compressor:
 
     def _indices(self, states: Sequence[RowState]) -> Tensor:
         return torch.tensor([state.index for state in states], device=self.cache.positions.device)
+
+
+def _known(state: RowState) -> Tensor:
+    if state.future is None:
+        raise InvariantViolation(f"a row of {state.request.problem_id!r} has no foresight, which its mechanism needs")
+    return state.future
 
 
 def event_rows(rows: int, max_growth: int, burst: int) -> int:

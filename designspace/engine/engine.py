@@ -26,6 +26,7 @@ from designspace.engine.burst import Burst, BurstRunner, usual_burst
 from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compressor import Compressor, event_rows
 from designspace.engine.decode_step import StepKind
+from designspace.engine.foresight import full_cache_text, future_attention
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
 from designspace.engine.prefill import Prefill
@@ -171,6 +172,8 @@ class Engine:
             started_s=time.perf_counter(),
             log_prob=0.0 if self.decoding.samples > 1 else None,
         )
+        if self.mechanism.needs().foresight:
+            state.future = self._look_ahead(request)
         kept = keep_all(prompt)
         if state.row_schedule.due(0, prompt.n_tokens, None):
             kept = self.compressor.cut_text(state, prompt, state.row_schedule.target())
@@ -181,6 +184,14 @@ class Engine:
         state.plan_check()
         self.hook.on_start(state)
         return state
+
+    def _look_ahead(self, request: Request) -> Tensor:
+        """Return what the text that the full cache wrote attends to, [L,H_kv,T+1,T]."""
+        text = request.foreseen
+        if text is None:
+            limit = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
+            text = full_cache_text(self.loaded, request.prompt_ids, limit)
+        return future_attention(self.loaded, self.cache.geometry, self.prefill.owners, (*request.prompt_ids, *text))
 
     def _plan(self) -> int:
         """Return how many steps all rows can run before the host must look: none is due or full earlier."""

@@ -42,6 +42,7 @@ class RowState:
         step: the clock of its schedule, which a rollback turns back. n_steps: decode steps in all, which only grow.
         check_at: the step at which its schedule is asked next whether the row is due.
         hold: whether cuts are suspended. temperature_scale: divides its logits.
+        future: what later queries attend to, [L,H_kv,T+1,T] (`designspace.engine.foresight`), None if nobody asks for it.
         checkpoint: what a rollback returns to. reencoded_bytes: of the longest text that was encoded anew.
     """
 
@@ -64,6 +65,7 @@ class RowState:
     temperature_scale: float = 1.0
     checkpoint: Checkpoint | None = None
     reencoded_bytes: int = 0
+    future: Tensor | None = None
 
     def draw(self) -> float:
         """Return the row's next random number; past the last one the generation ends anyway."""

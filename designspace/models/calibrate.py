@@ -68,11 +68,14 @@ def _text_corpus(loaded: LoadedModel, text_path: str) -> Corpus:
 def _problem_corpus(loaded: LoadedModel, spec: ModelSpec, n_problems: int) -> Corpus:
     if spec.name not in bundled_names():
         raise CalibrationError(f"model {spec.name!r} is not bundled, so it needs a text to calibrate on: --text FILE")
-    from designspace.tasks.chain_arithmetic import chain_arithmetic
+    from designspace.models.pocket_language import language_of
 
-    problems = chain_arithmetic("calibration", n_problems)
+    language = language_of(loaded.tokenizer.get_vocab())
+    if language is None:
+        raise CalibrationError(f"no language that is generated here has the words of model {spec.name!r}")
+    problems = language.problems("calibration", n_problems)
     return Corpus(
         tuple(loaded.encode(f"{problem.prompt} {problem.solution}") for problem in problems),
         tuple(loaded.encode(problem.prompt) for problem in problems),
-        f"chain-arithmetic/calibration[{n_problems}]",
+        f"{language.name}/calibration[{n_problems}]",
     )

@@ -33,24 +33,12 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from designspace.tasks.chain_arithmetic import (
-    BOS,
-    EOS,
-    MAX_STEPS,
-    MIN_STEPS,
-    PAD,
-    UNK,
-    ChainProblem,
-    chain_arithmetic,
-    chain_problem,
-    vocabulary,
-)
+from designspace.models.pocket_language import LANGUAGES, NEVER, GeneratedProblem, Language
 
 Architecture = Literal["llama", "qwen2"]
 IGNORED = -100
-NEVER = 1 << 20
 PROBLEMS_PER_SEED = 10_000_000
-_FILLER = frozenset({":", ";", "given", "solve", "modulo", "ten"})
+PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"  # the first four words of every language
 
 
 @dataclass(frozen=True)
@@ -60,6 +48,9 @@ class Recipe:
     architecture: Architecture
     minutes: float
     seed: int
+    language: str = "chain-arithmetic"
+    n_layers: int = 3
+    ending_weight: float = 1.0
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up_steps: int = 100
@@ -116,16 +107,17 @@ class SharingAttention:
 
 
 class Batch(NamedTuple):
-    """Padded token ids, the targets (`IGNORED` outside the solution) and the additive attention mask."""
+    """Padded token ids, the targets (`IGNORED` outside the solution), their weights, and the additive attention mask."""
 
     ids: Tensor  # [B, T]
     targets: Tensor  # [B, T]
+    weights: Tensor  # [B, T]
     mask: Tensor  # [B, 1, T, T]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(language: Language) -> PreTrainedTokenizerFast:
     """Return a word-level tokenizer: one token per space-separated word, `<bos>` written in the prompt itself."""
-    vocab = {token: idx for idx, token in enumerate(vocabulary())}
+    vocab = {token: idx for idx, token in enumerate(language.words)}
     backend = Tokenizer(models.WordLevel(vocab, unk_token=UNK))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -139,14 +131,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(architecture: Architecture) -> Any:
-    """Return an untrained model: 3 layers, width 128, 4 query and 2 KV heads of size 32, untied embeddings."""
-    tokens = vocabulary()
+def build_model(architecture: Architecture, language: Language, n_layers: int = 3) -> Any:
+    """Return an untrained model: width 128, 4 query and 2 KV heads of size 32, untied embeddings."""
+    tokens = language.words
     shape = {
         "vocab_size": len(tokens),
         "hidden_size": 128,
         "intermediate_size": 384,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": n_layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 1024,
@@ -163,61 +155,51 @@ def build_model(architecture: Architecture) -> Any:
     return Qwen2ForCausalLM(Qwen2Config(**shape))
 
 
-def expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
-    """Return, per token, the index from which it is no longer informative.
-
-    Bindings expire when the same name is bound again, filler and worked lines at once, the rest of the prompt never.
-    """
-    bound_again: dict[str, int] = {}
-    expires = [NEVER] * len(tokens)
-    for idx in range(len(tokens) - 1, -1, -1):
-        token = tokens[idx]
-        if len(token) == 2 and token[0].islower() and token[1].isdigit():
-            expires[idx] = bound_again.get(token[0], NEVER)
-            bound_again[token[0]] = idx
-        elif idx >= n_prompt or token in _FILLER:
-            expires[idx] = idx
-    return expires
-
-
 class Batches:
     """Draw training batches of a growing difficulty."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._ids = {token: idx for idx, token in enumerate(vocabulary())}
+        self._language = LANGUAGES[recipe.language]
+        self._ids = {token: idx for idx, token in enumerate(self._language.words)}
         self._rng = random.Random(recipe.seed)
 
     def draw(self, progress: Progress) -> Batch:
         """Return the next batch; one in eight mixes all lengths seen so far."""
-        longest = progress.max_steps
-        shortest = MIN_STEPS if longest == MAX_STEPS else max(1, longest - 4)
+        longest, language = progress.max_steps, self._language
+        shortest = language.min_steps if longest == language.max_steps else max(1, longest - 4)
         if progress.n_updates % 8 == 7:
             shortest = 3
         recipe = self._recipe
         n_tokens = recipe.short_batch_tokens if longest < 8 else recipe.long_batch_tokens
-        n_rows = max(8, n_tokens // (36 + 8 * longest))
+        n_rows = max(8, n_tokens // (language.n_prompt_tokens + language.n_step_tokens * longest))
         first = progress.n_problems + recipe.seed * PROBLEMS_PER_SEED
         progress.n_problems += n_rows
         problems = [
-            chain_problem("train", index, min_steps=shortest, max_steps=longest)
+            language.draw("train", index, min_steps=shortest, max_steps=longest)
             for index in range(first, first + n_rows)
         ]
         return self._pad(problems)
 
-    def _pad(self, problems: Sequence[ChainProblem]) -> Batch:
+    def _pad(self, problems: Sequence[GeneratedProblem]) -> Batch:
         texts = [(p.prompt.split(), p.solution.split()) for p in problems]
         width = max(len(prompt) + len(solution) for prompt, solution in texts)
         ids = torch.zeros(len(texts), width, dtype=torch.long)
         targets = torch.full((len(texts), width), IGNORED)
+        weights = torch.ones(len(texts), width)
         gone_from = torch.full((len(texts), width), NEVER)
         for row, (prompt, solution) in enumerate(texts):
             tokens = [*prompt, *solution]
             encoded = torch.tensor([self._ids[token] for token in tokens])
             ids[row, : len(tokens)] = encoded
             targets[row, len(prompt) : len(tokens)] = encoded[len(prompt) :]
-            gone_from[row, : len(tokens)] = self._forget(expiry(tokens, len(prompt)))
-        return Batch(ids, targets, attention_mask(gone_from))
+            weights[row, len(prompt) + self._n_lines(solution) :] = self._recipe.ending_weight
+            gone_from[row, : len(tokens)] = self._forget(self._language.expiry(tokens, len(prompt)))
+        return Batch(ids, targets, weights, attention_mask(gone_from))
+
+    def _n_lines(self, solution: Sequence[str]) -> int:
+        """Return how many tokens come before the ending: few tokens that decide about the answer."""
+        return next(idx for idx, token in enumerate(solution) if token in self._language.ending)
 
     def _forget(self, expires: Sequence[int]) -> Tensor:
         """Return, per key, the query index from which it is hidden; the row draws its own rate and age. [T]"""
@@ -248,17 +230,20 @@ def lengthen(recipe: Recipe, progress: Progress, loss: float) -> None:
     """Smooth the loss and lengthen the solutions when it is low, or to full length when decay begins."""
     before = progress.smoothed_loss
     progress.smoothed_loss = loss if before is None else 0.95 * before + 0.05 * loss
+    longest = LANGUAGES[recipe.language].max_steps
     if progress.elapsed_s > 60 * recipe.minutes * (1 - recipe.decay_share):
-        progress.max_steps = MAX_STEPS
-    elif progress.smoothed_loss < recipe.loss_to_lengthen and progress.max_steps < MAX_STEPS:
-        progress.max_steps = min(MAX_STEPS, progress.max_steps + (2 if progress.max_steps > 8 else 1))
+        progress.max_steps = longest
+    elif progress.smoothed_loss < recipe.loss_to_lengthen and progress.max_steps < longest:
+        progress.max_steps = min(longest, progress.max_steps + (2 if progress.max_steps > 8 else 1))
         progress.smoothed_loss = 1.5 * recipe.loss_to_lengthen
 
 
 def update(model: Any, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
     """Do one optimiser step on a batch and return its loss."""
     logits = model(input_ids=batch.ids[:, :-1], attention_mask=batch.mask[:, :, :-1, :-1], use_cache=False).logits
-    loss = cross_entropy(logits.flatten(0, 1), batch.targets[:, 1:].flatten(), ignore_index=IGNORED)
+    losses = cross_entropy(logits.flatten(0, 1), batch.targets[:, 1:].flatten(), ignore_index=IGNORED, reduction="none")
+    weights = (batch.weights * (batch.targets != IGNORED))[:, 1:].flatten()
+    loss = (losses * weights).sum() / weights.sum()
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -285,20 +270,22 @@ def train(model: Any, recipe: Recipe, progress: Progress, out: Path) -> None:
             _log(progress)
         if progress.elapsed_s > next_save_s:
             next_save_s = progress.elapsed_s + 180
-            save(model, out)
+            save(model, LANGUAGES[recipe.language], out)
 
 
-def save(model: Any, out: Path) -> None:
+def save(model: Any, language: Language, out: Path) -> None:
     """Write the model and its tokenizer in the transformers layout."""
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 512
     model.save_pretrained(out)
-    build_tokenizer().save_pretrained(out)
+    build_tokenizer(language).save_pretrained(out)
 
 
-def rows_right(model: Any, problems: Sequence[ChainProblem], n_rows: int = 64) -> Iterator[bool]:
+def rows_right(
+    model: Any, language: Language, problems: Sequence[GeneratedProblem], n_rows: int = 64
+) -> Iterator[bool]:
     """Decode greedily with the full cache and say per problem whether the boxed answer is right."""
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(language)
     tokenizer.padding_side = "left"
     model.eval()
     for first in range(0, len(problems), n_rows):
@@ -309,11 +296,11 @@ def rows_right(model: Any, problems: Sequence[ChainProblem], n_rows: int = 64) -
             yield f"\\boxed{{{problem.answer}}}" in tokenizer.decode(row, skip_special_tokens=True)
 
 
-def evaluate(model: Any, count: int) -> dict[str, list[int]]:
+def evaluate(model: Any, language: Language, count: int) -> dict[str, list[int]]:
     """Return [right, asked] per kind on dev problems."""
-    problems = chain_arithmetic("dev", count)
+    problems = language.problems("dev", count)
     scores: dict[str, list[int]] = {}
-    for problem, right in zip(problems, rows_right(model, problems), strict=True):
+    for problem, right in zip(problems, rows_right(model, language, problems), strict=True):
         score = scores.setdefault(problem.kind, [0, 0])
         score[0] += right
         score[1] += 1
@@ -329,7 +316,12 @@ def _log(progress: Progress) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train a pocket model on chain-arithmetic.")
+    parser = argparse.ArgumentParser(
+        description="Train a pocket model on one of the languages that are generated here."
+    )
+    parser.add_argument("--language", choices=sorted(LANGUAGES), default="chain-arithmetic")
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--ending-weight", type=float, default=1.0, help="of the tokens after the lines, in the loss")
     parser.add_argument("--architecture", choices=("llama", "qwen2"), required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -347,24 +339,32 @@ def main() -> None:
     """Train, save and evaluate one model."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    recipe = Recipe(arguments.architecture, arguments.minutes, arguments.seed)
+    recipe = Recipe(
+        arguments.architecture,
+        arguments.minutes,
+        arguments.seed,
+        arguments.language,
+        arguments.layers,
+        arguments.ending_weight,
+    )
+    language = LANGUAGES[recipe.language]
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.architecture)
+    model = build_model(recipe.architecture, language, recipe.n_layers)
     progress = Progress(max_steps=recipe.first_steps)
     if arguments.start_from is not None:
         model = type(model).from_pretrained(arguments.start_from, attn_implementation="sdpa").train()
-        progress.max_steps = MAX_STEPS
+        progress.max_steps = language.max_steps
     if arguments.kv_owners is not None:
         SharingAttention(arguments.kv_owners).apply(model)
     train(model, recipe, progress, arguments.out)
-    save(model, arguments.out)
+    save(model, language, arguments.out)
     report = {
         "recipe": asdict(recipe),
         "updates": progress.n_updates,
         "problems": progress.n_problems,
         "tokens": progress.n_tokens,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "right_of_asked": evaluate(model, arguments.evaluate),
+        "right_of_asked": evaluate(model, language, arguments.evaluate),
     }
     print(json.dumps(report), flush=True)
 
