@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.references import solution_ids
 from designspace.axes import Geometry
 from designspace.engine.prefill import bucket, prompts_per_pass
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
@@ -20,7 +21,7 @@ from designspace.models.skeleton import load_skeleton
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
-from sweeps.auto_rows import arms
+from sweeps.auto_rows import arms, engines_of
 from sweeps.combinations import Combination
 from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
@@ -79,9 +80,10 @@ def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], ava
     """
     for rows in sorted({cell.generation.rows for cell in cells}):
         declared = (
-            (Combination(cell.model, cell.task, cell.mechanism, cell.budget), cell.generation)
+            (engine, cell.generation)
             for cell in cells
             if cell.generation.rows == rows
+            for engine in engines_of(Combination(cell.model, cell.task, cell.mechanism, cell.budget))
         )
         try:
             if unsure := [one for one in arms(declared, data) if not fits_by_far(one.memory, rows, available)]:
@@ -149,11 +151,13 @@ def check_texts(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData]) -> I
 def _kind_of_text(cell: Cell) -> tuple[object, ...]:
     """Return what a cell's prompts, and how long its texts may be, depend on."""
     decoding = cell.mechanism.decoding
-    return (cell.model, cell.task, None if decoding is None else decoding.format_prompt(""), cell.generation)
+    cue, of = (None, None) if decoding is None else (decoding.format_prompt(""), decoding.reference)
+    return (cell.model, cell.task, cue, of, cell.generation)
 
 
 def check_room(sweep: Sweep) -> None:
-    """Refuse prompts that leave no room, as a run would: under `max_total_tokens`, or in the budget of an arm that keeps them.
+    """Refuse texts that do not fit, as a run would: under `max_total_tokens`, a prompt in the budget of an arm that keeps it,
+    a solution that an arm is fed.
 
     Nothing is read where neither is declared.
 
@@ -161,7 +165,8 @@ def check_room(sweep: Sweep) -> None:
         PreflightError: with a line for every task and model.
     """
     keeps_prompts = any(mechanism.scoring.protects_prompt for mechanism in sweep.mechanisms)
-    if sweep.generation.max_total_tokens is None and not keeps_prompts:
+    feeds_solutions = any(m.decoding is not None and m.decoding.reference == "solution" for m in sweep.mechanisms)
+    if sweep.generation.max_total_tokens is None and not (keeps_prompts or feeds_solutions):
         return
     data = {task: task_data(task) for task in sweep.tasks}
     cells = [cell for cell in expand(sweep, data) if data[cell.task].problems]
@@ -169,7 +174,7 @@ def check_room(sweep: Sweep) -> None:
         raise PreflightError(faults)
 
 
-def _text_faults(cell: Cell, problems: Iterable[Problem], alike: Iterable[Cell]) -> Iterator[str]:
+def _text_faults(cell: Cell, problems: Collection[Problem], alike: Iterable[Cell]) -> Iterator[str]:
     decoding, task, place = cell.mechanism.decoding, cell.task, f"task {cell.task.name!r} on model {cell.model.name!r}"
     format_prompt = str if decoding is None else decoding.format_prompt
     try:
@@ -179,6 +184,9 @@ def _text_faults(cell: Cell, problems: Iterable[Problem], alike: Iterable[Cell])
             for problem in problems
         }
         longest, name = max((n + cell.generation.new_token_cap(n), name) for name, n in lengths.items())
+        if decoding is not None and decoding.reference == "solution":
+            for problem in problems:
+                solution_ids(problem, skeleton, cell.generation.new_token_cap(lengths[problem.problem_id]))
     except DesignspaceError as error:
         yield f"{place}: {error}"
         return

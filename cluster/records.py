@@ -7,8 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from designspace.axes import Generation
+import numpy as np
+
+from cluster.references import ReferenceText
+from designspace.axes import Decoding, Generation
 from designspace.engine import ENGINE_VERSION
+from designspace.errors import InvariantViolation
+from designspace.store.schema import FORCED_COLUMNS
 from designspace.tasks.grading import Grade, Grader
 from designspace.tasks.problem import Problem
 from sweeps.shards import Shard
@@ -42,11 +47,21 @@ class RunFacts:
 
 
 def sample_row(
-    shard: Shard, problem: Problem, prompt_ids: Sequence[int], generation: Generation, text: str, facts: RunFacts
+    shard: Shard,
+    problem: Problem,
+    prompt_ids: Sequence[int],
+    generation: Generation,
+    text: str,
+    facts: RunFacts,
+    fed: ReferenceText | None = None,
 ) -> dict[str, Any]:
     """Return one row of the samples table, but for the ids that the store adds.
 
-    prompt_ids: the prompt as the model read it, with its chat template and what the decoding adds.
+    prompt_ids: the prompt as the model read it, with its chat template and what the decoding adds. fed: the text that the
+    generation was given; None where it wrote its own.
+
+    Raises:
+        InvariantViolation: a cell that is to be fed a text was not, or was fed another one.
     """
     cell = shard.cell
     return {
@@ -68,7 +83,31 @@ def sample_row(
         "engine_version": str(ENGINE_VERSION),
         **asdict(facts),
         **{name: getattr(generation, name) for name in _FROM_GENERATION},
+        **(_NOT_FORCED if cell.writes_answers else _forced(cell.mechanism.decoding, generation, fed)),
     }
+
+
+_NOT_FORCED = dict.fromkeys(FORCED_COLUMNS)
+
+
+def _forced(decoding: Decoding | None, generation: Generation, fed: ReferenceText | None) -> dict[str, Any]:
+    """Return what the arm and the full cache think of the text that was fed."""
+    likely, agrees = generation.token_log_probs, generation.token_agrees
+    if decoding is None or fed is None or generation.token_ids != fed.token_ids or likely is None or agrees is None:
+        raise InvariantViolation(f"{generation.problem_id!r} must have been fed its reference text, and was not")
+    mean, full_mean = float(np.mean(likely)), float(fed.log_probs.mean())
+    found = (
+        decoding.reference,
+        mean,
+        full_mean,
+        full_mean - mean,
+        sum(agrees) / len(agrees),
+        None if all(agrees) else agrees.index(False),
+        likely,
+        fed.log_probs,
+        agrees,
+    )
+    return dict(zip(FORCED_COLUMNS, found, strict=True))
 
 
 def grade_row(sample: Mapping[str, Any], gold: str, grader: Grader, grade: Grade) -> dict[str, Any]:

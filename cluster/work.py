@@ -38,7 +38,7 @@ def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], b
     pending = tuple(shard for shard in blocks if store is None or not is_done(store, shard))
     reasons: list[str] = []
     to_run = tuple(dict.fromkeys(shard.cell for shard in pending))
-    for task in dict.fromkeys(cell.task for cell in to_run):
+    for task in dict.fromkeys(cell.task for cell in to_run if cell.writes_answers):
         found = check_golds(data[task].problems or (), task.grader)
         reasons += [f"task {task.name!r} split {task.split!r}: {reason}" for reason in found]
     reasons += list(check_models(to_run)) or check_texts(to_run, data)
@@ -93,7 +93,8 @@ def is_done(store: ResultsStore, shard: Shard) -> bool:
     """Return whether a shard's samples, and grades of them by the task's grader as it is now, are stored."""
     cell_id, shard_id = shard.cell.cell_id, shard.shard_id
     grader = shard.cell.task.grader
-    is_graded = not grader.grades or store.grades_committed(grader.grader_id, cell_id, shard_id)
+    needs_grades = grader.grades and shard.cell.writes_answers
+    is_graded = not needs_grades or store.grades_committed(grader.grader_id, cell_id, shard_id)
     return store.is_committed(cell_id, shard_id) and is_graded
 
 

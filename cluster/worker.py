@@ -7,7 +7,6 @@ may be killed at any moment, and any number of workers may be given the same sha
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,12 @@ from typing import Any
 import torch
 
 from cluster.code_id import code_id
+from cluster.pending_shard import PendingShard
 from cluster.prompt_check import check_prompts
 from cluster.records import RunFacts, grade_row, sample_row
+from cluster.references import References, reference_cell
 from cluster.shard_queue import Bundle, Settled, ShardSummary, Ticket
-from designspace.axes import Artefact, Decoding, Generation, Request
+from designspace.axes import Artefact, Decoding, Request
 from designspace.axes.randomness import stream_key
 from designspace.axes.voting import sample_requests
 from designspace.engine import Engine
@@ -32,7 +33,7 @@ from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import Grader
-from designspace.tasks.problem import Problem
+from designspace.tasks.problem import Problem, solutions_hash
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import Cell
 from sweeps.identity import calibrations_needed
@@ -70,6 +71,7 @@ class Worker:
         self._prompts: dict[tuple[TaskSpec, Decoding | None], dict[str, tuple[int, ...]]] = {}
         self._checked: set[str] = set()  # cells whose prompts are those of their stored texts
         self._engine: tuple[str, Engine] | None = None
+        self._references = References()
         self._n_settled = 0
 
     @property
@@ -97,6 +99,7 @@ class Worker:
             else:
                 missing.append(ticket)
         if missing:
+            self._make_references([ticket.shard for ticket in missing])
             engine = self._engine_for(missing[0].shard.cell)
             for cell in dict.fromkeys(ticket.shard.cell for ticket in missing):
                 self._check_prompts(engine.loaded, cell)
@@ -109,6 +112,18 @@ class Worker:
             grader.close()
         self._loaded = self._engine = None
         torch.set_num_threads(self._former_threads)
+
+    def _make_references(self, shards: Sequence[Shard]) -> None:
+        """Make the texts that teacher-forced cells are fed, where they have not been made yet."""
+        cell = shards[0].cell
+        if cell.writes_answers or not self._references.lacks(shards):
+            return
+        engine = self._engine_for(reference_cell(cell))
+        try:
+            self._references.make(shards, _problems(cell), engine, self._encoded(engine.loaded, cell))
+        except BaseException:
+            self._engine = None  # a half-run engine may hold rows
+            raise
 
     def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[PendingShard]:
         """Yield shards as they become whole, in whatever order their last generations come."""
@@ -132,6 +147,7 @@ class Worker:
     def _requests(self, engine: Engine, shard: Shard) -> dict[str, list[Request]]:
         """Return the generations to ask for, by problem: as many of each as the decoding compares."""
         cell, prompts = shard.cell, self._encoded(engine.loaded, shard.cell)
+        fed = self._references.of(cell)
         return {
             name: sample_requests(
                 Request(
@@ -139,6 +155,7 @@ class Worker:
                     prompts[name],
                     stream_key(cell.root_seed, name, cell.replicate),
                     max_new_tokens=cell.generation.new_token_cap(len(prompts[name])),
+                    reference=None if cell.writes_answers else fed[name].token_ids,
                 ),
                 engine.decoding.samples,
             )
@@ -170,9 +187,9 @@ class Worker:
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
         attempt, look = made.ticket.attempt, self.look_sha256
         facts = RunFacts(self.study, attempt, self.name, code_id(), started_at, shard_wall_s=wall_s, look_sha256=look)
-        prompts = self._encoded(engine.loaded, shard.cell)
+        prompts, fed = self._encoded(engine.loaded, shard.cell), self._references.of(shard.cell)
         rows = [
-            sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts)
+            sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts, fed.get(name))
             for name in shard.problem_ids
         ]
         self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
@@ -182,7 +199,7 @@ class Worker:
         samples = self.store.sample_rows(cell_id, shard_id).select(["problem_id", "replicate", "text", "n_new_tokens"])
         rows = samples.to_pylist()
         grader, grades = self._grader(shard.cell.task), []
-        if grader.grades:
+        if grader.grades and shard.cell.writes_answers:
             golds = {problem.problem_id: problem.answer for problem in _problems(shard.cell)}
             for row in rows:
                 gold = golds[row["problem_id"]]
@@ -247,40 +264,17 @@ class Worker:
         if self._loaded is None or self._loaded[0] != cell.model:
             self._loaded = None  # two models need not fit together
             self._prompts.clear()  # another tokenizer
+            self._references.forget()
             _check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
             self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
 
 
-class PendingShard:
-    """A shard whose generations come in one by one, among those of others."""
-
-    def __init__(self, ticket: Ticket, requests: dict[str, list[Request]]) -> None:
-        self.ticket = ticket
-        self.started_s = math.inf  # when its first generation was begun, on the performance counter
-        self._streams = {name: [request.stream for request in asked] for name, asked in requests.items()}
-        self._n_missing = sum(map(len, self._streams.values()))
-        self._found: dict[bytes, Generation] = {}
-
-    def add(self, generation: Generation) -> None:
-        """Take in a generation that has just ended."""
-        self.started_s = min(self.started_s, time.perf_counter() - generation.wall_s)
-        self._found[generation.stream] = generation
-        self._n_missing -= 1
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is missing."""
-        return self._n_missing == 0
-
-    def samples(self, problem_id: str) -> list[Generation]:
-        """Return a problem's generations, in the order of asking."""
-        return [self._found[stream] for stream in self._streams[problem_id]]
-
-
 def _problems(cell: Cell) -> list[Problem]:
     problems = cell.task.load()
     _check_same("task", cell.identity["task"]["content"], cell.task.content_hash(), DeclarationError, cell)
+    if "solutions" in (fed := cell.identity.get("reference", {})):
+        _check_same("solutions", fed["solutions"], solutions_hash(problems), DeclarationError, cell)
     return problems
 
 

@@ -16,6 +16,7 @@ from designspace.models.skeleton import load_skeleton
 from designspace.tasks.task_spec import Chat, TaskSpec
 from sweeps.combinations import Combination, combinations
 from sweeps.fields import AutoGeneration, GenerationCaps
+from sweeps.full_cache import full_cache
 from sweeps.identity import calibrations_needed
 
 if TYPE_CHECKING:
@@ -65,7 +66,15 @@ def combinations_of(*sweeps: Sweep) -> Iterator[tuple[Combination, GenerationCap
     """Yield what some sweeps run, with how they generate."""
     for sweep in sweeps:
         for one in combinations(sweep):
-            yield one, sweep.generation
+            yield from ((engine, sweep.generation) for engine in engines_of(one))
+
+
+def engines_of(one: Combination) -> Iterator[Combination]:
+    """Yield what must fit into memory for a combination, one after the other: itself, and what makes the texts it is fed."""
+    yield one
+    decoding = one.mechanism.decoding
+    if decoding is not None and decoding.reference is not None:
+        yield one._replace(mechanism=full_cache(), budget=None)
 
 
 def arm(one: Combination, generation: GenerationCaps, lengths: tuple[int, ...]) -> NamedArm:

@@ -10,7 +10,7 @@ from designspace.axes import Budget, Mechanism
 from designspace.errors import DeclarationError
 from designspace.models.calibration import artefact_hash
 from designspace.models.model_spec import ModelSpec
-from designspace.tasks.problem import content_hash
+from designspace.tasks.problem import content_hash, solutions_hash
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.combinations import Combination, combinations
@@ -41,6 +41,12 @@ class Cell:
     provisional: bool = False
     identity: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def writes_answers(self) -> bool:
+        """Whether its texts are the model's own, to be graded; those of teacher forcing are given."""
+        decoding = self.mechanism.decoding
+        return decoding is None or decoding.reference is None
+
     def label(self) -> str:
         """Return the cell in words, for progress lines and messages."""
         budget = "no budget" if self.budget is None else f"budget {self.budget}"
@@ -68,7 +74,7 @@ def expand(sweep: Sweep, data: Mapping[TaskSpec, TaskData] | None = None) -> tup
 
 
 def _cells(sweep: Sweep, data: Mapping[TaskSpec, TaskData]) -> Iterator[Cell]:
-    hashes = {task: None if found.problems is None else content_hash(found.problems) for task, found in data.items()}
+    hashes = {task: _hashes(found) for task, found in data.items()}
     artefacts = {name for mechanism in sweep.mechanisms for name in calibrations_needed(mechanism)}
     calibration = {model: {name: artefact_hash(model, name) for name in artefacts} for model in sweep.models}
     for one in combinations(sweep):
@@ -76,14 +82,20 @@ def _cells(sweep: Sweep, data: Mapping[TaskSpec, TaskData]) -> Iterator[Cell]:
             yield _cell(sweep, one, hashes[one.task], calibration[one.model], replicate)
 
 
+def _hashes(found: TaskData) -> tuple[str | None, str | None]:
+    """Return the hashes of a task's problems and of their solutions, None where they are not here."""
+    problems = found.problems
+    return (None, None) if problems is None else (content_hash(problems), solutions_hash(problems))
+
+
 def _cell(
     sweep: Sweep,
     one: Combination,
-    task_content_hash: str | None,
+    hashes: tuple[str | None, str | None],
     calibration: Mapping[str, str | None],
     replicate: int,
 ) -> Cell:
-    generation = sweep.generation
+    generation, (task_content_hash, solutions) = sweep.generation, hashes
     assert isinstance(generation, GenerationSpec)
     document = identity_document(
         model=one.model,
@@ -95,6 +107,7 @@ def _cell(
         generation=generation,
         replicate=replicate,
         root_seed=sweep.seeds.root,
+        solutions=solutions,
     )
     return Cell(
         model=one.model,

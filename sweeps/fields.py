@@ -117,6 +117,7 @@ class ProblemFields(Strict):
     answer: str | None = None
     kind: str | None = None
     choices: str | None = None
+    solution: str | None = None
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Return the columns that are named."""

@@ -18,6 +18,7 @@ from designspace.models.model_spec import ModelSpec
 from designspace.tasks.grading import MathGrader
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.fields import GenerationSpec
+from sweeps.full_cache import full_cache
 
 IDENTITY_VERSION = 2
 
@@ -33,12 +34,14 @@ def identity_document(
     generation: GenerationSpec,
     replicate: int,
     root_seed: int,
+    solutions: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that can change a cell's result, as JSON-able data.
 
     Out: names and labels, file paths, the executor, devices. Temperature and top-p are in the mechanism's decoding, so
     that an arm with its own decoding does not change with settings that it ignores. `task_content_hash` is None where
-    the data is not here, and so is a hash in `calibration` (by artefact name): such an identity is provisional.
+    the data is not here, and so is a hash in `calibration` (by artefact name): such an identity is provisional. So is one
+    without the hash of the `solutions`, where these are what is fed.
     """
     return {
         "identity_version": IDENTITY_VERSION,
@@ -57,6 +60,7 @@ def identity_document(
         },
         "replicate": replicate,
         "root_seed": root_seed,
+        **_reference(mechanism, solutions),
     }
 
 
@@ -65,6 +69,15 @@ def _votes(task: TaskSpec, mechanism: Mechanism) -> dict[str, Any]:
     if mechanism.decoding is None or mechanism.decoding.samples == 1 or task.grader == MathGrader():
         return {}  # mathematical votes stay out, so that older results keep their ids
     return {"votes": {"kind": task.grader.kind, "version": task.grader.version}}
+
+
+def _reference(mechanism: Mechanism, solutions: str | None) -> dict[str, Any]:
+    """Return what decides which texts a teacher-forced cell is fed, and what they are compared with; empty for all others."""
+    of = None if mechanism.decoding is None else mechanism.decoding.reference
+    if of is None:
+        return {}
+    fed = {"solutions": solutions} if of == "solution" else {}
+    return {"reference": {"mechanism": full_cache().identity(), **fed}}
 
 
 def calibrations_needed(mechanism: Mechanism) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ class Request:
 
     `max_new_tokens` is a cap of its own below the engine's, e.g. where prompt and text together are limited.
     `foreseen` is the text that the full cache writes for the same prompt, for a mechanism that needs foresight.
+    `reference` is the text that is fed after the prompt, in the place of what is chosen; only a decoding that `scores_tokens`
+    takes one. It ends with its first end-of-text token, or has none.
     """
 
     problem_id: str
@@ -18,6 +20,7 @@ class Request:
     stream: bytes
     max_new_tokens: int | None = None
     foreseen: tuple[int, ...] | None = None
+    reference: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Generation:
     `prompt_survival_union` and `_mean` are the shares of the prompt that the cache held at the end of the text: in at least one
     head of a layer, and in one head, each averaged; None where nobody counted.
     `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
+    `token_log_probs` are the model's own of each token, in nats, and `token_agrees` whether the token is the one that was
+    chosen, which differs only in a reference text; known only for a decoding that `scores_tokens`.
     """
 
     problem_id: str
@@ -53,6 +58,8 @@ class Generation:
     prompt_survival_union: float | None = None
     prompt_survival_mean: float | None = None
     mean_log_prob: float | None = None
+    token_log_probs: tuple[float, ...] | None = None
+    token_agrees: tuple[bool, ...] | None = None
 
     @property
     def n_new_tokens(self) -> int:

@@ -312,6 +312,9 @@ class MergeResult(NamedTuple):
     memory: Tensor | None = None
 
 
+Reference = Literal["full", "solution"]
+
+
 @dataclass(frozen=True)
 class Decoding(Strategy):
     """Turns logits into tokens, and may steer the text and the cache through a controller."""
@@ -334,6 +337,20 @@ class Decoding(Strategy):
     def steers(self) -> bool:
         """Whether its generations may have controllers: true of each decoding that overrides `controller`."""
         return type(self).controller is not Decoding.controller
+
+    @property
+    def reference(self) -> Reference | None:
+        """Which text its generations are given, to be fed in the place of what is chosen; None: they are written.
+
+        "full": what the full cache writes for the prompt, greedily; "solution": the one that comes with the problem. Such a
+        text is no answer of the model, so it is never graded.
+        """
+        return None
+
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether the log-probability of each token is kept, and whether the token is the one that is chosen."""
+        return self.reference is not None
 
     @property
     def grows(self) -> bool:

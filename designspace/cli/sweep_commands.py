@@ -246,7 +246,7 @@ def print_results(store: ResultsStore, declared: Declared | None, html: Path | N
     if as_json:
         print_json(found.document())
     else:
-        print_report(found.arms, found.notes, missing=found.missing)
+        print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity)
     if html is not None:
         title = store.root.name if declared is None else declared.study
         typer.echo(f"report: {write_report(found, html, title=title, environment=environment())}", err=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from designspace.cache.slots import SlotCache
 from designspace.engine.decode_step import StepKind, decode_step
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
+from designspace.engine.reference_text import given_tokens, with_given
 from designspace.engine.row import RowState
+from designspace.engine.token_scores import exact_log_probs
 from designspace.models.loading import LoadedModel
 
 _LONGEST_BURST = 16  # steps; a row that ends within a burst idles to its end
@@ -24,13 +26,15 @@ _BURSTS_PER_TEXT = 128
 class Burst(NamedTuple):
     """Some consecutive decode steps of all rows, as the host sees them afterwards.
 
-    tokens: [B][n] chosen ids. n_valid: [B], steps up to and with the end of a row's text. log_probs: [B][n], empty if nobody
-    asks for them. fed: [B] and logits: [B,V], what went into the last step and what came out of it, on the device.
+    tokens: [B][n] ids, chosen or given. n_valid: [B], steps up to and with the end of a row's text. log_probs: [B][n], empty
+    if nobody asks for them. agrees: [B][n], whether a token is what was chosen, empty if nobody asks. fed: [B] and logits:
+    [B,V], what went into the last step and what came out of it, on the device.
     """
 
     tokens: list[list[int]]
     n_valid: list[int]
     log_probs: list[list[float]]
+    agrees: list[list[bool]]
     fed: Tensor
     logits: Tensor
 
@@ -54,29 +58,38 @@ class BurstRunner:
         """Return the first token of a row's text; logits: [1,V], after its prompt."""
         uniform = torch.tensor([state.draw()], dtype=torch.float64, device=logits.device)
         with hook.region("sampling"):
-            first = self.decoding.choose(logits.float(), uniform)
+            chosen = self.decoding.choose(logits.float(), uniform)
+        given = given_tokens([state], 1, self.cache.rows, logits.device)
+        first = with_given(chosen, None if given is None else given[0, state.index, None])
         if state.log_prob is not None:
             state.log_prob += float(log_probs(logits.float(), first))
+        if state.scores is not None:
+            state.scores.add(exact_log_probs(logits.float(), first).tolist(), (first == chosen).tolist())
         return int(first)
 
     def run(self, states: Collection[RowState], n_steps: int, hook: EngineHook) -> Burst:
         """Run so many steps of all rows. The host waits for the device after the last one only."""
         self.cache.check_room(n_steps)
         uniforms, temperature_scales = self.uniforms(states, n_steps), self._temperature_scales(states)
-        chosen, likely = [], []
+        given = given_tokens(states, n_steps, self.cache.rows, self.next_tokens.device)
+        written, likely, agrees = [], [], []
         for step in range(n_steps):
             fed, logits = self.next_tokens, self.step(states, hook)
             with hook.region("sampling"):
                 scaled = logits if temperature_scales is None else logits / temperature_scales
-                self.next_tokens = self.decoding.choose(scaled, uniforms[step])
-            chosen.append(self.next_tokens)
+                chosen = self.decoding.choose(scaled, uniforms[step])
+            self.next_tokens = with_given(chosen, None if given is None else given[step])
+            written.append(self.next_tokens)
             if self.decoding.samples > 1:
                 likely.append(log_probs(logits, self.next_tokens))
+            if self.decoding.scores_tokens:
+                likely.append(exact_log_probs(logits, self.next_tokens))
+                agrees.append(self.next_tokens == chosen)
         self.n_steps += n_steps
-        tokens = torch.stack(chosen).cpu().numpy()  # [n,B]
+        tokens = torch.stack(written).cpu().numpy()  # [n,B]
         ends = np.isin(tokens, self._eos)
         n_valid = np.where(ends.any(axis=0), ends.argmax(axis=0) + 1, n_steps)
-        return Burst(tokens.T.tolist(), n_valid.tolist(), torch.stack(likely).T.tolist() if likely else [], fed, logits)
+        return Burst(tokens.T.tolist(), n_valid.tolist(), _by_row(likely), _by_row(agrees), fed, logits)
 
     def step(self, states: Collection[RowState], hook: EngineHook) -> Tensor:
         """Feed the next tokens, attend and record; return the logits [B,V]. Does not synchronise with the device."""
@@ -106,6 +119,11 @@ class BurstRunner:
         for state in states:
             scales[state.index] = state.temperature_scale
         return scales.to(self.next_tokens.device)
+
+
+def _by_row(steps: list[Tensor]) -> list[list[Any]]:
+    """Return what was noted of each step, [n] of [B], row by row; empty if nothing was."""
+    return torch.stack(steps).T.tolist() if steps else []
 
 
 def usual_burst(max_new_tokens: int) -> int:

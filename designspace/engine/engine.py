@@ -30,9 +30,11 @@ from designspace.engine.foresight import full_cache_text, future_attention
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
 from designspace.engine.prefill import Prefill
+from designspace.engine.reference_text import check_reference
 from designspace.engine.row import RowState
 from designspace.engine.steering import Steering
 from designspace.engine.survival import prompt_survival
+from designspace.engine.token_scores import TokenScores
 from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 
@@ -152,25 +154,32 @@ class Engine:
             raise InvariantViolation(
                 f"prompt of {request.problem_id!r} must have 1 to {self.max_prompt_tokens} tokens, got {n_prompt}"
             )
-        limit, longest = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens), self.loaded.longest
+        limit, longest = self._limit(request), self.loaded.longest
         if longest is not None and n_prompt + limit > longest:
             raise DeclarationError(
                 f"a text of this model may have {longest:,} positions, {request.problem_id!r} with its new tokens may reach "
                 f"{n_prompt + limit:,}: lower max_new_tokens, or use max_total_tokens: {longest}"
             )
 
+    def _limit(self, request: Request) -> int:
+        """Return the most new tokens of a request; a text that is given has as many as it has."""
+        limit = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
+        check_reference(request, self.decoding, limit, self.loaded.eos_ids)
+        return limit if request.reference is None else len(request.reference)
+
     def start(self, row: int, request: Request, prompt: Prompt, logits: Tensor) -> RowState:
         """Load a prompt into a free row and choose its first token from the logits [1,V] after the prompt."""
         state = RowState(
             index=row,
             request=request,
-            limit=min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens),
+            limit=self._limit(request),
             row_schedule=self.schedule.row_schedule(),
             account=self.ledger.open_account(prompt.n_tokens),
             controller=self.decoding.controller(self.loaded),
             uniforms=step_uniforms(request.stream, self.decoding.draws(self.max_new_tokens)),
             started_s=time.perf_counter(),
             log_prob=0.0 if self.decoding.samples > 1 else None,
+            scores=TokenScores() if self.decoding.scores_tokens else None,
         )
         if self.mechanism.needs().foresight:
             state.future = self._look_ahead(request)
@@ -249,6 +258,8 @@ class Engine:
         state.n_draws += n_valid
         if state.log_prob is not None:
             state.log_prob += sum(burst.log_probs[row][:n_valid])
+        if state.scores is not None:
+            state.scores.add(burst.log_probs[row][:n_valid], burst.agrees[row][:n_valid])
         if state.controller is None:
             state.tokens += burst.tokens[row][:n_valid]
         else:

@@ -14,6 +14,7 @@ from designspace.axes import Controller, Generation, Request, RowSchedule
 from designspace.cache.slots import RowSnapshot, SlotCache
 from designspace.engine.ledger import RowAccount
 from designspace.engine.survival import PromptSurvival
+from designspace.engine.token_scores import TokenScores
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class RowState:
         index: its row in the cache. limit: the most new tokens.
         row_schedule: when it is cut, and to what size. account: its cache, step by step. controller: None if nobody steers it.
         uniforms: its random numbers, of which `n_draws` are used. log_prob: of its text, None if nobody asks for it.
+        scores: of each token of its text, None if nobody asks for them.
         tokens: its text so far. forced: tokens that come next, whatever is chosen.
         step: the clock of its schedule, which a rollback turns back. n_steps: decode steps in all, which only grow.
         check_at: the step at which its schedule is asked next whether the row is due.
@@ -55,6 +57,7 @@ class RowState:
     uniforms: np.ndarray
     started_s: float
     log_prob: float | None = None
+    scores: TokenScores | None = None
     n_draws: int = 0
     tokens: list[int] = field(default_factory=list)
     forced: deque[int] = field(default_factory=deque)
@@ -155,6 +158,8 @@ class RowState:
             prompt_survival_union=survival.union,
             prompt_survival_mean=survival.mean,
             mean_log_prob=None if self.log_prob is None else self.log_prob / n_new,
+            token_log_probs=None if self.scores is None else tuple(self.scores.log_probs),
+            token_agrees=None if self.scores is None else tuple(self.scores.agrees),
         )
 
 

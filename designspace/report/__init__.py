@@ -2,6 +2,7 @@
 
 from designspace.report.completions import export_completions
 from designspace.report.declared import Declared, declared_study
+from designspace.report.fidelity import ArmFidelity, fidelity
 from designspace.report.html import write_report
 from designspace.report.labels import relabelled
 from designspace.report.notes import notes
@@ -10,12 +11,14 @@ from designspace.report.summary import ArmSummary, KindAccuracy, summarise, to_j
 from designspace.report.terminal import print_report
 
 __all__ = [
+    "ArmFidelity",
     "ArmSummary",
     "Declared",
     "KindAccuracy",
     "StudyReport",
     "declared_study",
     "export_completions",
+    "fidelity",
     "notes",
     "print_report",
     "relabelled",

@@ -48,6 +48,8 @@ COLUMNS = (
     "lenient_correct",
 )  # what a summary is made of
 NO_BUDGET = "none"
+# Of texts that were fed: which text, and what the arm thinks of its tokens; null where an arm wrote its own.
+FORCED = ("forced_of", "forced_loss_over_full", "forced_agreement", "forced_first_disagreement")
 # Read where they are there: for its length, to compare arms, for who made it, for what was asked, for what was held of it.
 AT_HAND = (
     "cache_tokens_per_step",
@@ -56,6 +58,7 @@ AT_HAND = (
     "prompt_token_ids",
     "prompt_survival_union",
     "prompt_survival_mean",
+    *FORCED,
 )
 _FEWEST_DIGITS = 8  # of a cell's id, that tell configurations of one name apart
 
@@ -138,7 +141,7 @@ def _rows(table: pa.Table) -> list[Row]:
     if "prompt_token_ids" in table.column_names:
         digests = _digests(table["prompt_token_ids"])
         found = found.append_column("prompt_digest", pa.array(digests, type=pa.binary()))
-    for name in ("code_id", "prompt_survival_union", "prompt_survival_mean"):
+    for name in ("code_id", "prompt_survival_union", "prompt_survival_mean", *FORCED):
         if name in table.column_names:
             found = found.append_column(name, table[name])
     rows: list[Row] = found.to_pylist()

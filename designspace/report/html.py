@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from designspace.report import wording
 from designspace.report.declared import OtherCells
+from designspace.report.fidelity_html import fidelity_section
 from designspace.report.figure import CSS_NAMES, DARK, accuracy_figure, svg
 from designspace.report.study_report import StudyReport, table_report
 from designspace.report.summary import TOLERANCE, ArmSummary
@@ -86,7 +87,8 @@ def render(report: StudyReport, *, title: str, environment: Mapping[str, Any]) -
         f"<header><h1>{_text(title)}</h1><p class=lede>{_text(_lede(report))}</p></header>",
         _notes("Not finished", report.missing),
         _notes("Before you compare", report.notes),
-        *(sections or ["<p>No rows yet.</p>"]),
+        *(sections or ([] if report.fidelity else ["<p>No rows yet.</p>"])),
+        fidelity_section(report.fidelity),
         _others(report.others),
         _how_to_read(report.tolerance),
         _environment({**environment, **_code(report)}),
@@ -102,15 +104,17 @@ def render(report: StudyReport, *, title: str, environment: Mapping[str, Any]) -
 
 def _lede(report: StudyReport) -> str:
     word = "Studies" if len(report.studies) > 1 else "Study"
-    n_texts = sum(arm.n_generations for arm in report.arms)
-    arms = f"{len(report.arms)} arm{'s' if len(report.arms) != 1 else ''}"
+    shown = [*report.arms, *(arm.cache for arm in report.fidelity)]
+    n_texts = sum(arm.n_generations for arm in shown)
+    arms = f"{len(shown)} arm{'s' if len(shown) != 1 else ''}"
     state = " · not finished" if report.missing else ""
     return f"{word} {', '.join(report.studies) or wording.MISSING} · {arms} · {n_texts:,} texts{state}"
 
 
 def _code(report: StudyReport) -> dict[str, str]:
     """Return which states of the code made the texts."""
-    codes = sorted({code for arm in report.arms for code in arm.code_ids})
+    shown = [*report.arms, *(arm.cache for arm in report.fidelity)]
+    codes = sorted({code for arm in shown for code in arm.code_ids})
     return {"code of the texts": ", ".join(codes)} if codes else {}
 
 

@@ -23,6 +23,39 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
         arms: what `summarise` returned.
         tolerance: the one given to `summarise`.
     """
+    found = _by_group(arms, tolerance)
+    for arm in arms:
+        found += [f"{_place(arm)}: {text}" for text in (*_cache_notes(arm), *_grade_notes(arm))]
+    return [*found, *_configuration_notes(arms), *_grader_notes(arms), *_code_notes(arms)]
+
+
+def fidelity_notes(common: Iterable[CommonProblems], arms: Sequence[ArmSummary], tolerance: float) -> list[str]:
+    """Return the warnings that arms which were fed their texts deserve, in a fixed order.
+
+    Args:
+        common: of these arms alone.
+        arms: their caches.
+        tolerance: of realised means.
+    """
+    found = []
+    for one in common:
+        place = f"{one.place.model}, {one.place.task}/{one.place.split}"
+        if one.n_common == 0:
+            found.append(
+                f"{place}: No problem is common to all {one.n_arms} teacher-forced arms yet: do not compare them."
+            )
+        elif one.n_left_out:
+            found.append(
+                f"{place}: The {one.n_arms} teacher-forced arms are compared on the {one.n_common:,} problems that all of them "
+                f"have. {one.n_left_out:,} more are in no number here."
+            )
+    found += [f"teacher-forced: {text}" for text in _by_group(arms, tolerance)]
+    for arm in arms:
+        found += [f"{_place(arm)}: {text}" for text in _cache_notes(arm)]
+    return [*found, *_configuration_notes(arms), *_code_notes(arms)]
+
+
+def _by_group(arms: Sequence[ArmSummary], tolerance: float) -> list[str]:
     groups: dict[GroupKey, list[ArmSummary]] = {}
     for arm in arms:
         if arm.budget_tokens is not None:
@@ -31,9 +64,7 @@ def notes(arms: Sequence[ArmSummary], tolerance: float = TOLERANCE) -> list[str]
     for key, members in groups.items():
         place = f"{key.model}, {key.task}/{key.split}, budget {key.budget}"
         found += [f"{place}: {text}" for text in _group_notes(members, tolerance)]
-    for arm in arms:
-        found += [f"{_place(arm)}: {text}" for text in _arm_notes(arm)]
-    return [*found, *_configuration_notes(arms), *_grader_notes(arms), *_code_notes(arms)]
+    return found
 
 
 def common_notes(common: Iterable[CommonProblems]) -> Iterable[str]:
@@ -174,7 +205,7 @@ def _group_notes(arms: Sequence[ArmSummary], tolerance: float) -> Iterable[str]:
         yield f"All {len(accuracies)} arms have the same accuracy, so this budget does not show which one is better."
 
 
-def _arm_notes(arm: ArmSummary) -> Iterable[str]:
+def _cache_notes(arm: ArmSummary) -> Iterable[str]:
     if arm.budget_tokens is not None and arm.event_share == 0:
         yield "The cache was never cut, because the texts are too short for this budget. The arm does not test its mechanism."
     elif arm.budget_tokens is not None and arm.event_share < 0.5:
@@ -184,6 +215,9 @@ def _arm_notes(arm: ArmSummary) -> Iterable[str]:
             f"After the first event of a text, the mean cache is {wording.number(arm.steady_mean_cache_tokens)} tokens, "
             f"but the budget asks for {arm.budget_tokens}."
         )
+
+
+def _grade_notes(arm: ArmSummary) -> Iterable[str]:
     if arm.n_graded == 0:
         yield (
             "No text is graded here. `designspace export --completions` writes the texts to a file for a grader elsewhere."

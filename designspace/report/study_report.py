@@ -11,12 +11,13 @@ import pyarrow as pa
 from designspace.report.arm_rows import AT_HAND, COLUMNS, arm_rows
 from designspace.report.common_problems import CommonProblems, on_common_problems
 from designspace.report.declared import Declared, OtherCells, other_cells
+from designspace.report.fidelity import ArmFidelity, fed, fidelity_of
 from designspace.report.identical_texts import IdenticalArms, arm_name, identical_arms
 from designspace.report.labels import relabelled
 from designspace.report.missing import Progress, missing_sentences, progress_of, shards_by_cell
-from designspace.report.notes import common_notes, identical_notes, notes, other_notes, prompt_notes
+from designspace.report.notes import common_notes, fidelity_notes, identical_notes, notes, other_notes, prompt_notes
 from designspace.report.other_prompts import other_prompts
-from designspace.report.summary import TOLERANCE, ArmSummary, summarise_arms, to_json
+from designspace.report.summary import TOLERANCE, ArmSummary, summarise_arms, to_json, written
 from designspace.store import ResultsStore
 
 
@@ -26,7 +27,8 @@ class StudyReport:
 
     Attributes:
         studies: whose rows these are: one name, or those of a bare table.
-        arms: on the problems that all arms of a place have.
+        arms: that wrote their texts, on the problems that all arms of a place have.
+        fidelity: of the arms that were fed theirs, on the problems that all of those have.
         missing: what is not there yet, to be said first; empty where all is.
         notes: what a reader must know before believing the numbers.
         common: how many problems are common, place by place.
@@ -37,6 +39,7 @@ class StudyReport:
 
     studies: tuple[str, ...]
     arms: tuple[ArmSummary, ...]
+    fidelity: tuple[ArmFidelity, ...] = ()
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     common: tuple[CommonProblems, ...] = ()
@@ -48,6 +51,7 @@ class StudyReport:
         """Return the report as plain JSON data; what is missing comes first among the notes."""
         return {
             **to_json(self.arms, [*self.missing, *self.notes]),
+            "fidelity": [found.document() for found in self.fidelity],
             "studies": list(self.studies),
             "progress": None if self.progress is None else self.progress.document(),
             "common_problems": [
@@ -99,14 +103,20 @@ def table_report(table: pa.Table, tolerance: float = TOLERANCE) -> StudyReport:
     Raises:
         StoreError: a column is missing.
     """
-    rows, common = on_common_problems(arm_rows(table))
+    everything = arm_rows(table)
+    rows, common = on_common_problems(written(everything))
+    fed_rows, fed_common = on_common_problems(fed(everything))
     arms = _withheld(summarise_arms(rows, tolerance), common)
+    faithful = fidelity_of(fed_rows, tolerance)
     identical = _in_order(identical_arms(rows), arms)
     arms = _marked(arms, identical)
     studies = sorted(set(table["study"].to_pylist())) if "study" in table.column_names else []
     prompts = prompt_notes(other_prompts(rows))
     said = (*common_notes(common), *prompts, *identical_notes(identical), *notes(arms, tolerance))
-    return StudyReport(tuple(studies), tuple(arms), notes=said, common=tuple(common), tolerance=tolerance)
+    said = (*said, *fidelity_notes(fed_common, [found.cache for found in faithful], tolerance))
+    return StudyReport(
+        tuple(studies), tuple(arms), tuple(faithful), notes=said, common=tuple(common), tolerance=tolerance
+    )
 
 
 def _withheld(arms: Sequence[ArmSummary], common: Iterable[CommonProblems]) -> list[ArmSummary]:

@@ -112,7 +112,8 @@ def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]
     """Summarise rows of the results store, one summary per arm, on whatever problems each has.
 
     Arms come by model, task and split, full cache first, then by budget, best accuracy first. Where one name stands for
-    several configurations, each of them is an arm.
+    several configurations, each of them is an arm. Arms that were fed their texts are left out: they have no answers, and
+    `designspace.report.fidelity.fidelity` summarises them.
 
     Args:
         table: rows joined with grades, as `ResultsStore.samples().to_table()` gives them; `COLUMNS` are enough.
@@ -121,7 +122,12 @@ def summarise(table: pa.Table, tolerance: float = TOLERANCE) -> list[ArmSummary]
     Raises:
         StoreError: a column is missing.
     """
-    return summarise_arms(arm_rows(table), tolerance)
+    return summarise_arms(written(arm_rows(table)), tolerance)
+
+
+def written(arms: Arms) -> Arms:
+    """Return the arms that wrote their texts: those of teacher forcing were fed them."""
+    return {key: rows for key, rows in arms.items() if all(row.get("forced_of") is None for row in rows)}
 
 
 def summarise_arms(arms: Arms, tolerance: float = TOLERANCE) -> list[ArmSummary]:

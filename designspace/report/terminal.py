@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from designspace.report import wording
+from designspace.report.fidelity import ArmFidelity
 from designspace.report.summary import ArmSummary
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def print_report(
     console: Console | None = None,
     *,
     missing: Sequence[str] = (),
+    fidelity: Sequence[ArmFidelity] = (),
 ) -> None:
     """Print what is missing, one table per model and task split, and the notes.
 
@@ -28,14 +30,15 @@ def print_report(
         notes: warnings to print below.
         console: where to; by default the standard output, without colour codes when that is no terminal.
         missing: what to say first, because no number can be read without it.
+        fidelity: of arms that were fed their texts, in tables of their own below the others.
     """
     from rich.console import Console
 
     console = console or Console()
     _print_lines(missing, console)
-    if not arms:
+    if not (arms or fidelity):
         console.print("no rows yet")
-    for table in tables(arms):
+    for table in (*tables(arms), *fidelity_tables(fidelity)):
         console.print(table)
     _print_lines(notes, console)
 
@@ -95,4 +98,51 @@ def _cells(arm: ArmSummary) -> tuple[str, ...]:
         wording.number(arm.mean_cache_tokens),
         wording.number(arm.mean_new_tokens, 0),
         wording.comparison(arm),
+    )
+
+
+def fidelity_tables(arms: Sequence[ArmFidelity]) -> list[Table]:
+    """Return one rich table of teacher-forced arms per model and task split, with a section per budget."""
+    places = [list(members) for _, members in groupby(arms, key=lambda arm: arm.place)]
+    return [_fidelity_table(members) for members in places]
+
+
+def _fidelity_table(arms: Sequence[ArmFidelity]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(f"Fidelity · {wording.printable(wording.place_heading([arm.cache for arm in arms]))}", style="bold"),
+        title_justify="left",
+        caption=wording.FIDELITY,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("mechanism", overflow="fold", min_width=14)
+    for heading in ("fed", "loss", "interval", "agree", "whole", "first", "mean"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for index, (heading, members) in enumerate(groupby(arms, key=lambda arm: wording.budget_heading(arm.cache))):
+        if index:
+            table.add_section()
+        table.add_row(Text(wording.printable(heading), style="bold"))
+        for arm in members:
+            table.add_row(*(Text(cell) for cell in _fidelity_cells(arm)))
+    return table
+
+
+def _fidelity_cells(arm: ArmFidelity) -> tuple[str, ...]:
+    return (
+        f"  {wording.printable(arm.cache.mechanism)}",
+        arm.of,
+        f"{arm.loss_over_full:.3f}",
+        wording.between(arm.loss_interval, 3),
+        wording.percent(arm.agreement),
+        wording.percent(arm.undisturbed, 0),
+        wording.number(arm.first_disagreement, 0),
+        wording.number(arm.cache.mean_cache_tokens),
+        wording.comparison(arm.cache),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from designspace.report.summary import ArmSummary
+from designspace.statistics import Interval
 
 MISSING = "–"
 
@@ -74,6 +75,19 @@ def off_median(arm: ArmSummary) -> str:
     if not arm.reference_held:
         return MISSING
     return f"{100 * (arm.held / arm.reference_held - 1):+.1f} %"
+
+
+FIDELITY = (
+    "Teacher-forced arms: each is fed a text, token by token, and writes none, so there is no accuracy. Loss over full: "
+    "log-probability of the text under the full cache less that under the arm, in nats per token. Agreement: tokens that are "
+    "the arm's first choice, in percent; whole: texts of which every token is; first: median place of the first token that is "
+    "not. Intervals cover 95 % and resample problems."
+)
+
+
+def between(interval: Interval, digits: int, scale: float = 1.0) -> str:
+    """Return an interval, e.g. `0.012–0.020`."""
+    return f"{scale * interval.low:.{digits}f}–{scale * interval.high:.{digits}f}"
 
 
 def printable(text: str) -> str:

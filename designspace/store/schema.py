@@ -71,8 +71,21 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("token_ids", pa.list_(pa.int32())),
         pa.field("prompt_survival_union", pa.float64()),
         pa.field("prompt_survival_mean", pa.float64()),
+        pa.field("forced_of", _LABEL),
+        pa.field("forced_logp_mean", pa.float64()),
+        pa.field("forced_logp_full_mean", pa.float64()),
+        pa.field("forced_loss_over_full", pa.float64()),
+        pa.field("forced_agreement", pa.float64()),
+        pa.field("forced_first_disagreement", pa.int32()),
+        pa.field("forced_logps", pa.list_(pa.float32())),
+        pa.field("forced_full_logps", pa.list_(pa.float32())),
+        pa.field("forced_agrees", pa.list_(pa.bool_())),
     ]
 )
+# Known of texts that were fed, null where the model wrote its own: which text it was, log-probabilities in nats (means over
+# tokens, and of each token) under the arm and under the full cache, the share of tokens that are the arm's first choice, and
+# the index of the first that is not, null where all are.
+FORCED_COLUMNS = tuple(name for name in SAMPLES_SCHEMA.names if name.startswith("forced_"))
 
 GRADES_SCHEMA = pa.schema(
     [
@@ -174,6 +187,8 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     if pa.types.is_timestamp(kind):
         return isinstance(value, datetime) and value.tzinfo is not None
+    if pa.types.is_list(kind) and pa.types.is_boolean(kind.value_type):
+        return isinstance(value, list | tuple) and all(isinstance(entry, bool) for entry in value)
     if pa.types.is_list(kind):
         return _is_integer_list(value) if pa.types.is_integer(kind.value_type) else _is_finite_list(value)
     return isinstance(value, str)
@@ -204,7 +219,8 @@ def _spell(field: pa.Field) -> str:
     if pa.types.is_timestamp(kind):
         spelt = "a datetime with a time zone"
     elif pa.types.is_list(kind):
-        spelt = f"a list of {'integers' if pa.types.is_integer(kind.value_type) else 'finite numbers'}"
+        entries = {"bool": "true or false"}.get(str(kind.value_type), "finite numbers")
+        spelt = f"a list of {'integers' if pa.types.is_integer(kind.value_type) else entries}"
     else:
         spelt = words.get(str(kind), f"an integer ({kind})")
     return f"{spelt} or None" if field.nullable else spelt

@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "answer": ("answer", "answerKey", "gold", "target", "solution"),
     "kind": ("kind", "subject", "category"),
     "choices": ("choices", "options"),
+    "solution": (),  # read only where the declaration names its column
 }
 _MOST_CHOICES = 26
 _MOST_FAULTS = 5  # that are named; a file that breaks a rule everywhere says enough with these
@@ -31,7 +32,7 @@ _MOST_FAULTS = 5  # that are named; a file that breaks a rule everywhere says en
 def problems_of_file(path: str, grader: Grader, *, name: str, fields: Mapping[str, str] | None = None) -> list[Problem]:
     """Return the problems of a JSON Lines file, prompts not yet rendered.
 
-    fields: the file's own column for `id`, `problem`, `answer`, `kind` or `choices`.
+    fields: the file's own column for `id`, `problem`, `answer`, `kind`, `choices` or `solution`.
 
     Raises:
         DeclarationError: with every fault of the file, at most five of them named, each as `file:line: rule, got …`.
@@ -83,7 +84,8 @@ def _problem(line: Line, columns: Mapping[str, tuple[str, ...]], grader: Grader,
     gold = _gold(row, columns["answer"], choices) if grader.needs_gold else ""
     if grader.needs_gold and (reason := grader.gold_error(gold)) is not None:
         raise _Fault(reason)
-    return Problem(identifier, with_choices(question, choices), gold, _text(row, columns["kind"]))
+    solution = _text(row, columns["solution"], required=bool(columns["solution"]))
+    return Problem(identifier, with_choices(question, choices), gold, _text(row, columns["kind"]), solution)
 
 
 def _gold(row: Mapping[str, Any], columns: tuple[str, ...], choices: tuple[str, ...]) -> str:

@@ -26,7 +26,7 @@ class Wrapping(Decoding):
         """Check the chooser.
 
         Raises:
-            DeclarationError: the chooser steers the text, or makes several samples.
+            DeclarationError: the chooser steers the text, makes several samples, or is given a text.
         """
         super().__post_init__()
         inner = self.decoding
@@ -34,6 +34,10 @@ class Wrapping(Decoding):
             raise DeclarationError(
                 f"decoding inside {self.kind!r} must be a plain chooser, with one sample and no steering of its own, "
                 f"got decoding={inner.kind!r}"
+            )
+        if inner is not None and inner.scores_tokens:
+            raise DeclarationError(
+                f"decoding inside {self.kind!r} must choose the text, got decoding={inner.kind!r}, which is given one"
             )
 
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:

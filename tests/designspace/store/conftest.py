@@ -59,6 +59,15 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "token_ids": (11, 12, 1),
         "prompt_survival_union": 1.0,
         "prompt_survival_mean": 0.75,
+        "forced_of": "full",
+        "forced_logp_mean": -0.75,
+        "forced_logp_full_mean": -0.25,
+        "forced_loss_over_full": 0.5,
+        "forced_agreement": 0.5,
+        "forced_first_disagreement": 1,
+        "forced_logps": (-0.25, -1.5, -0.5),
+        "forced_full_logps": (-0.25, -0.25, -0.25),
+        "forced_agrees": (True, False, True),
     }
     return {**row, **changes}
 

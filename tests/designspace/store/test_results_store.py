@@ -24,6 +24,8 @@ from designspace.store.scan import grades_contents
 from designspace.store.schema import table_from_rows
 from designspace.store.shard_file import write_shard
 
+LISTS = ("prompt_token_ids", "token_ids", "forced_logps", "forced_full_logps", "forced_agrees")
+
 
 def test_empty_store_gives_an_empty_table_of_the_right_schema(store):
     """Queries on a store without rows work."""
@@ -39,7 +41,7 @@ def test_rows_come_back_as_they_were_committed(store, make_row, ids):
     store.commit(cell, shard, {"cell": 1}, [make_row()])
     row = store.samples().to_table().to_pylist()[0]
     expected = make_row() | {"cell_id": cell, "shard_id": shard, "cache_tokens_per_step": [11.0, 12.0, 13.0]}
-    expected |= {name: list(expected[name]) for name in ("prompt_token_ids", "token_ids")}
+    expected |= {name: list(expected[name]) for name in LISTS}
     assert {name: row[name] for name in expected} == expected
     assert store.to_pandas()["text"][0] == make_row()["text"]
 

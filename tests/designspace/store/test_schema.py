@@ -20,9 +20,19 @@ SMALL = pa.schema(
         pa.field("steps", pa.list_(pa.float32()), nullable=False),
         pa.field("at", pa.timestamp("us", tz="UTC")),
         pa.field("ids", pa.list_(pa.int32())),
+        pa.field("flags", pa.list_(pa.bool_())),
     ]
 )
-ROW = {"n": 1, "x": 0.5, "flag": True, "label": "a", "steps": [1.0, 2.0], "at": None, "ids": [7, 2**31 - 1]}
+ROW = {
+    "n": 1,
+    "x": 0.5,
+    "flag": True,
+    "label": "a",
+    "steps": [1.0, 2.0],
+    "at": None,
+    "ids": [7, 2**31 - 1],
+    "flags": [True, False],
+}
 
 
 def test_valid_rows_become_the_schema(make_row, make_grade):
@@ -61,6 +71,8 @@ def test_numpy_scalars_and_arrays_are_values():
         ("ids", [1.5], "a list of integers or None"),
         ("ids", [2**31], "a list of integers or None"),
         ("ids", "12", "a list of integers or None"),
+        ("flags", [1.0], "a list of true or false or None"),
+        ("flags", [0, 1], "a list of true or false or None"),
     ],
 )
 def test_wrong_types_name_the_column(column, value, rule):
