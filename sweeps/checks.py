@@ -42,7 +42,7 @@ def matches(rule: ExcludeEntry, model: ModelSpec, task: TaskSpec, budget: Budget
         return False
     if rule.budget is None:
         return True
-    return budget is not None and rule.budget.tokens in (None, budget.tokens) and rule.budget.of in (None, budget.of)
+    return budget is not None and rule.budget.matches(budget)
 
 
 def check(whole: DeclaredSections, problems: Problems) -> list[Refusal]:

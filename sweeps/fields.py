@@ -152,17 +152,22 @@ class BudgetEntry(Strict):
     """A plain number is a mean; `{tokens: 64, of: nominal}` and `{tokens: 64, of: peak}` are the other readings.
 
     `{bytes_per_token_full: 64}` is the bytes of 64 tokens in full precision, which a smaller representation may fill with
-    more of them.
+    more of them. `{prompt: 64, trace: 64}` is 128 tokens in two parts: the prompt's tokens compete for 64 slots among
+    themselves, the tokens after it for the others; it takes `of` too.
     """
 
     tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    prompt: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    trace: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     of: TokenReading = "mean"
     bytes_per_token_full: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
 
     @model_validator(mode="after")
     def _one_amount(self) -> BudgetEntry:
-        if (self.tokens is None) == (self.bytes_per_token_full is None):
-            raise ValueError("a budget needs either tokens or bytes_per_token_full")
+        if (self.prompt is None) != (self.trace is None):
+            raise ValueError("separate budgets need both prompt and trace")
+        if sum(amount is not None for amount in (self.tokens, self.prompt, self.bytes_per_token_full)) != 1:
+            raise ValueError("a budget needs either tokens, or prompt and trace, or bytes_per_token_full")
         if self.bytes_per_token_full is not None and "of" in self.model_fields_set:
             raise ValueError("bytes_per_token_full is a mean, so it takes no 'of'")
         return self
@@ -171,6 +176,8 @@ class BudgetEntry(Strict):
         """Return the core's budget."""
         if self.bytes_per_token_full is not None:
             return Budget(self.bytes_per_token_full, "bytes")
+        if self.prompt is not None and self.trace is not None:
+            return Budget(self.prompt + self.trace, self.of, self.prompt)
         return Budget(self.tokens or 1, self.of)
 
 
@@ -277,10 +284,22 @@ class AutoGeneration(GenerationCaps):
 
 
 class BudgetMatch(Strict):
-    """A partial match on a budget: what is left out matches anything."""
+    """A partial match on a budget: what is left out matches anything.
+
+    `tokens` names budgets that are not divided, `prompt` and `trace` the parts of those that are.
+    """
 
     tokens: int | None = Field(default=None, ge=1)
+    prompt: int | None = Field(default=None, ge=1)
+    trace: int | None = Field(default=None, ge=1)
     of: Reading | None = None
+
+    def matches(self, budget: Budget) -> bool:
+        """Return whether a budget is one of those that this names."""
+        tokens = None if budget.prompt else budget.tokens
+        prompt, trace = (budget.prompt, budget.trace) if budget.prompt else (None, None)
+        wanted = ((self.tokens, tokens), (self.prompt, prompt), (self.trace, trace), (self.of, budget.of))
+        return all(want in (None, got) for want, got in wanted)
 
 
 class TaskMatch(Strict):

@@ -50,7 +50,7 @@ def identity_document(
         "calibration": {name: calibration.get(name) for name in calibrations_needed(mechanism)},
         "task": {**task.identity(), "content": task_content_hash, **_votes(task, mechanism)},
         "mechanism": mechanism.identity(),
-        "budget": None if budget is None else {"tokens": budget.tokens, "of": budget.of},
+        "budget": None if budget is None else _budget(budget),
         "generation": {
             "max_new_tokens": generation.max_new_tokens,
             "max_total_tokens": generation.max_total_tokens,
@@ -62,6 +62,12 @@ def identity_document(
         "root_seed": root_seed,
         **_reference(mechanism, solutions),
     }
+
+
+def _budget(budget: Budget) -> dict[str, Any]:
+    """Return a budget; the prompt's part stays out where there is none, so that older results keep their ids."""
+    parts = {"prompt": budget.prompt} if budget.prompt else {}
+    return {"tokens": budget.tokens, "of": budget.of, **parts}
 
 
 def _votes(task: TaskSpec, mechanism: Mechanism) -> dict[str, Any]:

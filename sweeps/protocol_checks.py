@@ -83,7 +83,7 @@ def _matches(cell: CellMatch, model: ModelSpec, budget: Budget) -> bool:
     if cell.model not in (None, model.name):
         return False
     wanted = cell.budget
-    return wanted is None or (wanted.tokens in (None, budget.tokens) and wanted.of in (None, budget.of))
+    return wanted is None or wanted.matches(budget)
 
 
 def _check_heldout(heldout: list[tuple[TaskSpec, DataPath]], sweep: Sweep, problems: Problems) -> None:

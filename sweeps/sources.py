@@ -200,7 +200,10 @@ def build_budget(data: Any, path: DataPath, problems: Problems) -> Budget | None
     if isinstance(data, int) and not isinstance(data, bool):
         data = {"tokens": data}
     elif not isinstance(data, dict):
-        problems.add(path, f"must be a whole number of tokens or {{tokens: 64, of: nominal}}, got {shown(data)}")
+        problems.add(
+            path,
+            f"must be a whole number of tokens, {{tokens: 64, of: nominal}} or {{prompt: 24, trace: 40}}, got {shown(data)}",
+        )
         return None
     entry = problems.validated(BudgetEntry, data, path)
     return None if entry is None else entry.budget()

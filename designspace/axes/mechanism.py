@@ -140,6 +140,8 @@ class Mechanism:
         if budget is not None and budget.of == "bytes":
             budget = self.in_tokens(budget, geometry, dtype, owners)
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
+        if budget is not None and budget.prompt and self.budget_applies:
+            self._check_parts(budget, schedule)
         scoring, size = self.scoring, schedule.low
         if self.budget_applies and scoring.protects_prompt and scoring.n_protected(size, longest_prompt) >= size:
             raise DeclarationError(
@@ -154,6 +156,37 @@ class Mechanism:
                 f"recent={scoring.n_recent(size)}{share}, after-event size={size} (budget {budget})"
             )
         return schedule
+
+    def prompt_slots(self, budget: Budget | None) -> int:
+        """Return the slots per head, on average, that the prompt's tokens compete for among themselves; 0: no such part."""
+        if budget is None or not self.budget_applies:
+            return 0
+        return (budget if self.decoding is None else self.decoding.sample_budget(budget)).prompt
+
+    def _check_parts(self, budget: Budget, schedule: Schedule) -> None:
+        """Refuse a budget in two parts that this composition cannot keep apart.
+
+        Raises:
+            DeclarationError: with the first reason.
+        """
+        reason, n_recent = None, self.scoring.n_recent(schedule.low)
+        if self.scoring.protects_prompt:
+            reason = "protect: prompt keeps the whole prompt, so none of it competes for slots"
+        elif not self.cadence.cuts_while_decoding:
+            reason = f"cadence {self.cadence.kind!r} cuts the prompt alone, so the trace competes for nothing"
+        elif not self.head_routing.divisible:
+            reason = f"head routing {self.head_routing.kind!r} says itself which part of the text some heads hold"
+        elif not self.representation.keeps_choice:
+            reason = f"representation {self.representation.kind!r} chooses slots itself, whichever part they are of"
+        elif self.scoring.sinks > budget.prompt:
+            reason = f"the sinks must fit the prompt's slots, got sinks={self.scoring.sinks}"
+        elif budget.prompt + n_recent >= schedule.low:
+            reason = (
+                f"an event must leave the trace a slot beside its window, got recent={n_recent} and an after-event size of "
+                f"{schedule.low}: {budget.prompt + n_recent + 1 - schedule.low} tokens too few"
+            )
+        if reason is not None:
+            raise DeclarationError(f"budget {budget}: {reason}")
 
     def in_tokens(
         self, budget: Budget, geometry: Geometry | None, dtype: torch.dtype, owners: tuple[int, ...] | None = None

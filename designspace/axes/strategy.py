@@ -212,6 +212,7 @@ class HeadRouting(Strategy):
 
     axis: ClassVar[str] = "head_routing"
     works_without_events: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True  # may a part of every head's share be set aside for the prompt?
     follows_scores: ClassVar[bool] = False  # do shares go by the scores alone? Then heads that rank alike get alike
 
     def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
@@ -277,6 +278,7 @@ class Representation(Strategy):
 
     axis: ClassVar[str] = "representation"
     evicts: ClassVar[bool] = True  # may slots be cut? False: it needs cadence "never"
+    keeps_choice: ClassVar[bool] = True  # are the kept slots those that the selector chose?
     carries_mass: ClassVar[bool] = False  # may one slot stand for several tokens?
     memory_size: ClassVar[int] = 0  # float32 numbers per (layer, row, head) that `merge_evicted` keeps between events
     bytes_depend_on_data: ClassVar[bool] = False  # is the size of a token known only once it is there?

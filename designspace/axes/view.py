@@ -74,7 +74,9 @@ class RunContext:
     """What all events of one run share.
 
     width: positions lie in [0, width). recent: in tokens, whatever form the scoring declares it in. output_projection:
-    [L,H_q,D,hidden]. protects_prompt: whether no token of a prompt may be evicted.
+    [L,H_q,D,hidden]. protects_prompt: whether no token of a prompt may be evicted. prompt_slots: of the slots that an event
+    leaves a head on average, those that the prompt's tokens compete for among themselves; 0: all compete for all.
+    smallest_size: the smallest size after an event.
     """
 
     geometry: Geometry
@@ -85,6 +87,8 @@ class RunContext:
     artefacts: Mapping[str, Artefact] = field(default_factory=dict)
     output_projection: Tensor | None = None
     protects_prompt: bool = False
+    prompt_slots: int = 0
+    smallest_size: int = 0
 
     @classmethod
     def of(
@@ -95,6 +99,7 @@ class RunContext:
         artefacts: Mapping[str, Artefact],
         output_projection: Tensor | None,
         smallest_size: int,
+        prompt_slots: int = 0,
     ) -> RunContext:
         """Return the context of a mechanism with this scoring.
 
@@ -111,6 +116,8 @@ class RunContext:
             artefacts,
             output_projection,
             scoring.protects_prompt,
+            prompt_slots,
+            smallest_size,
         )
 
 
@@ -240,6 +247,10 @@ class View:
             positions=self.positions.masked_fill(self.of_prompt, -1),
             target=self.target - n_prompt,
         )
+
+    def part(self, slots: Tensor) -> View:
+        """Return this view as if only `slots` [L,E,H_kv,C] bool were filled: the tokens that compete among themselves."""
+        return replace(self, positions=self.positions.masked_fill(~slots, -1))
 
     def tracked(self, tracker: Tracker) -> Tensor:
         """Return what a tracker holds, [L,E,H_kv,C,channels]."""

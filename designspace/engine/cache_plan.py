@@ -22,7 +22,7 @@ class CachePlan:
     """Everything about a slot cache but its rows and its device, and the schedule that its capacity follows from.
 
     geometry: of all layers. owners: for each layer the layer whose cache it reads, None: each its own. width: positions lie
-    in [0, width).
+    in [0, width). prompt_slots: of the slots of a head, on average, those that only the prompt's tokens compete for; 0: none.
     """
 
     mechanism: Mechanism
@@ -33,6 +33,7 @@ class CachePlan:
     capacity: int
     width: int
     artefacts: Mapping[str, Artefact]
+    prompt_slots: int = 0
 
     @classmethod
     def of(
@@ -61,7 +62,17 @@ class CachePlan:
             max_new_tokens=max_new_tokens,
         )
         width = max_prompt_tokens + max_new_tokens
-        return cls(mechanism, schedule, loaded.geometry, loaded.dtype, owners, capacity or needed, width, artefacts)
+        return cls(
+            mechanism,
+            schedule,
+            loaded.geometry,
+            loaded.dtype,
+            owners,
+            capacity or needed,
+            width,
+            artefacts,
+            mechanism.prompt_slots(budget),
+        )
 
     @property
     def cache_geometry(self) -> Geometry:

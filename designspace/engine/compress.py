@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, View
+from designspace.axes import Mechanism, Representation, Selector, View
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
 from designspace.cache.packing import CompressionResult
+from designspace.engine.parts import divided
 from designspace.errors import InvariantViolation
 
 
@@ -29,11 +30,10 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     _check_scores(f"head routing {routing.kind!r}", view, scores)
     shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
     _check_shares(mechanism, view, shares, view.target)
-    keep = scoring.selector.select(view.narrowed(scoring.selector.needs()), scores, shares)
-    _check_kept(f"selector {scoring.selector.kind!r}", view, shares, keep)
+    keep = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
     merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if merged.keep is not keep:
-        _check_kept(f"representation {representation.kind!r}", view, shares, merged.keep)
+        _check_merged(representation, view, shares, merged.keep)
     return CompressionResult(packing_order(merged.keep), shares, merged.keys, merged.values, merged.mass, merged.memory)
 
 
@@ -44,6 +44,16 @@ def _shares(mechanism: Mechanism, view: View, scores: Tensor) -> Tensor:
         return routing.allocate(view, scores, view.target)
     rest = view.without_prompt()
     return routing.allocate(rest, scores, rest.target) + view.of_prompt.sum(dim=-1)
+
+
+def _select(selector: Selector, view: View, scores: Tensor, shares: Tensor) -> Tensor:
+    """Return the kept mask [L,E,H_kv,C]: one choice, or with separate budgets one in each part."""
+    keep = torch.zeros_like(view.valid)
+    for part, share in divided(view, shares):
+        chosen = selector.select(part, scores, share)
+        _check_kept(f"selector {selector.kind!r}", part, share, chosen)
+        keep |= chosen
+    return keep
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:
@@ -63,6 +73,13 @@ def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tens
             f"head routing {mechanism.head_routing.kind!r} must conserve the total, "
             f"got {total.tolist()} tokens per row instead of {wanted.tolist()}"
         )
+
+
+def _check_merged(representation: Representation, view: View, shares: Tensor, keep: Tensor) -> None:
+    who = f"representation {representation.kind!r}"
+    if representation.keeps_choice:
+        raise InvariantViolation(f"{who} must keep the slots that were chosen, or say so in keeps_choice")
+    _check_kept(who, view, shares, keep)
 
 
 def _check_kept(who: str, view: View, shares: Tensor, keep: Tensor) -> None:

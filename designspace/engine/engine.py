@@ -101,6 +101,7 @@ class Engine:
             plan.artefacts,
             None if projection is None else cache.geometry.held(projection),
             self.schedule.low,
+            plan.prompt_slots,
         )
         chunk_rows = event_rows(self.rows, self.schedule.max_growth, usual_burst(self.max_new_tokens))
         self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection)

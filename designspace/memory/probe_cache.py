@@ -40,7 +40,10 @@ class ProbeCache:
         self.cache.fused = self.cache.move_in_place = None  # the bytes must not depend on whether there is a compiler
         shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim, hidden)
         projection = self._normal(*shape) if plan.reads_projection else None
-        self.context = RunContext.of(self.mechanism.scoring, geometry, n_slots, plan.artefacts, projection, self.target)
+        prompt_slots = -(-plan.prompt_slots * target // plan.schedule.low)  # as in the whole cache, in proportion
+        self.context = RunContext.of(
+            self.mechanism.scoring, geometry, n_slots, plan.artefacts, projection, self.target, prompt_slots
+        )
         self.text = self._text()
         for row in range(rows):
             self.cache.load(row, self.text, keep_all(self.text), row)

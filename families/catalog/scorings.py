@@ -17,6 +17,7 @@ from families.scoring.lag_kv import LagKV
 from families.scoring.lazy_eviction import LazyEviction
 from families.scoring.r_kv import RKV
 from families.scoring.scissorhands import Scissorhands
+from families.scoring.scope import Scope
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
@@ -71,6 +72,22 @@ SYSTEMS = (
         choices=(
             "half of the budget is the window; the released code counts it in tokens or in shares of the prompt (recent)",
             "query heads of a group are averaged row by row; the paper has no groups",
+        ),
+    ),
+    system(
+        "scope",
+        "heavy hitters of the prompt in its budget, of the trace what the newest query attends to in its own",
+        "wu2024scope",
+        Scope(),
+        EveryStep(),
+        choices=(
+            "for a budget in two parts, released: {prompt: 2048, trace: 512}; at one for all it is not SCOPE (budget)",
+            "the strategy is `slide`; `adaptive` and `discontinuous`, whose trace grows with the text, match no budget",
+            "slots that the trace has not filled hold tokens of the prompt; the release cuts the prompt at once (budget)",
+            "the window is a share of what an event leaves, 256 of 2,560 tokens; released runs fix 256 (recent)",
+            "the window is the trace's alone once it has as many tokens; the release keeps the newest 64 of the prompt too",
+            "the prompt's sums are causal; the release's H2O masks the last 64 queries alone",
+            "one set of tokens per KV head, averaged over its query heads; the release keeps one per query head",
         ),
     ),
     system(

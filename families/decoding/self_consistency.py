@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
@@ -56,9 +56,9 @@ class SelfConsistency(Wrapping):
         """
         if self.matched == "integral":
             return budget
-        if budget.tokens < self.samples:
+        if min(budget.trace, budget.prompt or budget.trace) < self.samples:
             raise InfeasibleBudget(f"{self.samples} samples cannot share a budget of {budget} tokens")
-        return replace(budget, tokens=budget.tokens // self.samples)
+        return budget.share(self.samples)
 
     def combine(self, problem_id: str, generations: Sequence[Generation], answers: Sequence[str | None]) -> Generation:
         """Return the sample whose answer wins the vote, with the costs of all samples."""

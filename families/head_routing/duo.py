@@ -40,6 +40,7 @@ class Duo(HeadRouting):
 
     kind: ClassVar[str] = "duo"
     citation: ClassVar[str | None] = "xiao2024duoattention"
+    divisible: ClassVar[bool] = False  # a streaming head holds first and newest tokens, whichever part they are of
 
     retrieval: Annotated[float, Gt(0), Le(1)] = 0.5
     stream: Annotated[float, Gt(0), Le(1)] = 0.25

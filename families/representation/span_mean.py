@@ -46,6 +46,7 @@ class SpanMean(Merging):
 
     kind: ClassVar[str] = "span-mean"
     citation: ClassVar[str | None] = "sun2026minimal"
+    keeps_choice: ClassVar[bool] = False
     carries_mass: ClassVar[bool] = True
 
     mode: Literal["static", "dynamic"] = "static"

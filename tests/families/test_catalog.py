@@ -15,7 +15,8 @@ HALF = WindowShare(0.5)
 WINDOWS: dict[str, Any] = {
     "h2o": HALF, "vatp": HALF, "caote": HALF, "d2o": HALF, "minikv": HALF,
     "mmr": HALF, "facility-location": HALF, "dpp": HALF, "k-center": HALF, "k-center-weighted": HALF,
-    "squeeze": WindowShare(0.175), "snapkv": 32, "snapkv-prefill": 32, "ada-kv": 32, "critical-kv": 32,
+    "squeeze": WindowShare(0.175), "scope": WindowShare(0.1),
+    "snapkv": 32, "snapkv-prefill": 32, "ada-kv": 32, "critical-kv": 32,
     "r-kv": 8, "r-kv-equal": 8,
     "pyramid-kv": 8, "headkv": 8, "dynamic-kv": 8, "scissorhands": 10, "scissorhands-rate": 10,
     "lazy-eviction": 27, "streaming-llm": 0, "cam": 0, "triattention": 0, "alpha": 0, "lag-kv": 0,
