@@ -6,6 +6,7 @@ Who implements a strategy imports from here; `families` needs nothing else of `d
 from designspace.axes.artefact import Artefact
 from designspace.axes.budget import Budget, Reading, TokenReading
 from designspace.axes.control import Action, Controller, StepSeen, TextCodec
+from designspace.axes.event_tracker import EventTracker
 from designspace.axes.generation import Generation, Request
 from designspace.axes.geometry import Geometry
 from designspace.axes.mechanism import AXES, Mechanism
@@ -38,6 +39,7 @@ __all__ = [
     "Composition",
     "Controller",
     "Decoding",
+    "EventTracker",
     "Generation",
     "Geometry",
     "HeadRouting",

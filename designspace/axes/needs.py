@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from designspace.axes.trackers import Tracker
+from designspace.errors import InvariantViolation
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Needs:
         queries: number of most recent post-RoPE queries to keep per row (0 = none).
         accumulated: running sum of the attention mass that each held slot received, group mean, float32.
         last: the attention row of the newest query.
-        trackers: per-slot numbers to keep up to date from every row of attention.
+        trackers: per-slot numbers to keep up to date from every row of attention, or at every event.
         calibrations: names of calibration artefacts.
         output_projection: the weights that turn head outputs into the residual stream.
         layer_cosine: how little each layer's attention turned the residual stream over the prompt.
@@ -30,6 +31,19 @@ class Needs:
     output_projection: bool = False
     layer_cosine: bool = False
     foresight: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that the trackers can work on what is declared.
+
+        Raises:
+            InvariantViolation: a tracker reads more queries at an event than are kept.
+        """
+        for tracker in self.trackers:
+            if tracker.queries > self.queries:
+                raise InvariantViolation(
+                    f"needs must keep the {tracker.queries} queries that {tracker} reads at an event, got "
+                    f"queries={self.queries}"
+                )
 
     def __or__(self, other: Needs) -> Needs:
         """Return the union of two declarations."""
@@ -47,4 +61,4 @@ class Needs:
     @property
     def weights(self) -> bool:
         """Whether attention probabilities must be formed."""
-        return self.accumulated or self.last or bool(self.trackers)
+        return self.accumulated or self.last or any(tracker.observes for tracker in self.trackers)

@@ -1,7 +1,7 @@
 """Trackers: per-slot numbers that a strategy keeps up to date from every row of attention.
 
 A strategy asks for one in `Needs.trackers`; the cache allocates its state, feeds it each query's attention row, moves it
-with the slots, forgets it with the sample, and counts its bytes.
+with the slots, forgets it with the sample, and counts its bytes. `designspace.axes.event_tracker` has those that events update.
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ class Tracker(ABC):
     @abstractmethod
     def channels(self) -> int:
         """Numbers kept per slot."""
+
+    @property
+    def observes(self) -> bool:
+        """Whether it is fed every query, so that attention must be formed for it."""
+        return True
+
+    @property
+    def queries(self) -> int:
+        """Number of newest queries that it reads at an event; whoever asks for the tracker declares as many at least."""
+        return 0
 
     @abstractmethod
     def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:

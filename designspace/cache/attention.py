@@ -170,7 +170,7 @@ class PrefillPass(Pass):
         self._queries: list[Tensor] = []
         self._accumulated: list[Tensor] = []
         self._last: list[Tensor] = []
-        self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers}
+        self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers if tracker.observes}
         self._cosine: Tensor | None = None
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -254,11 +254,18 @@ class PrefillPass(Pass):
         positions = torch.where(slot < self.n_tokens, slot, -1).expand(keys.shape[:4])
         return Prompt(keys, torch.stack(list(self._values.values())), positions, self._observed(), self.n_tokens)
 
+    def _states(self) -> dict[Tracker, Tensor]:
+        """Return the trackers' states [L,1,H_kv,P,channels]; those that wait for an event have none yet."""
+        states = {tracker: torch.stack(states) for tracker, states in self._tracked.items()}
+        heads, device = next(iter(self._keys.values())).shape[:3], next(iter(self._keys.values())).device
+        for tracker in self.needs.trackers:
+            if tracker not in states:
+                shape = (len(self._keys), *heads, tracker.channels)
+                states[tracker] = torch.zeros(shape, dtype=tracker.dtype, device=device)
+        return states
+
     def _observed(self) -> Observed:
-        observed = Observed(
-            tracked={tracker: torch.stack(states) for tracker, states in self._tracked.items()},
-            layer_cosine=self._cosine,
-        )
+        observed = Observed(tracked=self._states(), layer_cosine=self._cosine)
         if self.needs.queries:
             seen = torch.stack(self._queries)
             missing = self.needs.queries - seen.shape[3]

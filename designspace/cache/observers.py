@@ -5,12 +5,14 @@ Shapes: L layers, B rows, E rows of one event, H_q query heads, H_kv KV heads, C
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Observed
+from designspace.axes import Geometry, Needs, Observed, Tracker
 from designspace.axes.slot_store import take_rows
 
 Rows = Tensor | slice
@@ -56,6 +58,8 @@ class Observers:
         if self.last is not None:
             self.last[layer] = weights
         for tracker, state in self.tracked.items():
+            if not tracker.observes:
+                continue
             free = (positions[layer] < 0)[..., None]
             state[layer] = tracker.observe(state[layer], weights, positions[layer], now).masked_fill(free, 0)
 
@@ -103,9 +107,14 @@ class Observers:
         if self.query_positions is not None and observed.query_positions is not None:
             self.query_positions[rows] = observed.query_positions.index_select(1, self._oldest_first().argsort())
 
-    def compact(self, rows: Tensor, order: Tensor, filled: Tensor) -> Observed:
-        """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay."""
-        moved = self.after_compaction(self.packed(self.rows(rows), order, filled))
+    def compact(
+        self, rows: Tensor, order: Tensor, filled: Tensor, tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
+    ) -> Observed:
+        """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay.
+
+        tracked: the states that the event updated, before the move.
+        """
+        moved = self.after_compaction(self.packed(updated(self.rows(rows), tracked), order, filled))
         self.load(rows, replace(moved, queries=None, query_positions=None))
         return moved
 
@@ -145,6 +154,11 @@ class Observers:
     def snapshot(self, row: int) -> Observed:
         """Return a copy of a row's observations."""
         return self.rows(torch.tensor([row], device=self.newest.device))
+
+
+def updated(observed: Observed, tracked: Mapping[Tracker, Tensor]) -> Observed:
+    """Return observations with some trackers' states replaced."""
+    return replace(observed, tracked={**observed.tracked, **tracked})
 
 
 def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:

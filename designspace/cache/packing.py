@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Observed
+from designspace.axes import Observed, Tracker
 from designspace.axes.ranking import packing_order
 from designspace.errors import InvariantViolation
 
@@ -29,6 +31,7 @@ class CompressionResult(NamedTuple):
     """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64.
 
     keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
+    tracked: the trackers' states [L,E,H_kv,C,channels] that the event updated, in the order before packing.
     """
 
     order: Tensor
@@ -37,6 +40,7 @@ class CompressionResult(NamedTuple):
     values: Tensor
     mass: Tensor | None = None
     memory: Tensor | None = None
+    tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
 
     def fitted(self, capacity: int) -> tuple[Tensor, Tensor]:
         """Return the order cut or padded to `capacity` slots and the mask of filled slots, both [L,E,H_kv,capacity].

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from designspace.axes import Artefact, Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
 from designspace.axes.slot_store import take_rows, take_slots
-from designspace.cache.observers import Observers
+from designspace.cache.observers import Observers, updated
 from designspace.cache.packing import CompressionResult, Prompt
 from designspace.errors import InvariantViolation
 from designspace.kernels.compact_slots import in_place_move
@@ -152,7 +152,8 @@ class SlotCache:
         """Replace a row's content by a freshly encoded text; pins and the prompt's length stay."""
         rows = torch.tensor([row], device=self.positions.device)
         order, filled = kept.fitted(self.capacity)
-        observed = self.observers.after_compaction(self.observers.packed(text.observed, order, filled))
+        observed = self.observers.packed(updated(text.observed, kept.tracked), order, filled)
+        observed = self.observers.after_compaction(observed)
         self._move(rows, text.positions, kept, order, filled, observed)
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
@@ -160,7 +161,7 @@ class SlotCache:
     def compact(self, rows: Tensor, n_rows: int, view: View, kept: CompressionResult) -> None:
         """Apply an event to rows [E], of which all after the first `n_rows` are padding; `view`: what it decided on."""
         order, filled = kept.fitted(self.capacity)
-        observed = self.observers.compact(rows, order, filled)
+        observed = self.observers.compact(rows, order, filled, kept.tracked)
         if self.move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
             self._move(rows, view.positions, kept, order, filled, observed)
         else:  # nothing was merged: the kept slots stay what they are

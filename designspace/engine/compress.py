@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.axes import Mechanism, Representation, Selector, View
+from designspace.axes import EventTracker, Mechanism, Needs, Representation, Selector, Tracker, View
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
 from designspace.cache.packing import CompressionResult
@@ -34,7 +34,30 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if merged.keep is not keep:
         _check_merged(representation, view, shares, merged.keep)
-    return CompressionResult(packing_order(merged.keep), shares, merged.keys, merged.values, merged.mass, merged.memory)
+    return CompressionResult(
+        packing_order(merged.keep),
+        shares,
+        merged.keys,
+        merged.values,
+        merged.mass,
+        merged.memory,
+        _tracked(mechanism.needs(), view),
+    )
+
+
+def _tracked(needs: Needs, view: View) -> dict[Tracker, Tensor]:
+    """Return the states [L,E,H_kv,C,channels] of the trackers that events update."""
+    states: dict[Tracker, Tensor] = {}
+    for tracker in needs.trackers:
+        if isinstance(tracker, EventTracker):
+            state = tracker.at_event(view.narrowed(Needs(queries=tracker.queries, trackers=(tracker,))))
+            shape = (*view.positions.shape, tracker.channels)
+            if state.shape != shape or state.dtype != tracker.dtype:
+                raise InvariantViolation(
+                    f"at_event of {tracker} must return {tracker.dtype} {shape}, got {state.dtype} {tuple(state.shape)}"
+                )
+            states[tracker] = state
+    return states
 
 
 def _shares(mechanism: Mechanism, view: View, scores: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from families.catalog.system import TRIGGER, system
 from families.scoring.caote import CAOTE
 from families.scoring.critical_kv import CriticalKV
 from families.scoring.expected_attention import ExpectedAttention
+from families.scoring.g_kv import GKV
 from families.scoring.h2o import H2O
 from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
@@ -206,6 +207,19 @@ SYSTEMS = (
             "attention weighs 0.5: 7 to 9 points above the recommended 0.1 where others measured it, arXiv 2609.03430 (lam)",
             _RKV_DUPLICATES,
             _RKV_ORDER,
+        ),
+    ),
+    system(
+        "g-kv",
+        "attention that fades from event to event, minus how like others a key is, in equal parts",
+        "liao2025gkv",
+        GKV(lam=0.5),
+        EveryK(),
+        choices=(
+            "attention weighs 0.5, as the authors' script has it for G-KV; the default of their class is 0.1 (lam)",
+            "a window of 8 tokens, for small budgets, as in their class; their script has 16 (recent)",
+            "the similarity is the row means of their kernel, which differ from R-KV's column means (similarity)",
+            "their models may be trained further for the compressed cache; here none is",
         ),
     ),
     system(

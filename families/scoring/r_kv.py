@@ -11,6 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, View
 from designspace.axes.view import masked_softmax
+from families.scoring.key_similarity import column_similarity
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import check_kernel, pool_slots
 
@@ -78,12 +79,4 @@ class RKV(Scoring):
 
     def redundancy(self, view: View) -> Tensor:
         """Return the softmax of each key's mean similarity to the other held keys, [L,E,H_kv,C]."""
-        unit = torch.nn.functional.normalize(view.keys.float(), dim=-1, eps=1e-8).masked_fill(
-            ~view.valid[..., None], 0.0
-        )
-        cosine = unit @ unit.mT  # [L,E,H,C,C]
-        cosine.diagonal(dim1=-2, dim2=-1).zero_()
-        above = (cosine > self.threshold) & view.valid[..., None, :] & view.valid[..., None]
-        newest = above & (above.flip(-1).cumsum(dim=-1).flip(-1) == 1)
-        mean = cosine.masked_fill(newest, 0.0).sum(dim=-2) / view.counts[..., None].clamp(min=1)
-        return masked_softmax(mean, view.valid)
+        return column_similarity(view, self.threshold)

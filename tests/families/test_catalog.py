@@ -52,6 +52,7 @@ OPTIONS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("vatp", lambda scoring: scoring.sinks, 20),
     ("d2o", lambda scoring: scoring.sinks, 4),
     ("vase", lambda scoring: (scoring.large, scoring.sinks, scoring.kernel), (0.25, 4, 5)),
+    ("g-kv", lambda scoring: (scoring.lam, scoring.alpha, scoring.smooth, scoring.kernel), (0.5, 0.8, "max", 1)),
     ("random-attention", lambda scoring: (scoring.draw, scoring.protect), ("per-event", "prompt")),
     ("prefix-sliding", lambda scoring: (scoring.sinks, scoring.protect), (0, "prompt")),
 ]

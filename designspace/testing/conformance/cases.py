@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Needs, Observed, RunContext, Tracker, View
+from designspace.axes import Artefact, EventTracker, Geometry, Needs, Observed, RunContext, Tracker, View
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.testing.conformance.view_changes import with_garbage
 
@@ -200,7 +200,22 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
     if needs.layer_cosine:
         observed.layer_cosine = torch.rand(geometry.n_layers, rows, generator=generator) * zero_or_one
     observed.tracked = {tracker: _tracked(tracker, view, zero_or_one, generator) for tracker in needs.trackers}
+    for tracker in needs.trackers:
+        if isinstance(tracker, EventTracker):
+            observed.tracked[tracker] = _after_event(tracker, view, observed, zero_or_one, generator)
     return observed
+
+
+def _after_event(
+    tracker: EventTracker, view: View, observed: Observed, zero_or_one: float, generator: torch.Generator
+) -> Tensor:
+    """Return a tracker's state [L,E,H_kv,C,channels] as an event with other queries leaves it."""
+    needs = Needs(queries=tracker.queries, trackers=(tracker,))
+    seen = observed.narrowed(needs)
+    if seen.queries is not None:
+        seen.queries = torch.randn(seen.queries.shape, generator=generator) * zero_or_one
+    state = tracker.at_event(replace(view, observed=seen))
+    return state.masked_fill(~view.valid[..., None], 0)
 
 
 def _attention(logits: Tensor, visible: Tensor) -> Tensor:

@@ -28,10 +28,18 @@ from designspace.testing.conformance.view_changes import (
 
 
 class Outcome(NamedTuple):
-    """What an event makes of a case: scores where tokens are held, zero elsewhere, and kept slots, both [L,E,H_kv,C]."""
+    """What an event makes of a case: scores where tokens are held, zero elsewhere, and kept slots, both [L,E,H_kv,C].
+
+    tracked: what trackers that events update hold afterwards where tokens are held, zero elsewhere, [L,E,H_kv,C,n].
+    """
 
     scores: Tensor
     keep: Tensor
+    tracked: Tensor
+
+    def indexed(self, *index: slice | list[int] | Tensor) -> Outcome:
+        """Return the same of some layers, rows or heads."""
+        return Outcome(*(x[index] for x in self))
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,10 @@ class Trial:
 
     def outcome(self, case: Case) -> Outcome:
         """Return scores and what a real event keeps."""
-        return Outcome(self.scores(case), kept_mask(self.event(case)))
+        kept = self.event(case)
+        valid = case.view.valid[..., None]
+        states = [torch.zeros_like(valid, dtype=torch.float32), *(state.float() for state in kept.tracked.values())]
+        return Outcome(self.scores(case), kept_mask(kept), torch.cat(states, dim=-1).masked_fill(~valid, 0.0))
 
     def usual(self, index: int) -> Outcome:
         """Return the outcome of one of the trial's own cases, formed once."""
@@ -174,9 +185,7 @@ def check_row_independence(t: Trial) -> None:
     for i, case in enumerate(t.tried):
         usual = t.usual(i)
         for rows in companies(case):
-            _expect_same(
-                t, case, of_rows(case, rows), Outcome(*(x[:, rows] for x in usual)), f"rows {rows} by themselves"
-            )
+            _expect_same(t, case, of_rows(case, rows), usual.indexed(slice(None), rows), f"rows {rows} by themselves")
 
 
 def companies(case: Case) -> list[list[int]]:
@@ -188,9 +197,10 @@ def companies(case: Case) -> list[list[int]]:
 def _expect_same(t: Trial, case: Case, other: Case, usual: Outcome, change: str) -> None:
     """Check that another form of a case comes out the same, in the slots that the usual outcome has."""
     n_slots = usual.keep.shape[-1]
-    scores, keep = t.outcome(other)
+    scores, keep, tracked = t.outcome(other)
     expect_close(usual.scores, scores[..., :n_slots], f"{t.who(case)}: {change} have other scores")
     expect_equal(usual.keep, keep[..., :n_slots], f"{t.who(case)}: {change} keep other tokens")
+    expect_close(usual.tracked, tracked[..., :n_slots, :], f"{t.who(case)}: {change} leave other states of trackers")
 
 
 def check_head_permutation(t: Trial) -> None:
@@ -199,7 +209,7 @@ def check_head_permutation(t: Trial) -> None:
         order = torch.arange(case.view.geometry.n_kv_heads).roll(1)
         if len(order) > 1:
             other = with_permuted_heads(case, order, case.view.geometry)
-            usual = Outcome(*(x[:, :, order] for x in t.usual(i)))
+            usual = t.usual(i).indexed(slice(None), slice(None), order)
             _expect_same(t, case, other, usual, f"KV heads in the order {order.tolist()}")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Action, Controller, Mechanism, MergeResult, Needs, SlotState, Strategy, View
+from designspace.axes import Action, Controller, EventTracker, Mechanism, MergeResult, Needs, SlotState, Strategy, View
 from designspace.errors import UnknownName
 from designspace.registry import REGISTRY_AXES
 from designspace.testing.conformance import SHAPES, check_strategy, checks
@@ -342,6 +342,30 @@ def by_row(mass: Callable[[Tensor], Tensor]) -> ToldDecoding:
     return ToldDecoding(give=lambda logits, uniforms: mass(logits).argmax(dim=-1))
 
 
+@dataclass(frozen=True)
+class ToldTracker(EventTracker):
+    """Remembers one number per slot, as told at every event."""
+
+    give: Callable[[View], Tensor]
+
+    @property
+    def channels(self) -> int:
+        """One."""
+        return 1
+
+    def at_event(self, view: View) -> Tensor:
+        """Remember as told."""
+        return self.give(view)
+
+
+def remembering(give: Callable[[View], Tensor]) -> ToldScoring:
+    """Return a scoring with a tracker that remembers as told."""
+    tracker = ToldTracker(give)
+    return ToldScoring(
+        give=lambda v: norms(v) + (0 * v.tracked(tracker)[..., 0]).float(), declared=Needs(trackers=(tracker,))
+    )
+
+
 W8 = Needs(queries=8)
 BROKEN: list[tuple[Strategy, str, str]] = [
     # what holds for all axes
@@ -374,6 +398,12 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldScoring(give=lambda v: norms(v) + head_numbers(norms(v))), "head permutation", "have other scores"),
     (ToldScoring(give=lambda v: norms(v) / norms(v).amax(-1, keepdim=True)), "free slots", "have other scores"),
     (ToldScoring(give=lambda v: norms(v) / v.positions.shape[-1]), "free slots", "five more free slots"),
+    # trackers that events update
+    (remembering(lambda v: norms(v)[..., None].double()), "event", "at_event of .* must return"),
+    (remembering(lambda v: torch.rand(v.positions.shape)[..., None]), "purity", "uses a global random generator"),
+    (remembering(lambda v: norms(v)[..., None] - norms(v)[:, :1, :, :1, None]), "row independence", "other states"),
+    (remembering(lambda v: head_numbers(norms(v))[..., None]), "head permutation", "other states of trackers"),
+    (remembering(lambda v: norms(v)[..., None] / v.positions.shape[-1]), "free slots", "other states of trackers"),
     # selector
     (ToldSelector(give=lambda v, s, n: Best().select(v, v.last, n)), "needs", "had not declared in needs"),
     (ToldSelector(declared=W8), "needs", "declares queries in needs.. but never reads it"),

@@ -36,6 +36,7 @@ REQUIRED: dict[str, dict[str, Any]] = {}
 FURTHER: dict[str, list[dict[str, Any]]] = {
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
+    "scoring.g-kv": [{"threshold": 0.0, "recent": 3, "sinks": 2}, {"lam": 1.0, "kernel": 3, "recent": 1}],
     "scoring.h2o": [{"recent": 0, "sinks": 3}],
     "scoring.lag-kv": [{"lag": 4, "sinks": 0}],
     "scoring.expected-attention": [{"window": 5, "n_future": 16, "epsilon": 0.02, "recent": 2}],
