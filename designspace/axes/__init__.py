@@ -6,6 +6,7 @@ Who implements a strategy imports from here; `families` needs nothing else of `d
 from designspace.axes.artefact import Artefact
 from designspace.axes.budget import Budget, Reading, TokenReading
 from designspace.axes.control import Action, Controller, StepSeen, TextCodec
+from designspace.axes.gates import Arrival, Gate
 from designspace.axes.generation import Generation, Request
 from designspace.axes.geometry import Geometry
 from designspace.axes.mechanism import AXES, Mechanism
@@ -31,12 +32,14 @@ from designspace.axes.window import Window, WindowShare
 __all__ = [
     "AXES",
     "Action",
+    "Arrival",
     "Artefact",
     "Budget",
     "Cadence",
     "Composition",
     "Controller",
     "Decoding",
+    "Gate",
     "Generation",
     "Geometry",
     "HeadRouting",

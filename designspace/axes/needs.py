@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from designspace.axes.gates import Gate
 from designspace.axes.trackers import Tracker
 
 
@@ -16,6 +17,7 @@ class Needs:
         accumulated: running sum of the attention mass that each held slot received, group mean, float32.
         last: the attention row of the newest query.
         trackers: per-slot numbers to keep up to date from every row of attention.
+        gates: per-slot numbers that a trained network gives a token when it comes; their artefacts join `calibrations`.
         calibrations: names of calibration artefacts.
         output_projection: the weights that turn head outputs into the residual stream.
         layer_cosine: how little each layer's attention turned the residual stream over the prompt.
@@ -28,6 +30,12 @@ class Needs:
     calibrations: tuple[str, ...] = ()
     output_projection: bool = False
     layer_cosine: bool = False
+    gates: tuple[Gate, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Add the calibrations that hold the gates' weights."""
+        named = tuple(sorted({*self.calibrations, *(gate.artefact for gate in self.gates)}))
+        object.__setattr__(self, "calibrations", named if self.gates else self.calibrations)
 
     def __or__(self, other: Needs) -> Needs:
         """Return the union of two declarations."""
@@ -39,7 +47,13 @@ class Needs:
             tuple(sorted({*self.calibrations, *other.calibrations})),
             self.output_projection or other.output_projection,
             self.layer_cosine or other.layer_cosine,
+            tuple(dict.fromkeys(self.gates + other.gates)),
         )
+
+    @property
+    def per_slot(self) -> tuple[Tracker | Gate, ...]:
+        """Whatever keeps numbers with every slot."""
+        return (*self.trackers, *self.gates)
 
     @property
     def weights(self) -> bool:

@@ -200,6 +200,9 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
     if needs.layer_cosine:
         observed.layer_cosine = torch.rand(geometry.n_layers, rows, generator=generator) * zero_or_one
     observed.tracked = {tracker: _tracked(tracker, view, zero_or_one, generator) for tracker in needs.trackers}
+    for gate in needs.gates:  # what a log-sigmoid may say
+        opened = -3 * torch.rand(*view.positions.shape, gate.channels, generator=generator).square() * zero_or_one
+        observed.tracked[gate] = opened.masked_fill(~view.valid[..., None], 0)
     return observed
 
 
