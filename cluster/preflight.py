@@ -64,11 +64,20 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
         for mechanism in mechanisms.values():
             for reason in mechanism.geometry_errors(geometry):
                 yield f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}"
+        yield from _gate_errors([cell for cell in cells if cell.model == model and cell.mechanism.needs().gates])
         for name in sorted({name for mechanism in mechanisms.values() for name in calibrations_needed(mechanism)}):
             try:
                 load_artefact(model, name)
             except CalibrationError as error:
                 yield str(error)
+
+
+def _gate_errors(cells: Collection[Cell]) -> Iterator[str]:
+    """Yield why cells of one model, whose mechanisms have gates, cannot feed them."""
+    for name in dict.fromkeys(cell.mechanism.name for cell in cells if cell.generation.step == "compiled"):
+        yield f"mechanism {name!r} has gates, which read what generation step 'compiled' does not hand out: use 'plain'"
+    if cells and (error := load_skeleton(next(iter(cells)).model).attention_inputs_error()) is not None:
+        yield error
 
 
 def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], available: int) -> Iterator[str]:

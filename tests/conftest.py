@@ -81,7 +81,24 @@ def toy_statistics(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
     shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
     made = statistics_artefact(mean, mean.abs() * 1.5)
-    return {Q_STATISTICS: made, "q-stats-reasoning": made}
+    return {Q_STATISTICS: made, "q-stats-reasoning": made, "trim-gate": toy_gate(loaded, seed)}
+
+
+def toy_gate(loaded: LoadedModel, seed: int = 0) -> Artefact:
+    """Return a made-up retention gate of a model's width."""
+    layers, heads, hidden = loaded.geometry.n_layers, loaded.geometry.n_kv_heads, loaded.model.config.hidden_size
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        "linear1.weight": (8, hidden),
+        "linear1.bias": (8,),
+        "linear2.weight": (heads, 8),
+        "bias": (heads,),
+    }
+    made = {
+        f"inputs.{name}": torch.randn(layers, *shape, generator=generator) * (shape[-1] ** -0.5)
+        for name, shape in shapes.items()
+    }
+    return Artefact("trim-gate", made)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from designspace.axes.artefact import Artefact
 from designspace.axes.budget import Budget, Reading, TokenReading
 from designspace.axes.control import Action, Controller, StepSeen, TextCodec
 from designspace.axes.event_tracker import EventTracker
+from designspace.axes.gates import Arrival, Gate
 from designspace.axes.generation import Generation, Request
 from designspace.axes.geometry import Geometry
 from designspace.axes.mechanism import AXES, Mechanism
@@ -33,6 +34,7 @@ from designspace.axes.window import Window, WindowShare
 __all__ = [
     "AXES",
     "Action",
+    "Arrival",
     "Artefact",
     "Budget",
     "Cadence",
@@ -40,6 +42,7 @@ __all__ = [
     "Controller",
     "Decoding",
     "EventTracker",
+    "Gate",
     "Generation",
     "Geometry",
     "HeadRouting",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Artefact:
     def __getitem__(self, tensor: str) -> Tensor:
         """Return one tensor by name."""
         return self.tensors[tensor]
+
+    def on(self, device: torch.device) -> Artefact:
+        """Return the same with its tensors on a device."""
+        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
 
 
 def centres(statistics: Artefact) -> tuple[Tensor, Tensor]:

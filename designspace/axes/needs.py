@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from designspace.axes.gates import Gate
 from designspace.axes.trackers import Tracker
 from designspace.errors import InvariantViolation
 
@@ -17,6 +18,7 @@ class Needs:
         accumulated: running sum of the attention mass that each held slot received, group mean, float32.
         last: the attention row of the newest query.
         trackers: per-slot numbers to keep up to date from every row of attention, or at every event.
+        gates: per-slot numbers that a trained network gives a token when it comes; their artefacts join `calibrations`.
         calibrations: names of calibration artefacts.
         output_projection: the weights that turn head outputs into the residual stream.
         layer_cosine: how little each layer's attention turned the residual stream over the prompt.
@@ -31,13 +33,16 @@ class Needs:
     output_projection: bool = False
     layer_cosine: bool = False
     foresight: bool = False
+    gates: tuple[Gate, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that the trackers can work on what is declared.
+        """Add the calibrations that hold the gates' weights, and check that the trackers can work on what is declared.
 
         Raises:
             InvariantViolation: a tracker reads more queries at an event than are kept.
         """
+        named = tuple(sorted({*self.calibrations, *(gate.artefact for gate in self.gates)}))
+        object.__setattr__(self, "calibrations", named if self.gates else self.calibrations)
         for tracker in self.trackers:
             if tracker.queries > self.queries:
                 raise InvariantViolation(
@@ -56,7 +61,13 @@ class Needs:
             self.output_projection or other.output_projection,
             self.layer_cosine or other.layer_cosine,
             self.foresight or other.foresight,
+            tuple(dict.fromkeys(self.gates + other.gates)),
         )
+
+    @property
+    def per_slot(self) -> tuple[Tracker | Gate, ...]:
+        """Whatever keeps numbers with every slot."""
+        return (*self.trackers, *self.gates)
 
     @property
     def weights(self) -> bool:

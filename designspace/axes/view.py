@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes.artefact import Artefact
+from designspace.axes.gates import Gate
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
 from designspace.axes.trackers import Tracker
@@ -24,7 +25,7 @@ class Observed:
     """What the observers hold for some rows; None or absent where the mechanism declared no need.
 
     queries: [L,E,H_q,w,D] post-RoPE, oldest first. query_positions: [E,w] int64, -1 where fewer were seen.
-    accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker, [L,E,H_kv,C,channels].
+    accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker or gate, [L,E,H_kv,C,channels].
     layer_cosine: [L,E] float32. foreseen: [L,E,H_kv,C] float32.
     """
 
@@ -32,7 +33,7 @@ class Observed:
     query_positions: Tensor | None = None
     accumulated: Tensor | None = None
     last: Tensor | None = None
-    tracked: Mapping[Tracker, Tensor] = field(default_factory=dict)
+    tracked: Mapping[Tracker | Gate, Tensor] = field(default_factory=dict)
     layer_cosine: Tensor | None = None
     foreseen: Tensor | None = None
 
@@ -44,7 +45,7 @@ class Observed:
             self.query_positions[..., -window:] if window and self.query_positions is not None else None,
             self.accumulated if needs.accumulated else None,
             self.last if needs.last else None,
-            {tracker: self.tracked[tracker] for tracker in needs.trackers if tracker in self.tracked},
+            {own: self.tracked[own] for own in needs.per_slot if own in self.tracked},
             self.layer_cosine if needs.layer_cosine else None,
             self.foreseen if needs.foresight else None,
         )
@@ -255,6 +256,10 @@ class View:
     def tracked(self, tracker: Tracker) -> Tensor:
         """Return what a tracker holds, [L,E,H_kv,C,channels]."""
         return _declared(self.observed.tracked.get(tracker), f"tracker {tracker}")
+
+    def gated(self, gate: Gate) -> Tensor:
+        """Return what a gate said of each token when it came, [L,E,H_kv,C] float32."""
+        return _declared(self.observed.tracked.get(gate), f"gate {gate}")[..., 0]
 
     def artefact(self, name: str) -> Artefact:
         """Return a calibration artefact; use `geometry.held` on its per-layer tensors."""

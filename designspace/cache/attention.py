@@ -9,6 +9,7 @@ Shapes: B rows, H_q query heads, H_kv KV heads, G = H_q / H_kv, C slots, P padde
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Geometry, Needs, Observed, Tracker
+from designspace.axes import Arrival, Artefact, Gate, Geometry, Needs, Observed, Tracker
 from designspace.cache.attend_operator import attend
 from designspace.cache.causal import causal_attention, causal_mask
 from designspace.cache.layer_call import LayerCall, refuse_unknown
@@ -99,6 +100,7 @@ class DecodePass(Pass):
 
     def __init__(self, cache: SlotCache, region: Region = no_region) -> None:
         self.cache, self.region = cache, region
+        self.arrived: dict[int, tuple[Tensor, Tensor]] = {}  # by layer of the model, if gates read them
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Write the token into its slot, then attend to every filled slot, the token's included.
@@ -131,7 +133,17 @@ class DecodePass(Pass):
             )
         if owns:
             cache.observers.record(index, query, weights, cache.positions, cache.next_position)
+            if cache.observers.needs.gates:
+                self.arrived[call.layer] = (key, value)
         return output
+
+    def record_gates(self, inputs: Sequence[Tensor]) -> None:
+        """Note what the gates say of the new tokens; inputs: [B,1,hidden] of every layer of the model."""
+        for layer, (key, value) in self.arrived.items():
+            arrival = Arrival(layer, inputs[layer], key, value)
+            for gate in self.cache.observers.needs.gates:
+                opened = gate.open(self.cache.artefacts[gate.artefact], arrival)
+                self.cache.record_gate(self.cache.cache_of[layer], gate, opened[..., 0])
 
     def _attend_plain(
         self, call: LayerCall, index: int, query: Tensor, key: Tensor, value: Tensor, *, append: bool
@@ -171,6 +183,7 @@ class PrefillPass(Pass):
         self._accumulated: list[Tensor] = []
         self._last: list[Tensor] = []
         self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers if tracker.observes}
+        self._gated: dict[Tracker | Gate, Tensor] = {}
         self._cosine: Tensor | None = None
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -247,6 +260,18 @@ class PrefillPass(Pass):
             cosines.append(functional.cosine_similarity(before, before + added, dim=-1).mean())
         self._cosine = torch.stack(cosines)[:, None]
 
+    def record_gates(self, inputs: Sequence[Tensor], artefacts: Mapping[str, Artefact]) -> None:
+        """Note what the gates say of the prompt's tokens; inputs: [1,P,hidden] of every layer of the model."""
+        for gate in self.needs.gates:
+            opened = [
+                gate.open(
+                    artefacts[gate.artefact], Arrival(layer, inputs[layer], self._keys[layer], self._values[layer])
+                )
+                for layer in self._keys
+            ]
+            padding = torch.arange(opened[0].shape[-1], device=opened[0].device) >= self.n_tokens
+            self._gated[gate] = torch.stack(opened).masked_fill(padding, 0).to(gate.dtype)[..., None]
+
     def prompt(self) -> Prompt:
         """Return what the pass has seen, stacked over the layers that own a cache."""
         keys = torch.stack(list(self._keys.values()))  # [L,1,H_kv,P,D]
@@ -265,7 +290,7 @@ class PrefillPass(Pass):
         return states
 
     def _observed(self) -> Observed:
-        observed = Observed(tracked=self._states(), layer_cosine=self._cosine)
+        observed = Observed(tracked={**self._states(), **self._gated}, layer_cosine=self._cosine)
         if self.needs.queries:
             seen = torch.stack(self._queries)
             missing = self.needs.queries - seen.shape[3]

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Observed, Tracker
+from designspace.axes import Gate, Geometry, Needs, Observed, Tracker
 from designspace.axes.slot_store import take_rows
 
 Rows = Tensor | slice
@@ -34,7 +34,7 @@ class Observers:
         self.newest = torch.zeros(1 if needs.queries else 0, dtype=torch.int64, device=device)
         self.accumulated = torch.zeros(slots, device=device) if needs.accumulated else None
         self.last = torch.zeros(n_layers, rows, n_query, capacity, device=device) if needs.last else None
-        self.tracked = {t: torch.zeros(*slots, t.channels, dtype=t.dtype, device=device) for t in needs.trackers}
+        self.tracked = {t: torch.zeros(*slots, t.channels, dtype=t.dtype, device=device) for t in needs.per_slot}
         self.layer_cosine = torch.zeros(n_layers, rows, device=device) if needs.layer_cosine else None
 
     def advance(self, positions: Tensor) -> None:
@@ -57,11 +57,20 @@ class Observers:
             self.accumulated[layer] += group_mean(weights, self.geometry)
         if self.last is not None:
             self.last[layer] = weights
-        for tracker, state in self.tracked.items():
+        for tracker in self.needs.trackers:
             if not tracker.observes:
                 continue
-            free = (positions[layer] < 0)[..., None]
+            state, free = self.tracked[tracker], (positions[layer] < 0)[..., None]
             state[layer] = tracker.observe(state[layer], weights, positions[layer], now).masked_fill(free, 0)
+
+    def record_gate(self, layer: int, gate: Gate, opened: Tensor, slot: Tensor, arrived: Tensor) -> None:
+        """Record what a gate said of one layer's new tokens.
+
+        opened: [B,H_kv]. slot: [B,H_kv], where they are. arrived: [B] bool, the rows that have a new token.
+        """
+        state = self.tracked[gate][layer]
+        new = opened.masked_fill(~arrived[:, None], 0).to(gate.dtype)
+        state.scatter_(2, slot[..., None, None], new[..., None, None])
 
     def rows(self, rows: Rows) -> Observed:
         """Return the observations of rows [E] in all layers."""
@@ -120,9 +129,11 @@ class Observers:
 
     def after_compaction(self, observed: Observed) -> Observed:
         """Return packed observations after the trackers have been told that their rows were cut."""
-        return replace(
-            observed, tracked={tracker: tracker.on_compressed(state) for tracker, state in observed.tracked.items()}
+        tracked = dict(observed.tracked)
+        tracked.update(
+            {tracker: tracker.on_compressed(tracked[tracker]) for tracker in self.needs.trackers if tracker in tracked}
         )
+        return replace(observed, tracked=tracked)
 
     def packed(self, observed: Observed, order: Tensor, filled: Tensor) -> Observed:
         """Return observations with per-slot numbers in packing order; order, filled: [L,E,H_kv,C]. Free slots forget."""

@@ -16,7 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
+from designspace.axes import (
+    Artefact,
+    Gate,
+    Geometry,
+    Needs,
+    Observed,
+    Representation,
+    RunContext,
+    SlotState,
+    StoreSpec,
+    View,
+)
 from designspace.axes.slot_store import take_rows, take_slots
 from designspace.cache.observers import Observers, updated
 from designspace.cache.packing import CompressionResult, Prompt
@@ -62,8 +73,8 @@ class SlotCache:
         owning = [layer for layer, owner in enumerate(self.owners) if layer == owner]
         self.cache_of = tuple(owning.index(owner) for owner in self.owners)
         self.rows, self.capacity, self.width = rows, capacity, width
-        self._store_needs = representation.needs()
-        self.store = representation.allocate(StoreSpec(geometry, rows, capacity, dtype, device, artefacts or {}))
+        self._store_needs, self.artefacts = representation.needs(), artefacts or {}
+        self.store = representation.allocate(StoreSpec(geometry, rows, capacity, dtype, device, self.artefacts))
         shape = (geometry.n_layers, rows, geometry.n_kv_heads)
         self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -121,6 +132,11 @@ class SlotCache:
         """Note that the token about to be appended stands for itself alone."""
         if self.mass is not None:
             self.mass[index].scatter_(2, self.counts[index].long()[..., None], 1)
+
+    def record_gate(self, index: int, gate: Gate, opened: Tensor) -> None:
+        """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step."""
+        newest = (self.counts[index].long() - 1).clamp(min=0)
+        self.observers.record_gate(index, gate, opened, newest, self.active)
 
     def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""

@@ -30,6 +30,10 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to [where the model's artefacts are looked for].")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Take the named artefact, trim-gate, from a checkpoint of trained gates instead."),
+    ] = None,
     head_scores: Annotated[
         Path | None,
         typer.Option(
@@ -39,26 +43,49 @@ def calibrate(
 ) -> None:
     """Measure on a model what some mechanisms need beforehand: all artefacts that are known, or the named ones."""
     from designspace.models.calibrate import calibrate as measure
-    from designspace.models.calibration import artefact_path, save_artefact
     from designspace.registry import calibration, calibrations
 
     spec = model_spec(model, sweep)
     if head_scores is not None:
-        if artefacts not in (None, [], ["duo-gate"]):
-            raise DeclarationError(f"--head-scores makes the artefact duo-gate alone, got {', '.join(artefacts)}")
-        found = _imported_gate(spec, head_scores)
-        path = out / f"{found.name}.safetensors" if out else artefact_path(spec, found.name)
-        save_artefact(path, found)
-        typer.echo(path)
+        if artefacts not in (None, [], ["duo-gate"]) or weights is not None:
+            others = ", ".join([*(artefacts or []), *(["--weights"] if weights is not None else [])])
+            raise DeclarationError(f"--head-scores makes the artefact duo-gate alone, got {others}")
+        _save(_imported_gate(spec, head_scores), spec, out)
+        return
+    if weights is not None:
+        if artefacts != ["trim-gate"]:
+            named = ", ".join(artefacts or []) or "none"
+            raise DeclarationError(f"--weights makes the artefact trim-gate, which must be named, got {named}")
+        _save(_imported_weights(spec, weights), spec, out)
         return
     measures = {name: calibration(name) for name in artefacts or calibrations()}
     # Who names an artefact wants that one; who wants all of them wants those that this model can have.
     skipped = None if artefacts else (lambda name, error: typer.echo(f"skipped: {name}: {error}", err=True))
     text_path = None if text is None else str(text)
     for artefact in measure(spec, measures, n_problems=problems, text_path=text_path, skipped=skipped):
-        path = out / f"{artefact.name}.safetensors" if out else artefact_path(spec, artefact.name)
-        save_artefact(path, artefact)
-        typer.echo(path)
+        _save(artefact, spec, out)
+
+
+def _save(artefact: Artefact, spec: ModelSpec, out: Path | None) -> None:
+    """Write an artefact, and print where."""
+    from designspace.models.calibration import artefact_path, save_artefact
+
+    path = out / f"{artefact.name}.safetensors" if out else artefact_path(spec, artefact.name)
+    save_artefact(path, artefact)
+    typer.echo(path)
+
+
+def _imported_weights(spec: ModelSpec, file: Path) -> Artefact:
+    """Return the gates of a checkpoint as the artefact that scoring `trim-kv` reads."""
+    from designspace.axes import Artefact
+    from designspace.models.calibration import model_key
+    from designspace.models.skeleton import load_skeleton
+    from families.calibrations.imported_retention_gate import imported_retention_gate
+    from families.scoring.trim_kv import ARTEFACT
+
+    skeleton = load_skeleton(spec)
+    tensors = imported_retention_gate(file, skeleton.geometry, skeleton.model.config.hidden_size)
+    return Artefact(ARTEFACT, tensors, model_key(spec), source=file.name)
 
 
 def _imported_gate(spec: ModelSpec, file: Path) -> Artefact:

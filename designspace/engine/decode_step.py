@@ -42,10 +42,12 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Decode
     a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
 
     Raises:
-        DeclarationError: no such kind, or nothing to compile it with.
+        DeclarationError: no such kind, nothing to compile it with, or gates that it cannot feed.
     """
     if kind not in STEP_KINDS:
         raise DeclarationError(f"step must be one of {', '.join(STEP_KINDS)}, got step={kind!r}")
+    if kind == "compiled" and cache.observers.needs.gates:  # transformers hands the residual stream out through hooks
+        raise DeclarationError("step 'compiled' does not hand out what gates read, the residual stream: use 'plain'")
     if kind == "compiled" and loaded.device.type == "cpu" and not has_compiler():
         raise DeclarationError(
             "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
@@ -64,9 +66,15 @@ def has_compiler() -> bool:
 
 
 def _plain(loaded: LoadedModel, tokens: Tensor, cache: SlotCache, region: Region) -> Tensor:
+    gates, decode = cache.observers.needs.gates, DecodePass(cache, region)
     output = loaded.forward(
-        DecodePass(cache, region), input_ids=tokens[:, None], position_ids=cache.next_position[:, None]
+        decode,
+        input_ids=tokens[:, None],
+        position_ids=cache.next_position[:, None],
+        output_hidden_states=bool(gates),
     )
+    if gates:
+        decode.record_gates(loaded.attention_inputs(output.hidden_states))
     logits: Tensor = output.logits[:, -1].float()
     return logits
 

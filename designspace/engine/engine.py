@@ -71,7 +71,11 @@ class Engine:
             DeclarationError: the mechanism cannot run here (budget, calibration, decoding or the model's geometry).
             ModelError: the decoding needs text that the model's tokenizer cannot write.
         """
-        artefacts = artefacts or {}
+        # Gates read their weights at every step; what is read at events alone is moved there.
+        in_gates = {gate.artefact for gate in mechanism.needs().gates}
+        artefacts = {
+            name: found.on(loaded.device) if name in in_gates else found for name, found in (artefacts or {}).items()
+        }
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, _checked(loaded, mechanism, artefacts)
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         plan = CachePlan.of(
@@ -104,7 +108,7 @@ class Engine:
             plan.prompt_slots,
         )
         chunk_rows = event_rows(self.rows, self.schedule.max_growth, usual_burst(self.max_new_tokens))
-        self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection)
+        self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection, plan.artefacts)
         self.ledger = Ledger(cache)
         self.runner = BurstRunner(loaded, self.decoding, cache, self.ledger, step)
         self.compressor = Compressor(mechanism, cache, context, chunk_rows)
@@ -295,6 +299,8 @@ def _checked(loaded: LoadedModel, mechanism: Mechanism, artefacts: Mapping[str, 
     if missing:
         raise DeclarationError(f"mechanism {mechanism.name!r} needs calibration {missing[0]!r}")
     errors = mechanism.geometry_errors(loaded.geometry)
+    if mechanism.needs().gates and (error := loaded.attention_inputs_error()) is not None:
+        errors.append(error)
     if errors:
         raise DeclarationError(f"mechanism {mechanism.name!r}: {error}" for error in errors)
     mechanism.decoding.controller(loaded)  # refuses now, not at the first prompt, a tag that the tokenizer cannot write

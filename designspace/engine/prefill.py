@@ -8,13 +8,13 @@ computed ahead, or is asked for again by another sample of the same problem, is 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Needs, Request
+from designspace.axes import Artefact, Needs, Request
 from designspace.cache.attention import PrefillPass, PrefillPasses
 from designspace.cache.packing import Prompt
 from designspace.models.loading import LoadedModel
@@ -49,9 +49,16 @@ class Prefill:
     """Encodes prompts for one engine."""
 
     def __init__(
-        self, loaded: LoadedModel, needs: Needs, owners: tuple[int, ...] | None, projection: Tensor | None
+        self,
+        loaded: LoadedModel,
+        needs: Needs,
+        owners: tuple[int, ...] | None,
+        projection: Tensor | None,
+        artefacts: Mapping[str, Artefact] | None = None,
     ) -> None:
+        """`artefacts`: where gates find their weights."""
         self.loaded, self.needs, self.owners, self._projection = loaded, needs, owners, projection
+        self._artefacts = artefacts or {}
         self._encoded: OrderedDict[TokenIds, Encoded] = OrderedDict()
         self._asked: Counter[TokenIds] = Counter()
         self.n_encoded = 0
@@ -112,10 +119,14 @@ class Prefill:
             input_ids=ids.to(device),
             position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
             logits_to_keep=last,
-            output_hidden_states=self.needs.layer_cosine,
+            output_hidden_states=self.needs.layer_cosine or bool(self.needs.gates),
         )
         self.n_encoded += len(prompts)
         if self.needs.layer_cosine and self._projection is not None:
             for row, one in enumerate(passes):
                 one.record_layer_cosines(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
+        if self.needs.gates:
+            inputs = self.loaded.attention_inputs(output.hidden_states)
+            for row, one in enumerate(passes):
+                one.record_gates([x[row : row + 1] for x in inputs], self._artefacts)
         return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

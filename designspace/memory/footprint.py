@@ -33,7 +33,7 @@ from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compressor import event_rows
 from designspace.engine.prefill import bucket, prompts_kept
 from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
-from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes
+from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes, stream_bytes
 from designspace.memory.free_memory import bytes_text
 from designspace.memory.live_bytes import peak_bytes
 from designspace.memory.probe_cache import ProbeCache
@@ -132,6 +132,7 @@ class ArmMemory:
         logits = 4 * rows * self._vocabulary
         signals = _SIGNAL_COPIES * logits if self.mechanism.cadence.reads_signals else 0
         decode = extrapolate_linear(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
+        decode += stream_bytes(self.skeleton, rows) if self.needs.gates else 0
         stages = (
             decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
             logits + self._event(rows),

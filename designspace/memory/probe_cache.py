@@ -88,7 +88,7 @@ class ProbeCache:
             window if needs.queries else None,
             torch.rand(heads, generator=self.random) if needs.accumulated else None,
             torch.rand(n_layers, 1, n_query, n, generator=self.random) if needs.last else None,
-            {tracker: torch.zeros(*heads, tracker.channels, dtype=tracker.dtype) for tracker in needs.trackers},
+            {one: torch.zeros(*heads, one.channels, dtype=one.dtype) for one in needs.per_slot},
             torch.rand(n_layers, 1, generator=self.random) if needs.layer_cosine else None,
         )
 

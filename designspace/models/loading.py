@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -124,6 +124,16 @@ class LoadedModel:
     def ids_with(self, text: str) -> frozenset[int]:
         """Return the tokens whose own text contains `text`."""
         return _ids_with(self.tokenizer, text)
+
+    def attention_inputs_error(self) -> str | None:
+        """Return why what the layers' projections read cannot be told from the residual stream, or None."""
+        if all(hasattr(layer, "input_layernorm") for layer in self.model.model.layers):
+            return None
+        return f"gates read the input of attention after a norm, which layers of {self.model.config.model_type!r} lack"
+
+    def attention_inputs(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
+        """Return what each layer's projections read, [B,T,hidden], of the residual stream before each layer."""
+        return [layer.input_layernorm(x) for layer, x in zip(self.model.model.layers, hidden_states, strict=False)]
 
     def output_projection(self) -> Tensor:
         """Return the weights that turn head outputs into the residual stream, [L,H_q,D,hidden]."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Observed, RunContext, Tracker, View
+from designspace.axes import Artefact, Gate, Geometry, Observed, RunContext, Tracker, View
 
 
 def view_of(
@@ -20,7 +20,7 @@ def view_of(
     queries: Tensor | None = None,
     accumulated: Tensor | None = None,
     last: Tensor | None = None,
-    tracked: Mapping[Tracker, Tensor] | None = None,
+    tracked: Mapping[Tracker | Gate, Tensor] | None = None,
     layer_cosine: Tensor | None = None,
     artefacts: Mapping[str, Artefact] | None = None,
     output_projection: Tensor | None = None,

@@ -203,6 +203,9 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
     for tracker in needs.trackers:
         if isinstance(tracker, EventTracker):
             observed.tracked[tracker] = _after_event(tracker, view, observed, zero_or_one, generator)
+    for gate in needs.gates:  # what a log-sigmoid may say
+        opened = -3 * torch.rand(*view.positions.shape, gate.channels, generator=generator).square() * zero_or_one
+        observed.tracked[gate] = opened.masked_fill(~view.valid[..., None], 0)
     return observed
 
 

@@ -96,7 +96,9 @@ def check_reads(strategy: Strategy, reads: set[Any]) -> None:
 
 
 def _declared(needs: Needs) -> list[Any]:
-    """Return what is declared: names of plain needs, trackers, names of artefacts."""
+    """Return what is declared: names of plain needs, trackers, gates, names of artefacts."""
     plain = {f.name: getattr(needs, f.name) for f in fields(Needs)}
-    keyed = [*plain.pop("trackers"), *plain.pop("calibrations")]
+    keyed = [*plain.pop("trackers"), *plain.pop("gates")]
+    in_gates = {gate.artefact for gate in needs.gates}  # read where tokens arrive, not at events
+    keyed += [name for name in plain.pop("calibrations") if name not in in_gates]
     return [*(name for name, value in plain.items() if value), *keyed]

@@ -124,7 +124,7 @@ def showing(view: View, needs: Needs) -> View:
         query_positions=seen.query_positions if needs.queries else None,
         accumulated=seen.accumulated if needs.accumulated else None,
         last=seen.last if needs.last else None,
-        tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.trackers},
+        tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.per_slot},
         layer_cosine=seen.layer_cosine if needs.layer_cosine else None,
     )
     context = view.context

@@ -20,7 +20,7 @@ from designspace.registry import mechanism
 from families.decoding.greedy import Greedy
 from tests.conftest import start
 from tests.designspace.engine.recorded_graph import record_on_cpu
-from tests.designspace.strategies import EVERY_STRATEGY, SPEC, run
+from tests.designspace.strategies import EVERY_COMPILED, SPEC, run
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def recorded(captured: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> l
     return captured
 
 
-@pytest.mark.parametrize("made", EVERY_STRATEGY)
+@pytest.mark.parametrize("made", EVERY_COMPILED)
 def test_replays_equal_plain_steps(made: Mechanism, recorded: list[CapturedStep]) -> None:
     """To the bit, though rows are cut, retired, refilled and swapped between replays."""
     loaded = load_model(SPEC)
@@ -83,7 +83,7 @@ def test_a_step_is_captured_before_the_first_row(recorded: list[CapturedStep]) -
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("made", EVERY_STRATEGY)
+@pytest.mark.parametrize("made", EVERY_COMPILED)
 def test_replays_equal_plain_steps_on_a_gpu(made: Mechanism, captured: list[CapturedStep]) -> None:
     """The same operations on the same device, so to the bit here too."""
     loaded = load_model(SPEC, device="cuda")
@@ -93,7 +93,7 @@ def test_replays_equal_plain_steps_on_a_gpu(made: Mechanism, captured: list[Capt
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("made", EVERY_STRATEGY)
+@pytest.mark.parametrize("made", EVERY_COMPILED)
 def test_compiled_and_captured_rows_do_not_depend_on_the_batch(made: Mechanism) -> None:
     """As it runs on a GPU: compiled, captured, and the texts in another order."""
     loaded = load_model(SPEC, device="cuda")

@@ -69,7 +69,20 @@ def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = Non
 
 @pytest.mark.usefixtures("plain_path")
 @pytest.mark.parametrize(
-    "name", ["full", "h2o", "r-kv", "syn-mem-prefill", "alpha", "kivi", "scissorhands", "cam", "critical-kv", "squeeze"]
+    "name",
+    [
+        "full",
+        "h2o",
+        "r-kv",
+        "syn-mem-prefill",
+        "alpha",
+        "kivi",
+        "scissorhands",
+        "cam",
+        "critical-kv",
+        "squeeze",
+        "trim-kv",
+    ],
 )
 def test_an_engine_takes_what_is_stated(name: str) -> None:
     """Never more; and no more than a fifth is stated in vain, though the toy makes small things count."""

@@ -13,7 +13,7 @@ import torch
 
 from designspace.axes import Artefact, Budget, Geometry, Mechanism, Scoring, Strategy
 from designspace.errors import DeclarationError, InfeasibleBudget
-from designspace.models.calibration import Corpus
+from designspace.models.calibration import Corpus, load_artefact
 from designspace.models.loading import LoadedModel, load_model, prepare
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import REGISTRY_AXES, calibration, catalog, kinds, mechanism, strategy
@@ -34,6 +34,7 @@ from tests.conftest import REPOSITORY
 REQUIRED: dict[str, dict[str, Any]] = {}
 # Parameterisations beside the defaults and one for each option of a parameter.
 FURTHER: dict[str, list[dict[str, Any]]] = {
+    "scoring.trim-kv": [{"look_ahead": 5, "sinks": 2, "recent": 3}],
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
     "scoring.g-kv": [{"threshold": 0.0, "recent": 3, "sinks": 2}, {"lam": 1.0, "kernel": 3, "recent": 1}],
@@ -193,7 +194,10 @@ def test_every_system_runs_as_it_should(pocket: LoadedModel, name: str) -> None:
         changes = SHORT.get(("decoding", system.decoding.kind), {})
         speaking = replace(system.decoding, **changes).with_default_chooser(Sampling())
         system = system.override(name, decoding=speaking)
-    found = {need: artefact(need, pocket.geometry) for need in system.needs().calibrations}
+    needs = system.needs()
+    found = {need: artefact(need, pocket.geometry) for need in needs.calibrations}
+    # Gates read the residual stream, whose width a geometry does not say: theirs is the model's own.
+    found |= {gate.artefact: load_artefact(ModelSpec.bundled("pocket-llama"), gate.artefact) for gate in needs.gates}
     check_mechanism(system, pocket, budget_for(system), artefacts=found)
 
 
