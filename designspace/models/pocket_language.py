@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from designspace.tasks import chain_arithmetic, trace_recall
@@ -83,7 +84,7 @@ def trace_expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
     Values expire when their variable has another, the facts that the question asks for never, nor do the number of
     steps and what to do with it; everything else at once.
     """
-    facts = _TRACE_FACTS[tokens[n_prompt - 2]]
+    facts = _TRACE_FACTS[tokens[n_prompt - 3]]
     bound_again: dict[str, int] = {}
     expires = list(range(len(tokens)))
     for idx in range(len(tokens) - 1, -1, -1):
@@ -91,7 +92,7 @@ def trace_expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
         if len(token) == 2 and token[0] in "abcdefgh" and token[1].isdigit():
             expires[idx] = bound_again.get(token[0], NEVER)
             bound_again[token[0]] = idx
-        elif (len(token) == 3 and token[0] == facts) or n_prompt - 7 <= idx < n_prompt or token == trace_recall.BOS:
+        elif (len(token) == 3 and token[0] == facts) or n_prompt - 8 <= idx < n_prompt or token == trace_recall.BOS:
             expires[idx] = NEVER
     return expires
 
@@ -112,13 +113,13 @@ LANGUAGES: Final = {
     "trace-recall": Language(
         name="trace-recall",
         words=tuple(trace_recall.vocabulary()),
-        draw=trace_recall.trace_problem,
+        draw=partial(trace_recall.trace_problem, max_hops=trace_recall.MAX_HOPS),
         problems=trace_recall.trace_recall,
         min_steps=trace_recall.MIN_STEPS,
         max_steps=trace_recall.MAX_STEPS,
-        n_prompt_tokens=37,
+        n_prompt_tokens=60,
         n_step_tokens=9,
-        ending=frozenset({"look", "answer"}),
+        ending=frozenset({*(f"x{hop}" for hop in range(1, trace_recall.MAX_HOPS + 1)), "answer"}),
         expiry=trace_expiry,
     ),
 }

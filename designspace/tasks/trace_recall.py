@@ -2,7 +2,7 @@
 
 A prompt gives a table, the starting values of eight variables, the number of steps and what to do at the end:
 
-    <bos> given a table : t04 t17 … t93 ; and start values : a4 b2 … h3 ; now run s24 to s02 then follow notes =>
+    <bos> given a table : t04 t17 … t93 ; and start values : a4 b2 … h3 ; now run s24 to s02 then follow notes x4 =>
 
 The solution works one variable per line, round a ring, counting the steps down:
 
@@ -10,9 +10,9 @@ The solution works one variable per line, round a ring, counting the steps down:
 
 Three things make the tokens that are needed later hard to tell from those that are not. The value of a variable is read
 once, when the variable's turn comes again, and never after that: what has been attended to is of no more use. A note
-(`m26`: note 2 is 6) is written once and read at the end, if at all, by a chain of look-ups whose next number is known
-only when the last one is done. Nine tokens in ten are filler. Everything in a solution is a deterministic function of
-what stands before it, and every fact is one token, so a look-up is one hop of attention.
+(`m26`: note 2 is 6) is written once and read at the end, if at all, by a chain of look-ups (`x3 look i2 finds m26`) whose
+next number is known only when the last one is done. Nine tokens in ten are filler. Everything in a solution is a
+deterministic function of what stands before it, and every fact is one token, so a look-up is one hop of attention.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MIN_STEPS: Final = 20
 MAX_STEPS: Final = 24
 MAX_TOKENS: Final = 300
 N_HOPS: Final = 4
+MAX_HOPS: Final = 12
 FIRST_STEP: Final = 26
 FIRST_NOTE_STEP: Final = 21
 N_NOTES: Final = 10
@@ -73,6 +74,7 @@ class Question(NamedTuple):
     start: tuple[int, ...]
     first_step: int
     last_step: int
+    n_hops: int
 
 
 def vocabulary() -> list[str]:
@@ -86,6 +88,7 @@ def vocabulary() -> list[str]:
         *(f"{name}{digit}" for name in f"{_NAMES}i" for digit in digits),
         *(f"{name}{number}{digit}" for name in "tm" for number in digits for digit in digits),
         *(_step(step) for step in range(1, FIRST_STEP + 1)),
+        *(f"x{hop}" for hop in range(1, MAX_HOPS + 1)),
         *(f"\\boxed{{{digit}}}" for digit in digits),
     ]
 
@@ -103,19 +106,22 @@ def trace_recall(split: str, count: int, *, start: int = 0) -> list[TraceProblem
     return [trace_problem(split, index) for index in range(start, start + count)]
 
 
-def trace_problem(split: str, index: int, *, min_steps: int = MIN_STEPS, max_steps: int = MAX_STEPS) -> TraceProblem:
-    """Return one problem of a split; training asks for fewer steps than the shipped difficulty has.
+def trace_problem(
+    split: str, index: int, *, min_steps: int = MIN_STEPS, max_steps: int = MAX_STEPS, max_hops: int = N_HOPS
+) -> TraceProblem:
+    """Return one problem of a split; training asks for fewer steps than the shipped difficulty has, and for more look-ups.
 
     Questions are redrawn until their content hash lies in a bucket of the split, so splits cannot share a question.
     """
     kind = KINDS[index % len(KINDS)]
     rng = random.Random(_seed(split, index))
     while True:
-        question = _draw_question(rng, kind, rng.randint(min_steps, max_steps))
+        n_hops = N_HOPS if max_hops == N_HOPS else rng.randint(1, max_hops)
+        question = _draw_question(rng, kind, rng.randint(min_steps, max_steps), n_hops)
         if bucket(question) not in SPLIT_BUCKETS[split]:
             continue
         prompt, (solution, answer) = prompt_tokens(question), solve(question)
-        if len(prompt) + len(solution) <= MAX_TOKENS:
+        if len(prompt) + len(solution) <= MAX_TOKENS + 5 * (max_hops - N_HOPS):
             return TraceProblem(
                 problem_id=f"trace-{split}-{index:05d}",
                 prompt=" ".join(prompt),
@@ -136,7 +142,7 @@ def prompt_tokens(question: Question) -> tuple[str, ...]:
     values = (f"{name}{digit}" for name, digit in zip(_NAMES, question.start, strict=True))
     head = (BOS, "given", "a-table", ":", *table, ";", "and", "start", "values", ":", *values, ";")
     steps = (_step(question.first_step), "to", _step(question.last_step))
-    return (*head, "now", "run", *steps, "then", "follow", question.kind, "=>")
+    return (*head, "now", "run", *steps, "then", "follow", question.kind, f"x{question.n_hops}", "=>")
 
 
 def solve(question: Question) -> tuple[tuple[str, ...], int]:
@@ -154,8 +160,8 @@ def solve(question: Question) -> tuple[tuple[str, ...], int]:
             tokens += ["keep", f"m{number}{value}"]
         turn = (turn + 1 + int(value >= 8)) % len(_NAMES)
     facts, letter = (notes, "m") if question.kind == "notes" else (dict(enumerate(question.table)), "t")
-    for _ in range(N_HOPS if question.kind != "carry" else 0):
-        tokens += ["look", f"i{value}", "finds", f"{letter}{value}{facts[value]}"]
+    for hop in range(question.n_hops if question.kind != "carry" else 0, 0, -1):
+        tokens += [f"x{hop}", "look", f"i{value}", "finds", f"{letter}{value}{facts[value]}"]
         value = facts[value]
     return (*tokens, "answer", f"i{value}", f"\\boxed{{{value}}}", EOS), value
 
@@ -170,7 +176,7 @@ def _line(step: int, name: str, before: int, value: int) -> list[str]:
     return [_step(step), *connective, name, "holds", f"{name}{before}", f"+{added(step)}", "so", f"{name}{value}"]
 
 
-def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
+def _draw_question(rng: random.Random, kind: Kind, n_steps: int, n_hops: int) -> Question:
     """Draw a question; the table is one cycle through all numbers, so that no two of four look-ups are the same."""
     order = rng.sample(range(10), 10)
     table = dict(zip(order, [*order[1:], order[0]], strict=True))
@@ -180,7 +186,9 @@ def _draw_question(rng: random.Random, kind: Kind, n_steps: int) -> Question:
         first_step = rng.randint(max(n_steps, FIRST_NOTE_STEP), min(FIRST_STEP, n_steps + FIRST_NOTE_STEP - N_NOTES))
     else:
         first_step = rng.randint(n_steps, FIRST_STEP)
-    return Question(kind, tuple(table[number] for number in range(10)), start, first_step, first_step - n_steps + 1)
+    return Question(
+        kind, tuple(table[number] for number in range(10)), start, first_step, first_step - n_steps + 1, n_hops
+    )
 
 
 def _step(step: int) -> str:

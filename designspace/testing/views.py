@@ -22,6 +22,7 @@ def view_of(
     last: Tensor | None = None,
     tracked: Mapping[Tracker | Gate, Tensor] | None = None,
     layer_cosine: Tensor | None = None,
+    foreseen: Tensor | None = None,
     artefacts: Mapping[str, Artefact] | None = None,
     output_projection: Tensor | None = None,
     inv_freq: Tensor | None = None,
@@ -45,7 +46,9 @@ def view_of(
     if positions is None:
         positions = torch.arange(n_slots).expand(n_layers, n_rows, n_kv_heads, n_slots)
     next_position = int(positions.max()) + 1 if next_position is None else next_position
-    observed = Observed(accumulated=accumulated, last=last, tracked=tracked or {}, layer_cosine=layer_cosine)
+    observed = Observed(
+        accumulated=accumulated, last=last, tracked=tracked or {}, layer_cosine=layer_cosine, foreseen=foreseen
+    )
     if queries is not None:
         window = queries.shape[3]
         observed.queries = queries

@@ -199,6 +199,9 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
         observed.last = _attention(torch.randn(*visible.shape[:3], n_slots, generator=generator) * zero_or_one, visible)
     if needs.layer_cosine:
         observed.layer_cosine = torch.rand(geometry.n_layers, rows, generator=generator) * zero_or_one
+    if needs.foresight:
+        foreseen = torch.rand(view.positions.shape, generator=generator).square() * zero_or_one
+        observed.foreseen = foreseen.masked_fill(~view.valid, 0)
     observed.tracked = {tracker: _tracked(tracker, view, zero_or_one, generator) for tracker in needs.trackers}
     for tracker in needs.trackers:
         if isinstance(tracker, EventTracker):

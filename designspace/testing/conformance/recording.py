@@ -20,6 +20,7 @@ _READ_AS = {
     "last": ("last",),
     "output_projection": ("output_projection",),
     "layer_cosine": ("layer_cosine",),
+    "foresight": ("foreseen",),
 }
 
 

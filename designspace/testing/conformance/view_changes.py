@@ -19,7 +19,7 @@ LAYOUT = {
     "keys": "LEHCd", "values": "LEHCd", "positions": "LEHC", "mass": "LEHC", "memory": "LEHn",
     "next_position": "E", "streams": "E", "target": "E", "n_prompt_tokens": "E", "pinned": "EP",
     "queries": "LEQWd", "query_positions": "EW", "accumulated": "LEHC", "last": "LEQC", "tracked": "LEHCn",
-    "layer_cosine": "LE", "output_projection": "LQdn", "scores": "LEHC", "shares": "LEH",
+    "layer_cosine": "LE", "foreseen": "LEHC", "output_projection": "LQdn", "scores": "LEHC", "shares": "LEH",
 }  # fmt: skip
 Shown = TypeVar("Shown")
 Change = Callable[[str, Tensor], Tensor]
@@ -126,6 +126,7 @@ def showing(view: View, needs: Needs) -> View:
         last=seen.last if needs.last else None,
         tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.per_slot},
         layer_cosine=seen.layer_cosine if needs.layer_cosine else None,
+        foreseen=seen.foreseen if needs.foresight else None,
     )
     context = view.context
     context = replace(

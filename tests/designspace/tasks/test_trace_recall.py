@@ -11,6 +11,7 @@ from designspace.errors import DeclarationError
 from designspace.tasks.trace_recall import (
     FIRST_NOTE_STEP,
     KINDS,
+    MAX_HOPS,
     MAX_TOKENS,
     MIN_STEPS,
     N_HOPS,
@@ -23,7 +24,8 @@ from designspace.tasks.trace_recall import (
 
 SPLITS = tuple(SPLIT_BUCKETS)
 PROMPT = re.compile(
-    r"<bos> given a-table : ((?:t\d\d )+); and start values : ((?:[a-h]\d )+); now run s(\d\d) to s(\d\d) then follow (\w+) =>"
+    r"<bos> given a-table : ((?:t\d\d )+); and start values : ((?:[a-h]\d )+); "
+    r"now run s(\d\d) to s(\d\d) then follow (\w+) x(\d+) =>"
 )
 LINE = re.compile(r"s(\d\d)(?: then| now take| next)? ([a-h]) holds [a-h](\d) \+(\d) so [a-h](\d)(?: keep m(\d)(\d))?")
 
@@ -44,7 +46,7 @@ def interpret(prompt: str) -> str:
             facts[21 - step] = value
         at = (at + (2 if value > 7 else 1)) % 8
     if found[5] != "carry":
-        for _ in range(4):
+        for _ in range(int(found[6])):
             value = facts[value]
     return str(value)
 
@@ -135,10 +137,10 @@ def test_kinds_rotate_and_answers_are_spread() -> None:
 
 
 @pytest.mark.parametrize("n_steps", [1, 3, 9, 10, 15, 24])
-def test_training_asks_for_fewer_lines(n_steps: int) -> None:
+def test_training_asks_for_fewer_lines_and_more_look_ups(n_steps: int) -> None:
     """As few as asked for, but for the kind that takes ten notes."""
     for index in range(30):
-        problem = trace_problem("train", index, min_steps=n_steps, max_steps=n_steps)
+        problem = trace_problem("train", index, min_steps=n_steps, max_steps=n_steps, max_hops=MAX_HOPS)
         assert (max(n_steps, 10) if problem.kind == "notes" else n_steps) == len(solution_of(problem))
         assert interpret(problem.prompt) == problem.answer
 
