@@ -1,7 +1,7 @@
 """How much memory an arm takes, before anything is allocated: a bounded cache has fixed slots, so it can be known.
 
     total(B) = weights + cache(B) + workspace(B)                                                    for B rows
-    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + kept(B)
+    workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + known(B) + kept(B)
 
 * weights: those of the configuration, and what is derived from them.
 * cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
@@ -10,6 +10,7 @@
 * event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
 * prompts: the longest ones through the model on the meta device, as many as run together, with their keys and values
   stacked; or one's own event, or its load into a row. waiting: those that were encoded ahead, or are asked for again.
+* known: where foresight is needed, a square of the longest text per row and head.
 * kept: a row of attention logits per query head for kernels; and where a decoding steers a copy of every row, as it may set
   checkpoints, and then the longest prompt is a whole text, as it may encode that anew.
 
@@ -141,7 +142,15 @@ class ArmMemory:
         waiting = self._most_waiting * self._prompts.each
         # A fused kernel hands out one row of attention weights per query head where they are observed.
         weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
-        return max(stages) + waiting + weights + (self.cache(rows) if self._steers else 0)
+        kept = self.cache(rows) if self._steers else 0
+        return max(stages) + waiting + weights + kept + self._foresight(rows)
+
+    def _foresight(self, rows: int) -> int:
+        """Return the bytes of what rows know of their texts, and of three more such tensors while one is made."""
+        if not self.needs.foresight:
+            return 0
+        longest = self.max_prompt_tokens + self.max_new_tokens
+        return 4 * self.geometry.n_heads_total * longest * (longest + 1) * (rows + 3)
 
     @property
     def _burst(self) -> int:

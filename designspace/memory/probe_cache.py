@@ -66,6 +66,8 @@ class ProbeCache:
         """Cut all rows."""
         rows = torch.arange(self.cache.rows)
         view = self.cache.view(rows, self.context, torch.full_like(rows, self.target))
+        if self.needs.foresight:
+            view.observed.foreseen = torch.rand(view.positions.shape, generator=self.random)
         self.cache.compact(rows, len(rows), view, compress(self.mechanism, view))
 
     def _normal(self, *shape: int) -> Tensor:
