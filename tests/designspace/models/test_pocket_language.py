@@ -85,7 +85,6 @@ def test_the_ending_weighs_more_and_the_prompt_is_no_target() -> None:
 
 def test_hidden_keys_are_hidden_from_their_age_on() -> None:
     """Against a loop: key j is seen by queries j … gone_from[j]."""
-
     gone_from = torch.tensor([[NEVER, 1, 2, NEVER, 4]])
     seen = attention_mask(gone_from)[0, 0] == 0
     for query in range(5):
