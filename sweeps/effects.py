@@ -21,7 +21,7 @@ from designspace.statistics import (
 )
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
-from sweeps.scores import problem_means
+from sweeps.scores import Metric, has_metric, problem_means
 from sweeps.spec import Sweep
 
 AXES = ("scoring", "protect", "selector", "head_routing", "cadence", "representation", "decoding")
@@ -29,7 +29,10 @@ AXES = ("scoring", "protect", "selector", "head_routing", "cadence", "representa
 
 @dataclass(frozen=True)
 class GroupEffects:
-    """Effects within one model, task and budget: main effects and interactions are one family, corrected together."""
+    """Effects within one model, task and budget: main effects and interactions are one family, corrected together.
+
+    metric: what arms are compared by.
+    """
 
     model: str
     task: str
@@ -37,6 +40,7 @@ class GroupEffects:
     references: Mapping[str, str]
     main: FactorialEffects
     pairs: FactorialEffects
+    metric: Metric = "accuracy"
 
     def document(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -44,35 +48,40 @@ class GroupEffects:
             "model": self.model,
             "task": self.task,
             "budget": self.budget,
+            "metric": self.metric,
             "references": dict(self.references),
             "main": asdict(self.main),
             "interactions": asdict(self.pairs),
         }
 
 
-def axis_effects(sweep: Sweep, store: ResultsStore) -> list[GroupEffects]:
+def axis_effects(sweep: Sweep, store: ResultsStore, metric: Metric = "accuracy") -> list[GroupEffects]:
     """Return the effects of every axis on which a sweep's arms differ; the first arm's levels are the references.
+
+    metric: what arms are compared by. Those without such a score are left out: arms that are fed their texts have no
+    accuracy, and only these have forced_agreement.
 
     Raises:
         DeclarationError: all arms agree on every axis, or a generation of the sweep is not graded yet.
     """
-    arms = [mechanism for mechanism in sweep.mechanisms if mechanism.budget_applies]
+    arms = [mechanism for mechanism in sweep.mechanisms if mechanism.budget_applies and has_metric(mechanism, metric)]
     levels = axis_levels(arms)
     if not levels:
-        raise DeclarationError("effects need arms that differ in an axis: declare a grid")
+        which = "arms" if metric == "accuracy" else "teacher-forced arms"
+        raise DeclarationError(f"effects need {which} that differ in an axis: declare a grid")
     axes = tuple(levels)
     references = {axis: of_arm[arms[0].name] for axis, of_arm in levels.items()}
     groups: dict[tuple[str, str, str], dict[str, list[Cell]]] = {}
     for cell in expand(sweep):
-        if cell.mechanism.budget_applies:
+        if cell.mechanism.budget_applies and has_metric(cell.mechanism, metric):
             key = (cell.model.name, f"{cell.task.name}/{cell.task.split}", str(cell.budget))
             groups.setdefault(key, {}).setdefault(cell.mechanism.name, []).append(cell)
     found = []
     for key, cells in groups.items():
-        scores = _scores(store, axes, levels, cells, sweep.seeds.count)
+        scores = _scores(store, axes, levels, cells, sweep.seeds.count, metric)
         m = family_size(scores, references)
         main, pairs = (of(scores, references, n_comparisons=m) for of in (main_effects, interactions))
-        found.append(GroupEffects(*key, references, main, pairs))
+        found.append(GroupEffects(*key, references, main, pairs, metric))
     return found
 
 
@@ -91,14 +100,20 @@ def axis_levels(arms: Sequence[Mechanism]) -> dict[str, dict[str, str]]:
 
 def effects_text(groups: Sequence[GroupEffects]) -> str:
     """Return the effects for people: intervals and p values of one family, and above them what they are."""
-    return "\n".join([_HOW_TO_READ, *(line for group in groups for line in _lines(group))])
+    compared = {_COMPARED[group.metric] for group in groups} or {_COMPARED["accuracy"]}
+    head = _HOW_TO_READ.format(compared=" and ".join(sorted(compared)), alpha=_ALPHA)
+    return "\n".join([head, *(line for group in groups for line in _lines(group))])
 
 
 _ALPHA = 0.05
-_HOW_TO_READ = f"""\
-Effects are differences of accuracy in percentage points, averaged over problems; p is two-sided, by sign flips.
+_COMPARED: Mapping[Metric, str] = {
+    "accuracy": "accuracy",
+    "forced_agreement": "agreement of teacher-forced arms",
+}
+_HOW_TO_READ = """\
+Effects are differences of {compared} in percentage points, averaged over problems; p is two-sided, by sign flips.
 All effects of one model, task and budget are one family: p is Bonferroni-corrected (times their number, at most 1), and the
-intervals in brackets hold together with 95 % confidence. * marks p <= {_ALPHA:g} after this correction."""
+intervals in brackets hold together with 95 % confidence. * marks p <= {alpha:g} after this correction."""
 
 
 def _lines(group: GroupEffects) -> Iterator[str]:
@@ -150,9 +165,10 @@ def _scores(
     levels: Mapping[str, Mapping[str, str]],
     cells: Mapping[str, Sequence[Cell]],
     n_replicates: int,
+    metric: Metric,
 ) -> FactorialScores:
     names = list(cells)
-    means = [problem_means(store, cells[name], n_replicates) for name in names]
+    means = [problem_means(store, cells[name], n_replicates, metric) for name in names]
     problems = sorted(means[0])
     for name, mean in zip(names, means, strict=True):
         if sorted(mean) != problems:

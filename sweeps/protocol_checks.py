@@ -42,6 +42,18 @@ def check_protocol(
         _check_decision(protocol, [task for task, _ in heldout], sweep, problems)
 
 
+def refuse_teacher_forcing(sweep: Sweep | None, problems: Problems) -> None:
+    """Note arms that are fed their texts: a study's metric is accuracy, and they have none."""
+    for mechanism in () if sweep is None else sweep.mechanisms:
+        if mechanism.decoding is not None and mechanism.decoding.reference is not None:
+            problems.add(
+                ("mechanisms",),
+                f"a study compares accuracies, and mechanism {mechanism.name!r} is teacher-forced, so it has none: "
+                "run it in a sweep of its own",
+                of_key=True,
+            )
+
+
 def contrast_cells(contrast: Contrast, sweep: Sweep) -> Iterator[tuple[ModelSpec, Budget]]:
     """Yield the models and budgets that a contrast is about: those where both its arms run and its matches agree."""
     arms = [mechanism for mechanism in sweep.mechanisms if mechanism.name in (contrast.arm, contrast.baseline)]

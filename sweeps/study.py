@@ -22,7 +22,7 @@ from sweeps.auto_rows import arms, combinations_of, with_plan
 from sweeps.fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
-from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses
+from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses, refuse_teacher_forcing
 from sweeps.protocol_fields import Contrast, ProtocolSpec
 from sweeps.sources import build_task
 from sweeps.space import Space, checked_values, first_values, probes
@@ -199,6 +199,7 @@ def _check_values(
     """Validate the sweep with first values and return it; then once with every other choice and bound."""
     first = Problems(_without_protocol(substituted(document, space, first_values(space))))
     sweep = build_sweep(first.document, folder, source_path, first)
+    refuse_teacher_forcing(sweep, first)
     _include(problems, first)
     seen = [first_values(space)]
     for parameter, values in probes(space):
@@ -206,7 +207,7 @@ def _check_values(
             continue
         seen.append(values)
         tried = Problems(_without_protocol(substituted(document, space, values)))
-        build_sweep(tried.document, folder, source_path, tried)
+        refuse_teacher_forcing(build_sweep(tried.document, folder, source_path, tried), tried)
         where = path_text(parameter.path)
         for position, text in tried.found:
             if (position, text) not in first.found:

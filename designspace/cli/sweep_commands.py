@@ -200,7 +200,15 @@ def _rows_of(results: Path, study: str | None) -> ds.Dataset:
     return ds.dataset(relabelled(rows, labels))
 
 
-def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
+def effects(
+    sweep: SweepFile,
+    results: ResultsOption = None,
+    as_json: AsJson = False,
+    metric: Annotated[
+        Literal["accuracy", "forced_agreement"],
+        typer.Option(help="What arms are compared by; forced_agreement compares the teacher-forced ones."),
+    ] = "accuracy",
+) -> None:
     """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
     from cluster.run import default_results
     from cluster.study_record import with_rows_of
@@ -216,7 +224,7 @@ def effects(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = F
     rows = store.samples(SHOWN_BY, cell_ids={cell.cell_id for cell in expand(declared)}).to_table()
     if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
         raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
-    found = axis_effects(declared, store)
+    found = axis_effects(declared, store, metric)
     print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
 
 

@@ -14,6 +14,7 @@ from designspace.errors import DeclarationError
 from designspace.store import ResultsStore
 from sweeps.effects import axis_effects, effects_text
 from sweeps.expand import expand
+from sweeps.scores import problem_means
 from sweeps.spec import Sweep
 
 SweepOf = Callable[..., Sweep]
@@ -119,3 +120,54 @@ def test_an_unfinished_arm_is_an_error(sweep_of: SweepOf) -> None:
     sweep = sweep_of(mechanisms=[GRID], budgets=[48])
     with pytest.raises(DeclarationError, match="not finished, run it first"):
         axis_effects(sweep, Outcomes(sweep, by_scoring, n_problems=0))
+
+
+BOTH_WAYS = {
+    "name": "{scoring}+{decoding}",
+    "grid": {"scoring": ["h2o", "snapkv"], "cadence": ["every-k"], "decoding": ["greedy", "teacher-forced"]},
+}
+
+
+class Agreements(Outcomes):
+    """A store that knows how much each fed arm agrees, problem by problem."""
+
+    def samples(
+        self, columns: Any = None, *, grader_id: Any = None, cell_ids: Collection[str] | None = None
+    ) -> ds.Dataset:
+        """Return h2o's agreements, which are 0.05 above snapkv's, under the name that is asked for."""
+        assert columns is None or "correct" not in columns
+        rows = [
+            {
+                "problem_id": f"p{i:03d}",
+                "forced_agreement": 0.9 + 0.001 * i - 0.05 * self.arms[cell_id].startswith("snapkv"),
+            }
+            for cell_id in cell_ids or ()
+            for i in range(self.n_problems)
+        ]
+        return ds.dataset(pa.Table.from_pylist(rows))
+
+
+def test_fed_arms_are_compared_by_agreement_alone(sweep_of: SweepOf) -> None:
+    """Of a sweep that runs arms both ways, each metric takes the arms that have it."""
+    sweep = sweep_of(mechanisms=[BOTH_WAYS], budgets=[48])
+    [fed] = axis_effects(sweep, Agreements(sweep, by_scoring), "forced_agreement")
+    [effect] = fed.main.effects
+    assert (("snapkv",), pytest.approx(-0.05), 1) == (effect.levels, effect.effect, effect.n_backgrounds)
+    assert "differences of agreement of teacher-forced arms in percentage points" in effects_text([fed])
+    assert "forced_agreement" == fed.document()["metric"]
+    [free] = axis_effects(sweep, Outcomes(sweep, by_scoring))
+    assert [("scoring",)] == [effect.axes for effect in free.main.effects]
+    assert -0.5 == free.main.effects[0].effect
+
+
+def test_no_arm_has_the_metric_of_the_other_kind(sweep_of: SweepOf) -> None:
+    """A fed text is no answer, and a written one agrees with nothing: each is refused in one line."""
+    sweep = sweep_of(mechanisms=[BOTH_WAYS], budgets=[48])
+    store = Outcomes(sweep, by_scoring)
+    by_name = {cell.mechanism.name: cell for cell in expand(sweep)}
+    with pytest.raises(DeclarationError, match=r"teacher-forced arms have no accuracy, got 'h2o\+teacher-forced'"):
+        problem_means(store, [by_name["h2o+teacher-forced"]], 1)
+    with pytest.raises(DeclarationError, match=r"only teacher-forced arms have forced_agreement, got 'h2o\+greedy'"):
+        problem_means(store, [by_name["h2o+greedy"]], 1, "forced_agreement")
+    with pytest.raises(DeclarationError, match="effects need teacher-forced arms that differ in an axis"):
+        axis_effects(sweep_of(mechanisms=[GRID], budgets=[48]), store, "forced_agreement")

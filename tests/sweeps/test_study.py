@@ -304,3 +304,11 @@ def test_a_study_cannot_be_loaded_as_a_sweep(tmp_path: Path) -> None:
     path.write_text(study_text(), encoding="utf-8")
     with pytest.raises(DeclarationError, match="a file with a protocol is a study"):
         load_sweep(path)
+
+
+@pytest.mark.parametrize("decoding", [{"kind": "teacher-forced"}, {"tune": {"choices": ["greedy", "teacher-forced"]}}])
+def test_no_arm_of_a_study_is_fed_its_texts(decoding: dict[str, Any]) -> None:
+    """The metric is accuracy, which such an arm has not, whatever value tuning would choose."""
+    changes = {"tuning": None} if "kind" in decoding else None
+    with pytest.raises(DeclarationError, match="a study compares accuracies, and mechanism 'arm' is teacher-forced"):
+        study_of(tuned(decoding=decoding), changes)
