@@ -27,6 +27,8 @@ class Generation:
     `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
     `prompt_survival_union` and `_mean` are the shares of the prompt that the cache held at the end of the text: in at least one
     head of a layer, and in one head, each averaged; None where nobody counted.
+    `sampling_error` is by how much the draws of a weighing selector were expected to change attention, relative to it: the root
+    mean square over events; None where nothing was drawn.
     `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
     """
 
@@ -50,6 +52,7 @@ class Generation:
     wall_s: float
     prompt_survival_union: float | None = None
     prompt_survival_mean: float | None = None
+    sampling_error: float | None = None
     mean_log_prob: float | None = None
 
     @property

@@ -29,6 +29,7 @@ class CompressionResult(NamedTuple):
     """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64.
 
     keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
+    error: [E] float32, the expected relative error of attention for what was drawn, or None: nothing was.
     """
 
     order: Tensor
@@ -37,6 +38,7 @@ class CompressionResult(NamedTuple):
     values: Tensor
     mass: Tensor | None = None
     memory: Tensor | None = None
+    error: Tensor | None = None
 
     def fitted(self, capacity: int) -> tuple[Tensor, Tensor]:
         """Return the order cut or padded to `capacity` slots and the mask of filled slots, both [L,E,H_kv,capacity].

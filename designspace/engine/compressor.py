@@ -53,7 +53,7 @@ class Compressor:
             n_prompt_tokens=len(state.request.prompt_ids),
         )
         kept = compress(self.mechanism, view)
-        state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()))
+        state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()), _errors(kept, 1)[0])
         return kept
 
     def drop(self, state: RowState, start: int, stop: int) -> None:
@@ -68,12 +68,17 @@ class Compressor:
         """Carry out an event and charge it; what a checkpoint would bring back stays on its row's account."""
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
         self.cache.compact(rows, len(states), view, kept)
-        for state, n_evicted in zip(states, evicted, strict=False):
-            state.account.event(state.n_steps, n_evicted)
+        for state, n_evicted, error in zip(states, evicted, _errors(kept, len(evicted)), strict=False):
+            state.account.event(state.n_steps, n_evicted, error)
             state.charge_checkpoint(self.cache.positions[:, state.index])
 
     def _indices(self, states: Sequence[RowState]) -> Tensor:
         return torch.tensor([state.index for state in states], device=self.cache.positions.device)
+
+
+def _errors(kept: CompressionResult, n_rows: int) -> Sequence[float | None]:
+    """Return the certificate of each row, None where nothing was drawn."""
+    return [None] * n_rows if kept.error is None else kept.error.tolist()
 
 
 def event_rows(rows: int, max_growth: int, burst: int) -> int:

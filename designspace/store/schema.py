@@ -71,6 +71,7 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("token_ids", pa.list_(pa.int32())),
         pa.field("prompt_survival_union", pa.float64()),
         pa.field("prompt_survival_mean", pa.float64()),
+        pa.field("sampling_error", pa.float64()),
     ]
 )
 

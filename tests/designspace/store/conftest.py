@@ -59,6 +59,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "token_ids": (11, 12, 1),
         "prompt_survival_union": 1.0,
         "prompt_survival_mean": 0.75,
+        "sampling_error": None,
     }
     return {**row, **changes}
 
