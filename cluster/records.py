@@ -22,7 +22,7 @@ from sweeps.shards import Shard
 _FROM_GENERATION = (
     "n_prompt_tokens", "finish_reason", "mean_cache_tokens", "steady_mean_cache_tokens", "peak_cache_tokens",
     "mean_cache_bytes", "peak_cache_bytes", "mean_read_bytes", "mean_aux_bytes", "n_events", "n_evicted", "n_extra_tokens",
-    "cache_tokens_per_step", "wall_s", "token_ids", "prompt_survival_union", "prompt_survival_mean",
+    "cache_tokens_per_step", "wall_s", "token_ids", "prompt_survival_union", "prompt_survival_mean", "sampling_error",
 )  # fmt: skip
 
 

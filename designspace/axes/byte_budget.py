@@ -21,11 +21,14 @@ def tokens_for_bytes(
     geometry: Geometry,
     dtype: torch.dtype,
     owners: tuple[int, ...] | None,
+    *,
+    weighted: bool = False,
 ) -> Budget:
     """Return the largest mean budget in tokens whose mean bytes are at most those of `budget.tokens` full tokens.
 
     Bytes are averaged over one steady cycle of the mechanism's cadence, all heads holding alike. Full tokens are those
-    of the whole model: where layers share caches (`owners`), the saving counts.
+    of the whole model: where layers share caches (`owners`), the saving counts. weighted: whether every slot carries a
+    number of tokens that it stands for.
 
     Raises:
         InfeasibleBudget: nothing fits, the cadence has no steady mean, or bytes depend on the data.
@@ -42,7 +45,7 @@ def tokens_for_bytes(
     held = geometry if owners is None else geometry.owning(owners)
     full_token = 2 * geometry.head_dim * dtype.itemsize * geometry.n_heads_total
     most = _MOST_TIMES_FULL * budget.tokens
-    by_size = bytes_by_size(representation, held, 2 * most, dtype)
+    by_size = bytes_by_size(representation, held, 2 * most, dtype, weighted=weighted)
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -61,13 +64,15 @@ def tokens_for_bytes(
     return found
 
 
-def bytes_by_size(representation: Representation, geometry: Geometry, largest: int, dtype: torch.dtype) -> Tensor:
+def bytes_by_size(
+    representation: Representation, geometry: Geometry, largest: int, dtype: torch.dtype, *, weighted: bool = False
+) -> Tensor:
     """Return the bytes of one row that holds n tokens in every head, for n = 0 … largest, [largest+1] int64."""
     store = representation.allocate(StoreSpec(geometry, 1, largest, dtype, torch.device("meta"), {}))
     sizes = torch.arange(largest + 1)
     counts = sizes[None, :, None].expand(geometry.n_layers, -1, geometry.n_kv_heads)
     held = store.held_bytes(counts)
-    return held + 4 * sizes * geometry.n_heads_total if representation.carries_mass else held
+    return held + 4 * sizes * geometry.n_heads_total if representation.carries_mass or weighted else held
 
 
 def _mean_bytes(cadence: Cadence, budget: Budget, by_size: Tensor) -> float | None:

@@ -32,6 +32,8 @@ class Generation:
     `n_extra_tokens` are tokens forwarded beyond one for each that stands in the text: rolled back or encoded anew.
     `prompt_survival_union` and `_mean` are the shares of the prompt that the cache held at the end of the text: in at least one
     head of a layer, and in one head, each averaged; None where nobody counted.
+    `sampling_error` is by how much the draws of a weighing selector were expected to change attention, relative to it: the root
+    mean square over events; None where nothing was drawn.
     `mean_log_prob` is the model's own of the tokens, whatever the temperature; known only where samples are compared by it.
     `token_log_probs` are the model's own of each token, in nats, and `token_agrees` whether the token is the one that was
     chosen, which differs only in a reference text; known only for a decoding that `scores_tokens`.
@@ -57,6 +59,7 @@ class Generation:
     wall_s: float
     prompt_survival_union: float | None = None
     prompt_survival_mean: float | None = None
+    sampling_error: float | None = None
     mean_log_prob: float | None = None
     token_log_probs: tuple[float, ...] | None = None
     token_agrees: tuple[bool, ...] | None = None

@@ -70,6 +70,11 @@ class Mechanism:
                 f"cadence {self.cadence.kind!r} cuts the prompt alone, and protect: prompt keeps all of it, so nothing is left"
                 " to cut"
             )
+        if self.scoring.selector.weighs and self.representation.merges:
+            reasons.append(
+                f"representation {self.representation.kind!r} merges evicted tokens into kept ones, which selector "
+                f"{self.scoring.selector.kind!r} lets stand for them already"
+            )
         if self.cadence.compresses and not self.representation.evicts:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
         reasons.extend(
@@ -198,7 +203,8 @@ class Mechanism:
         """
         if geometry is None:
             return Budget(budget.tokens)
-        return tokens_for_bytes(self.cadence, self.representation, budget, geometry, dtype, owners)
+        weighted = self.scoring.selector.weighs
+        return tokens_for_bytes(self.cadence, self.representation, budget, geometry, dtype, owners, weighted=weighted)
 
     def override(self, name: str, **axes: Any) -> Mechanism:
         """Return this mechanism under another name with some axes replaced."""

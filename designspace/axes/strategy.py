@@ -141,11 +141,41 @@ def _plain(value: Any) -> Any:
     return asdict(value) if isinstance(value, WindowShare) else value
 
 
+class Draw(NamedTuple):
+    """What a selector chose: the kept slots [L,E,H_kv,C] bool, and how probable each was to be kept.
+
+    inclusion: [L,E,H_kv,C] float64 in [0, 1], above 0 at every kept slot; None: nothing was drawn.
+    """
+
+    keep: Tensor
+    inclusion: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Selector(Strategy):
     """Turns scores into kept sets. A sub-axis of scoring: any selector works with any score."""
 
     axis: ClassVar[str] = "selector"
+
+    @property
+    def weighs(self) -> bool:
+        """Whether kept slots stand for evicted ones too: true of each selector that overrides `draw`."""
+        return type(self).draw is not Selector.draw
+
+    def draw(self, view: View, scores: Tensor, shares: Tensor) -> Draw:
+        """Choose as `select` does, and say how probable it was that a slot is kept; default: no slot stands for another.
+
+        Of a slot that was kept with probability p, 1/p is multiplied to the tokens that it stands for, so log 1/p is added to
+        its logit in attention from then on.
+        """
+        return Draw(self.select(view, scores, shares))
+
+    def expected_error(self, view: View, inclusion: Tensor) -> Tensor | None:
+        """Return by how much a draw is expected to change attention, relative to it, [E]; None (the default): not known.
+
+        view: of the whole event, before it. inclusion: [L,E,H_kv,C] float64.
+        """
+        return None
 
     @abstractmethod
     def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:

@@ -129,7 +129,8 @@ class View:
     keys, values: [L,E,H_kv,C,D] as attention sees them (post-RoPE, dequantised). positions: [L,E,H_kv,C] int64, -1 = free.
     next_position: [E] int64, the position of the token that comes next. streams: [E] int64, the rows' random keys.
     target: [E] int64, the mean size to be cut to. n_prompt_tokens: [E] int64. pinned: [E,width] bool by position, or None.
-    mass: [L,E,H_kv,C] int64, tokens that a slot stands for, or None: one each. memory: what the representation remembers.
+    mass: [L,E,H_kv,C] int64, or float32 with a selector that weighs: tokens that a slot stands for, or None: one each.
+    memory: what the representation remembers.
     protected: [L,E,H_kv,C] bool, kept whatever their score.
     """
 

@@ -32,6 +32,7 @@ class CompressionResult(NamedTuple):
 
     keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
     tracked: the trackers' states [L,E,H_kv,C,channels] that the event updated, in the order before packing.
+    error: [E] float32, the expected relative error of attention for what was drawn, or None: nothing was.
     """
 
     order: Tensor
@@ -41,6 +42,7 @@ class CompressionResult(NamedTuple):
     mass: Tensor | None = None
     memory: Tensor | None = None
     tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
+    error: Tensor | None = None
 
     def fitted(self, capacity: int) -> tuple[Tensor, Tensor]:
         """Return the order cut or padded to `capacity` slots and the mask of filled slots, both [L,E,H_kv,capacity].

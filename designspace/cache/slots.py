@@ -66,8 +66,12 @@ class SlotCache:
         width: int,
         owners: tuple[int, ...] | None = None,
         artefacts: Mapping[str, Artefact] | None = None,
+        weighted: bool = False,
     ) -> None:
-        """Allocate everything once; `width` bounds positions (prompt plus generated tokens)."""
+        """Allocate everything once; `width` bounds positions (prompt plus generated tokens).
+
+        weighted: whether a selector draws slots, and weighs those that it keeps.
+        """
         self.owners = owners if owners is not None else tuple(range(geometry.n_layers))
         self.geometry = geometry = geometry if owners is None else geometry.owning(owners)
         owning = [layer for layer, owner in enumerate(self.owners) if layer == owner]
@@ -79,7 +83,9 @@ class SlotCache:
         self.positions = torch.full((*shape, capacity), -1, dtype=torch.int32, device=device)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.mass = (
-            torch.ones(*shape, capacity, dtype=torch.int32, device=device) if representation.carries_mass else None
+            torch.ones(*shape, capacity, dtype=torch.float32 if weighted else torch.int32, device=device)
+            if weighted or representation.carries_mass
+            else None
         )
         size = representation.memory_size
         self.memory = torch.zeros(*shape, size, device=device) if size else None
@@ -208,7 +214,7 @@ class SlotCache:
             n_prompt_tokens=self.n_prompt_tokens[rows],
             observed=observed,
             pinned=pinned if bool(pinned.any()) else None,
-            mass=None if self.mass is None else take_rows(self.mass, rows).long(),
+            mass=None if self.mass is None else self._as_seen(take_rows(self.mass, rows)),
             memory=None if self.memory is None else take_rows(self.memory, rows),
         )
 
@@ -228,9 +234,14 @@ class SlotCache:
             n_prompt_tokens=torch.tensor([n_prompt_tokens], device=device),
             observed=text.observed,
             pinned=self.pinned[row : row + 1],
-            mass=None if self.mass is None else torch.ones_like(text.positions),
+            mass=None if self.mass is None else self._as_seen(torch.ones_like(text.positions)),
             memory=None if self.memory is None else torch.zeros_like(self.memory[:, :1]),
         )
+
+    def _as_seen(self, mass: Tensor) -> Tensor:
+        """Return masses in the number type of views: int64, or float32 where draws weigh them."""
+        whole = self.mass is None or not self.mass.is_floating_point()
+        return mass.long() if whole else mass.float()
 
     def held_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: bytes of the keys, values and masses of rows with these counts [L,B,H_kv]."""
@@ -296,6 +307,6 @@ class SlotCache:
         self.counts[:, rows] = kept.counts.to(torch.int32)
         if self.mass is not None:
             mass = torch.ones_like(order) if kept.mass is None else kept.mass.gather(-1, order)
-            self.mass[:, rows] = mass.masked_fill(~filled, 1).to(torch.int32)
+            self.mass[:, rows] = mass.masked_fill(~filled, 1).to(self.mass.dtype)
         if self.memory is not None and kept.memory is not None:
             self.memory[:, rows] = kept.memory

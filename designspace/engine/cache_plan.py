@@ -98,6 +98,7 @@ class CachePlan:
             width=self.width,
             owners=self.owners,
             artefacts=self.artefacts,
+            weighted=self.mechanism.scoring.selector.weighs,
         )
 
 

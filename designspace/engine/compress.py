@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.axes import EventTracker, Mechanism, Needs, Representation, Selector, Tracker, View
+from designspace.axes import Draw, EventTracker, Mechanism, Needs, Representation, Selector, Tracker, View
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
 from designspace.cache.packing import CompressionResult
@@ -30,11 +30,11 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     _check_scores(f"head routing {routing.kind!r}", view, scores)
     shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
     _check_shares(mechanism, view, shares, view.target)
-    keep = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
+    keep, inclusion = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
     merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if merged.keep is not keep:
         _check_merged(representation, view, shares, merged.keep)
-    return CompressionResult(
+    kept = CompressionResult(
         packing_order(merged.keep),
         shares,
         merged.keys,
@@ -43,6 +43,7 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
         merged.memory,
         _tracked(mechanism.needs(), view),
     )
+    return kept if inclusion is None else _weighted(kept, mechanism.scoring.selector, view, inclusion)
 
 
 def _tracked(needs: Needs, view: View) -> dict[Tracker, Tensor]:
@@ -69,14 +70,38 @@ def _shares(mechanism: Mechanism, view: View, scores: Tensor) -> Tensor:
     return routing.allocate(rest, scores, rest.target) + view.of_prompt.sum(dim=-1)
 
 
-def _select(selector: Selector, view: View, scores: Tensor, shares: Tensor) -> Tensor:
-    """Return the kept mask [L,E,H_kv,C]: one choice, or with separate budgets one in each part."""
+def _select(selector: Selector, view: View, scores: Tensor, shares: Tensor) -> Draw:
+    """Return the kept slots [L,E,H_kv,C]: one choice, or with separate budgets one in each part."""
     keep = torch.zeros_like(view.valid)
+    inclusion = torch.ones_like(scores, dtype=torch.float64) if selector.weighs else None
     for part, share in divided(view, shares):
-        chosen = selector.select(part, scores, share)
-        _check_kept(f"selector {selector.kind!r}", part, share, chosen)
-        keep |= chosen
-    return keep
+        chosen = selector.draw(part, scores, share)
+        _check_kept(f"selector {selector.kind!r}", part, share, chosen.keep)
+        keep |= chosen.keep
+        if inclusion is not None and chosen.inclusion is not None:
+            inclusion = torch.where(part.valid, chosen.inclusion, inclusion)
+    return Draw(keep, inclusion)
+
+
+def _weighted(kept: CompressionResult, selector: Selector, view: View, inclusion: Tensor) -> CompressionResult:
+    """Return an event's outcome where each kept slot stands for 1/inclusion times as many tokens as before.
+
+    inclusion: [L,E,H_kv,C] float64.
+
+    Raises:
+        InvariantViolation: a slot was kept that had no chance to be, or one was certain and is gone.
+    """
+    n_kept = torch.arange(kept.order.shape[-1], device=kept.order.device) < kept.counts[..., None]
+    keep = torch.zeros_like(view.valid).scatter_(-1, kept.order, n_kept)
+    impossible = keep & ~(inclusion > 0)
+    lost = view.valid & ~keep & (inclusion >= 1)
+    if bool((impossible | lost).any()):
+        raise InvariantViolation(
+            f"selector {selector.kind!r} kept a slot of probability 0, or dropped one of probability 1"
+        )
+    mass = torch.ones_like(inclusion) if view.mass is None else view.mass.double()
+    weighed = torch.where(keep, mass / inclusion.clamp(min=1e-30), mass).float()
+    return kept._replace(mass=weighed, error=selector.expected_error(view.narrowed(selector.needs()), inclusion))
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:

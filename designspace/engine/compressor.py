@@ -57,7 +57,7 @@ class Compressor:
         )
         self._foresee(view, [state])
         kept = compress(self.mechanism, view)
-        state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()))
+        state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()), _errors(kept, 1)[0])
         return kept
 
     def _foresee(self, view: View, states: Sequence[RowState]) -> None:
@@ -82,8 +82,8 @@ class Compressor:
         """Carry out an event and charge it; what a checkpoint would bring back stays on its row's account."""
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
         self.cache.compact(rows, len(states), view, kept)
-        for state, n_evicted in zip(states, evicted, strict=False):
-            state.account.event(state.n_steps, n_evicted)
+        for state, n_evicted, error in zip(states, evicted, _errors(kept, len(evicted)), strict=False):
+            state.account.event(state.n_steps, n_evicted, error)
             state.charge_checkpoint(self.cache.positions[:, state.index])
 
     def _indices(self, states: Sequence[RowState]) -> Tensor:
@@ -94,6 +94,11 @@ def _known(state: RowState) -> Tensor:
     if state.future is None:
         raise InvariantViolation(f"a row of {state.request.problem_id!r} has no foresight, which its mechanism needs")
     return state.future
+
+
+def _errors(kept: CompressionResult, n_rows: int) -> Sequence[float | None]:
+    """Return the certificate of each row, None where nothing was drawn."""
+    return [None] * n_rows if kept.error is None else kept.error.tolist()
 
 
 def event_rows(rows: int, max_growth: int, burst: int) -> int:

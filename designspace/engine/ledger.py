@@ -33,14 +33,20 @@ class RowAccount:
     spare_bytes: int = 0
     n_reencoded: int = 0
     most_reencoded: int = 0
+    errors: list[float] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         """Tokens per (layer, KV head) in the slots at the last step, rounded up where heads differ in their total."""
         return -(-self.slot_tokens // self.n_heads_total)
 
-    def event(self, step: int, n_evicted: int) -> None:
-        """Record an event after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens."""
+    def event(self, step: int, n_evicted: int, error: float | None = None) -> None:
+        """Record an event after decode step `step` (0 = the prompt) that dropped `n_evicted` (layer, head) tokens.
+
+        error: the expected relative error of attention if it drew what to keep.
+        """
+        if error is not None:
+            self.errors.append(error)
         self.n_events += 1
         self.n_evicted += n_evicted
         self.slot_tokens -= n_evicted
@@ -72,6 +78,10 @@ class RowAccount:
     def peak(self) -> float:
         """Return the largest size, whole texts during re-encoding included."""
         return float(max(self.cache_tokens().max(initial=0.0), self.most_reencoded))
+
+    def sampling_error(self) -> float | None:
+        """Return the root mean square over events of the error to expect of what was drawn, None where nothing was."""
+        return None if not self.errors else float(np.sqrt(np.mean(np.square(self.errors))))
 
     def steady_mean(self) -> float | None:
         """Return the mean of `m_t` over the steps after the first event, None without an event or a step after it."""

@@ -157,6 +157,7 @@ class RowState:
             wall_s=time.perf_counter() - self.started_s,
             prompt_survival_union=survival.union,
             prompt_survival_mean=survival.mean,
+            sampling_error=account.sampling_error(),
             mean_log_prob=None if self.log_prob is None else self.log_prob / n_new,
             token_log_probs=None if self.scores is None else tuple(self.scores.log_probs),
             token_agrees=None if self.scores is None else tuple(self.scores.agrees),

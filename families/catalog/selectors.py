@@ -10,6 +10,7 @@ from families.scoring.selectors.dpp import DPP
 from families.scoring.selectors.facility_location import FacilityLocation
 from families.scoring.selectors.k_center import KCenter
 from families.scoring.selectors.mmr import MMR
+from families.scoring.selectors.poisson_hajek import PoissonHajek
 from families.scoring.triattention import TriAttention
 
 _WINDOW = "half of the budget is H2O's window, so the selector chooses the other half (scoring recent)"
@@ -50,6 +51,20 @@ SYSTEMS = (
         H2O(selector=DPP()),
         EveryK(),
         choices=(_WINDOW,),
+    ),
+    system(
+        "poisson-hajek",
+        "H2O scores, the tail drawn with known probabilities and weighed by them",
+        "poissonhajek2026",
+        H2O(selector=PoissonHajek()),
+        EveryK(),
+        choices=(
+            _WINDOW,
+            "the paper could not be had: what is certain and how probable the rest is follow a summary (selector certain, mix)",
+            "the number drawn is fixed, as budgets are exact; Poisson sampling has a random one",
+            "the error to expect is that of each event's newest query, as if slots were drawn independently (sampling_error)",
+            "whoever scores next sees attention with the weights, so a token that stands for many scores as many",
+        ),
     ),
     system(
         "k-center",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from designspace.axes import Selector
+from designspace.axes import Selector, View
 from designspace.testing.conformance.cases import Case, cases
 from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
@@ -60,7 +60,14 @@ def trial(strategy: Selector, company: HostMechanism) -> Trial:
 
 def check_declared_needs(t: Trial) -> None:
     """Check that the selector works from what it declares alone, and reads all of it."""
-    check_needs(t.strategy, t.tried, lambda case, view: t.strategy.select(view, case.scores, case.shares))
+    check_needs(t.strategy, t.tried, lambda case, view: _used(t.strategy, case, view))
+
+
+def _used(selector: Selector, case: Case, view: View) -> None:
+    """Do what an event does with a selector."""
+    inclusion = selector.draw(view, case.scores, case.shares).inclusion
+    if inclusion is not None:
+        selector.expected_error(view, inclusion)
 
 
 def check_shares(t: Trial) -> None:
@@ -82,6 +89,28 @@ def _check_kept(t: Trial, case: Case) -> None:
     affordable = (view.protected.sum(dim=-1) <= case.shares)[..., None]
     lost = (affordable & view.protected & ~keep).any() | (~affordable & keep & ~view.protected).any()
     expect(not bool(lost), f"{t.who(case)}: protected tokens come first")
+    _check_inclusion(t, case, keep)
+
+
+def _check_inclusion(t: Trial, case: Case, keep: Tensor) -> None:
+    """Check the probabilities of a selector that weighs: those of a draw of each head's share, and of this one."""
+    drawn = t.strategy.draw(showing(case.view, t.strategy.needs()), case.scores, case.shares)
+    expect_equal(drawn.keep, keep, f"{t.who(case)}: draw and select must choose alike")
+    if drawn.inclusion is None:
+        expect(not t.strategy.weighs, f"{t.who(case)}: a selector that overrides draw must return probabilities")
+        return
+    pi, valid = drawn.inclusion, case.view.valid
+    possible = (
+        bool(((pi >= 0) & (pi <= 1))[valid].all())
+        and bool((pi > 0)[keep].all())
+        and bool((pi < 1)[valid & ~keep].all())
+    )
+    expect(possible, f"{t.who(case)}: kept slots must have a probability above 0, others one below 1")
+    excess = (pi.masked_fill(~valid, 0.0).sum(dim=-1) - case.shares).abs().amax()
+    expect(
+        float(excess) < 1e-6,
+        f"{t.who(case)}: the probabilities must sum to each head's share, got {float(excess):.2g} off",
+    )
 
 
 def check_identity_when_all_fits(t: Trial) -> None:

@@ -68,6 +68,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "forced_logps": (-0.25, -1.5, -0.5),
         "forced_full_logps": (-0.25, -0.25, -0.25),
         "forced_agrees": (True, False, True),
+        "sampling_error": None,
     }
     return {**row, **changes}
 

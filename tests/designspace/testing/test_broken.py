@@ -12,7 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Action, Controller, EventTracker, Mechanism, MergeResult, Needs, SlotState, Strategy, View
+from designspace.axes import (
+    Action,
+    Controller,
+    Draw,
+    EventTracker,
+    Mechanism,
+    MergeResult,
+    Needs,
+    SlotState,
+    Strategy,
+    View,
+)
 from designspace.errors import UnknownName
 from designspace.registry import REGISTRY_AXES
 from designspace.testing.conformance import SHAPES, check_strategy, checks
@@ -132,6 +143,21 @@ def one_less(view: View, scores: Tensor, shares: Tensor) -> Tensor:
 def unprotected(view: View, scores: Tensor, shares: Tensor) -> Tensor:
     """Keep the first slots, whoever they are."""
     return torch.arange(scores.shape[-1]) < shares[..., None]
+
+
+@dataclass(frozen=True)
+class Improbable(Best):
+    """A selector that weighs, and is wrong about how probable its choice was."""
+
+    kind: ClassVar[str] = "improbable"
+
+    bold: bool = False
+
+    def draw(self, view: View, scores: Tensor, shares: Tensor) -> Draw:
+        """Say that all slots were kept with one half, or that all were certain."""
+        return Draw(
+            self.select(view, scores, shares), torch.full_like(scores, 1.0 if self.bold else 0.5, dtype=torch.float64)
+        )
 
 
 def rescored(change: Callable[[View, Tensor], Tensor]) -> ToldSelector:
@@ -412,6 +438,8 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldSelector(give=one_less), "shares", "must keep exactly its share"),
     (ToldSelector(give=unprotected), "shares", "protected tokens come first"),
     (ToldSelector(give=lambda v, s, n: Best().select(v, s, n).float()), "shares", "must return a bool mask"),
+    (Improbable(), "shares", "the probabilities must sum to each head's share"),
+    (Improbable(bold=True), "shares", "kept slots must have a probability above 0, others one below 1"),
     (ToldSelector(give=one_less), "identity when all fits", "everything must be kept"),
     (rescored(lambda v, s: s - 1e-5 * v.positions), "ties", "ties must go to the larger position"),
     (rescored(lambda v, s: s[:, :1].expand_as(s)), "row independence", "keep other tokens"),

@@ -44,6 +44,7 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
     "scoring.triattention": [{"scope": "layer-head", "group": "mean", "aggregate": "max", "noise": 0.0}],
     "selector.diversity": [{"weight": 0.0}, {"weight": 3.0, "floor": False, "scope": "layer-head"}],
     "selector.mmr": [{"lam": 0.0}, {"lam": 1.0}],
+    "selector.poisson-hajek": [{"certain": 0.0, "mix": 1.0}, {"certain": 1.0}, {"certain": 0.0, "mix": 0.01}],
     "selector.dpp": [{"theta": 0.0, "eta": 1.0}],
     "head_routing.ada-kv": [{"floor": 0.0}, {"floor": 1.0}, {"floor": 0.5, "safeguard": "blend", "normalise": "mass"}],
     "head_routing.pyramid": [{"beta": 1.0}, {"beta": 3.0}],
@@ -60,6 +61,7 @@ EXEMPT = {
     "scoring.vase": ("head permutation",),
     # Equal scores are drawn with equal probability.
     "selector.sampling": ("ties", "head permutation"),
+    "selector.poisson-hajek": ("ties", "head permutation"),
     # One sample after the other, each at the full budget: together they are meant to cost more.
     "decoding.self-consistency[matched=integral]": ("accounts",),
 }
