@@ -1,4 +1,4 @@
-"""The texts that teacher-forced cells are fed, with their log-probabilities under the full cache.
+"""The texts that teacher-forced cells are fed, with their log-probabilities under the full cache, and those that are foreseen.
 
 The worker makes them itself. The full cache is deterministic, so what it writes greedily is what a greedy arm with the full
 cache writes, and no shard has to wait for another one. The engine is made as for that arm, with the same rows and the same
@@ -45,14 +45,14 @@ class References:
         self._texts.clear()
 
     def of(self, cell: Cell) -> dict[str, ReferenceText]:
-        """Return the texts of a cell that have been made, by problem id; empty for one that writes its own."""
+        """Return the texts of a cell that have been made, by problem id; empty for one that needs none."""
         return self._texts.get(_key(cell), {})
 
     def make(self, shards: Sequence[Shard], problems: Sequence[Problem], engine: Engine, prompts: Prompts) -> None:
         """Make what is missing of the texts of shards that share an engine.
 
         Args:
-            shards: of teacher-forced cells that differ in nothing but their replicates.
+            shards: of cells that need such texts and differ in nothing but their replicates.
             problems: of their task.
             engine: of `reference_cell`.
             prompts: token ids by problem id.
@@ -73,7 +73,7 @@ class References:
 
 
 def reference_cell(cell: Cell) -> Cell:
-    """Return the cell whose engine makes the reference texts of a teacher-forced one: the full cache, all else equal."""
+    """Return the cell whose engine makes the reference texts of another: the full cache, all else equal."""
     mechanism = full_cache()
     identity = {**cell.identity, "mechanism": mechanism.identity(), "budget": None, "calibration": {}}
     return replace(cell, mechanism=mechanism, budget=None, identity=identity)
@@ -122,8 +122,12 @@ def _text(generation: Generation) -> ReferenceText:
 
 
 def _of(cell: Cell) -> str | None:
-    return None if cell.mechanism.decoding is None else cell.mechanism.decoding.reference
+    """Return which text it is; a mechanism with foresight knows the one that is fed, or else that of the full cache."""
+    if not cell.writes_answers and cell.mechanism.decoding is not None:
+        return cell.mechanism.decoding.reference
+    return "full" if cell.needs_reference else None
 
 
 def _key(cell: Cell) -> _Key:
-    return (cell.model, cell.task, cell.generation, _of(cell))
+    prompts = cell.mechanism.decoding if cell.writes_answers else None  # which may add to a prompt
+    return (cell.model, cell.task, cell.generation, _of(cell), prompts)

@@ -114,9 +114,9 @@ class Worker:
         torch.set_num_threads(self._former_threads)
 
     def _make_references(self, shards: Sequence[Shard]) -> None:
-        """Make the texts that teacher-forced cells are fed, where they have not been made yet."""
+        """Make the texts that cells are fed or must foresee, where they have not been made yet."""
         cell = shards[0].cell
-        if cell.writes_answers or not self._references.lacks(shards):
+        if not cell.needs_reference or not self._references.lacks(shards):
             return
         engine = self._engine_for(reference_cell(cell))
         try:
@@ -156,6 +156,7 @@ class Worker:
                     stream_key(cell.root_seed, name, cell.replicate),
                     max_new_tokens=cell.generation.new_token_cap(len(prompts[name])),
                     reference=None if cell.writes_answers else fed[name].token_ids,
+                    foreseen=fed[name].token_ids if cell.mechanism.needs().foresight else None,
                 ),
                 engine.decoding.samples,
             )

@@ -70,10 +70,10 @@ def combinations_of(*sweeps: Sweep) -> Iterator[tuple[Combination, GenerationCap
 
 
 def engines_of(one: Combination) -> Iterator[Combination]:
-    """Yield what must fit into memory for a combination, one after the other: itself, and what makes the texts it is fed."""
+    """Yield what must fit into memory for a combination, one after the other: itself, and what makes the texts it needs."""
     yield one
     decoding = one.mechanism.decoding
-    if decoding is not None and decoding.reference is not None:
+    if one.mechanism.needs().foresight or (decoding is not None and decoding.reference is not None):
         yield one._replace(mechanism=full_cache(), budget=None)
 
 

@@ -47,6 +47,11 @@ class Cell:
         decoding = self.mechanism.decoding
         return decoding is None or decoding.reference is None
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the text of the full cache, or a solution, must be there first: to be fed, or to know what is to come."""
+        return not self.writes_answers or self.mechanism.needs().foresight
+
     def label(self) -> str:
         """Return the cell in words, for progress lines and messages."""
         budget = "no budget" if self.budget is None else f"budget {self.budget}"

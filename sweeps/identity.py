@@ -78,9 +78,9 @@ def _votes(task: TaskSpec, mechanism: Mechanism) -> dict[str, Any]:
 
 
 def _reference(mechanism: Mechanism, solutions: str | None) -> dict[str, Any]:
-    """Return what decides which texts a teacher-forced cell is fed, and what they are compared with; empty for all others."""
+    """Return what decides which texts a cell is fed, or foresees, and what they are compared with; empty for all others."""
     of = None if mechanism.decoding is None else mechanism.decoding.reference
-    if of is None:
+    if of is None and not mechanism.needs().foresight:
         return {}
     fed = {"solutions": solutions} if of == "solution" else {}
     return {"reference": {"mechanism": full_cache().identity(), **fed}}
