@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.references import solution_ids
+from cluster.fed_texts import solution_ids
 from designspace.axes import Geometry
 from designspace.engine.prefill import bucket, prompts_per_pass
 from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.references import ReferenceText
+from cluster.fed_texts import ReferenceText
 from designspace.axes import Decoding, Generation
 from designspace.engine import ENGINE_VERSION
 from designspace.errors import InvariantViolation

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from cluster.code_id import code_id
+from cluster.fed_texts import References, reference_cell
 from cluster.pending_shard import PendingShard
 from cluster.prompt_check import check_prompts
 from cluster.records import RunFacts, grade_row, sample_row
-from cluster.references import References, reference_cell
 from cluster.shard_queue import Bundle, Settled, ShardSummary, Ticket
 from designspace.axes import Artefact, Decoding, Request
 from designspace.axes.randomness import stream_key

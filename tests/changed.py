@@ -24,9 +24,9 @@ KIT = "tests/designspace/testing/test_registered.py"
 # Test files that take more than about two seconds of one core, by folder.
 LONG = {
     "tests": ("extras", "readme"),
-    "tests/benchmarks": ("memory", "random_model", "refill", "sides"),
+    "tests/benchmarks": ("fidelity_predicts", "memory", "random_model", "refill", "sides"),
     "tests/cluster": (
-        "bundles", "crash", "design_power", "evidence", "inline", "plug_in_package", "preflight", "prompt_check",
+        "bundles", "crash", "design_power", "evidence", "fed_texts", "inline", "plug_in_package", "preflight", "prompt_check",
         "ray_session", "run", "texts_that_do_not_fit", "two_runs", "worker",
     ),
     "tests/designspace/axes": ("window",),
@@ -43,7 +43,7 @@ LONG = {
     "tests/designspace/testing": ("composition", "pytest_class", "tasks_and_graders"),
     "tests/families": ("idle_reasons",),
     "tests/families/cadence": ("adaptive", "horizon"),
-    "tests/families/decoding": ("pocket", "refresh", "rollback", "self_consistency", "wrapped_decoding"),
+    "tests/families/decoding": ("pocket", "refresh", "rollback", "self_consistency", "teacher_forced", "wrapped_decoding"),
     "tests/families/head_routing": ("kv_sharer",),
     "tests/families/representation": (
         "cam", "d2o", "mini_kv", "nearest_merge", "quest", "span_mean", "store_promises", "turbo_quant",
