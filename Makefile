@@ -11,13 +11,14 @@
 # make bench-peer   the environment of kvpress that make bench compares with (KVPRESS_PYTHON=… names another one instead)
 # make bench-events time of one compression event, per selector and per scoring, next to top-k's
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
+# make trace        the same for the two models of trace-recall (35 minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart quick test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events pocket clean
+.PHONY: quickstart quick test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -67,6 +68,10 @@ pocket: $(INSTALLED)
 	$(BIN)/python -m designspace.models.train_pocket --architecture llama --minutes 30 --seed 1 --out build/pocket-llama & \
 	$(BIN)/python -m designspace.models.train_pocket --architecture qwen2 --minutes 30 --seed 1 --out build/pocket-qwen2; \
 	wait
+
+trace: $(INSTALLED)
+	for a in llama qwen2; do $(BIN)/python -m designspace.models.train_pocket --architecture $$a --language trace-recall \
+	  --layers 4 --ending-weight 3 --minutes 35 --seed 1 --out build/trace-$$a & done; wait
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

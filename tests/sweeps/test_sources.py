@@ -26,7 +26,7 @@ def spec_of(folder: Path, config: Any) -> ModelSpec:
     return ModelSpec("mine", path=str(folder))
 
 
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-qwen2", "pocket-llama-cla"])
+@pytest.mark.parametrize("name", ["pocket-llama", "pocket-llama-cla", "trace-qwen2"])
 def test_the_shape_is_that_of_the_model(name: str) -> None:
     """All but the frequencies themselves."""
     spec = ModelSpec(name, path=str(POCKET / name))

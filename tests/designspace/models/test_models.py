@@ -16,11 +16,12 @@ from designspace.errors import CalibrationError, ModelError
 from designspace.models.calibration import Corpus, artefact_hash, artefact_path, load_artefact, model_key, save_artefact
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec, bundled_names, folder_fingerprint
+from designspace.models.pocket_language import language_of
 from designspace.models.query_statistics import measure
-from designspace.tasks.chain_arithmetic import chain_arithmetic
 from tests.conftest import toy_model
 
-N_BYTES_BUNDLED = 8_000_000
+N_BYTES_BUNDLED = 18_000_000
+BUNDLED = ["pocket-llama", "pocket-llama-cla", "pocket-qwen2", "trace-llama", "trace-qwen2"]
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def saved(tmp_path: Path) -> ModelSpec:
 
 
 def test_pocket_models_ship_within_their_size() -> None:
-    """One of each family and one with shared layers, safetensors only, under 8 MB together, with a model card."""
-    assert bundled_names() == ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"]
+    """One of each family and task, and one with shared layers, safetensors only, within a limit, with a model card."""
+    assert bundled_names() == BUNDLED
     folders = [Path(str(ModelSpec.bundled(name).path)) for name in bundled_names()]
     assert sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file()) < N_BYTES_BUNDLED
     for folder in folders:
@@ -40,7 +41,7 @@ def test_pocket_models_ship_within_their_size() -> None:
         assert "Licence" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_models_are_calibrated(name: str) -> None:
     """The shipped statistics were made for the shipped weights."""
     spec = ModelSpec.bundled(name)
@@ -141,11 +142,13 @@ def test_partial_rotary_is_refused() -> None:
         measure(loaded, corpus([2, 3]))
 
 
-@pytest.mark.parametrize("name", ["pocket-llama", "pocket-llama-cla", "pocket-qwen2"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_tokenizers_round_trip(name: str) -> None:
     """Every word of the language is one token, and decoding gives the words back with their spaces."""
     loaded = load_model(ModelSpec.bundled(name))
-    problem = chain_arithmetic("dev", 1)[0]
+    language = language_of(loaded.tokenizer.get_vocab())
+    assert language is not None
+    problem = language.problems("dev", 1)[0]
     ids = loaded.encode(f"{problem.prompt} {problem.solution}")
 
     assert len(ids) == len(problem.prompt.split()) + len(problem.solution.split())
