@@ -63,6 +63,21 @@ SYSTEMS = (
         ),
     ),
     system(
+        "rlkv",
+        "trained gates choose the heads that hold more tokens; the others hold sinks and a window",
+        "du2025whichheads",
+        SnapKV(),
+        EveryK(),
+        Duo(sinks=16),
+        choices=(
+            "the gates are imported: designspace calibrate MODEL --head-scores adapter_weights.tsv; measured ones are duo's",
+            "heads that matter are bounded, so that the mean is the budget; in the release they hold everything",
+            "half of the heads matter; the release reports 0.2 to 0.8 of them streaming (retrieval)",
+            "streaming heads hold 16 sinks and a quarter of the budget in all; released: 16 and 64, of any text (stream)",
+            "heads that matter are cut by SnapKV's scores; in the release nothing is evicted from them (scoring)",
+        ),
+    ),
+    system(
         "squeeze",
         "H2O scores, with fewer tokens for layers whose attention changes little",
         "wang2024squeeze",

@@ -18,6 +18,7 @@ from families.representation.mini_kv import MiniKV
 from families.representation.nearest_merge import NearestMerge
 from families.representation.qaq import QAQ
 from families.representation.quest import Quest
+from families.representation.rocket import Rocket
 from families.representation.turbo_quant import TurboQuant
 from families.scoring.full import Full
 from families.scoring.h2o import H2O
@@ -167,6 +168,21 @@ SYSTEMS = (
         choices=(
             "the cache is not smaller: compare its bytes read, never its bytes held (attended)",
             "the last page is always read, as in the released kernel; the evaluation code lets its bound decide",
+        ),
+    ),
+    system(
+        "rocket-kv",
+        "the prompt cut once by SnapKV's scores, then each query reads the most promising pages of the rest",
+        "behnam2025rocketkv",
+        SnapKV(recent=32, kernel=63),
+        PrefillOnly(),
+        representation=Rocket(),
+        choices=(
+            "stage two reads less and holds all that stage one left: compare its bytes read too (representation attended)",
+            "window 32, kernel 63, pages of 4, 64 tokens read: as in TensorRT-LLM, whose prompt budget is 2,048 (nominal)",
+            "the last page is always read; the release may leave a query's own token out",
+            "whole pages are read, and their bounds are exact; the release may split one, and keeps bounds in 8 bits",
+            "attention of the window is averaged over the group, which ranks as the released sum",
         ),
     ),
 )

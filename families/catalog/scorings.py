@@ -16,6 +16,7 @@ from families.scoring.keydiff import KeyDiff
 from families.scoring.knorm import KNorm
 from families.scoring.lag_kv import LagKV
 from families.scoring.lazy_eviction import LazyEviction
+from families.scoring.morph_kv import MorphKV
 from families.scoring.r_kv import RKV
 from families.scoring.scissorhands import Scissorhands
 from families.scoring.scope import Scope
@@ -89,6 +90,20 @@ SYSTEMS = (
             "the window is the trace's alone once it has as many tokens; the release keeps the newest 64 of the prompt too",
             "the prompt's sums are causal; the release's H2O masks the last 64 queries alone",
             "one set of tokens per KV head, averaged over its query heads; the release keeps one per query head",
+        ),
+    ),
+    system(
+        "morph-kv",
+        "a constant cache of a window and of what its queries attend to, chosen anew at every step",
+        "ghadia2025morphkv",
+        MorphKV(recent=32),
+        EveryStep(),
+        choices=(
+            "a window of 32 and sums, as released for long prompts; for long answers 200 and maxima (recent, fuse)",
+            "logits of a group are added before the softmax, as in the released code; the paper has no groups",
+            "the queries are the newest; the released code cuts within a step and leaves the very newest out",
+            "the prompt is cut right after it; the released code cuts at the first step after it (cadence prefill)",
+            "evicted tokens are dropped; a later version of the code merges them all into one slot, their mean",
         ),
     ),
     system(

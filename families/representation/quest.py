@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 
 import torch
 from annotated_types import Ge
@@ -52,6 +52,26 @@ class Quest(Representation):
         return QuestStore(self, room)
 
 
+class PageChoice(Protocol):
+    """How many tokens a page has, how many of them a query reads, and in which layers it reads all."""
+
+    @property
+    def page(self) -> int:
+        """Tokens per page."""
+
+    @property
+    def attended(self) -> int:
+        """Tokens that a query attends to."""
+
+    @property
+    def dense_layers(self) -> int:
+        """First layers that attend to everything, among those that own a cache."""
+
+    @property
+    def least_pages(self) -> int:
+        """Smallest number of pages read, the last one included."""
+
+
 class QuestStore(FullStore):
     """Keys and values, and page bounds: lowest, highest [L,B,H_kv,P,D] in the model's type, P = C / page rounded up.
 
@@ -60,7 +80,7 @@ class QuestStore(FullStore):
 
     bytes_follow_counts: ClassVar[bool] = False  # what is read depends on the pages chosen
 
-    def __init__(self, config: Quest, room: StoreSpec) -> None:
+    def __init__(self, config: PageChoice, room: StoreSpec) -> None:
         super().__init__(room)
         self.config, self.capacity = config, room.capacity
         geometry = room.geometry
@@ -105,10 +125,14 @@ class QuestStore(FullStore):
         page, attended = self.config.page, self.config.attended
         number = torch.arange(self.was_read.shape[-1], device=counts.device)
         n_pages = self._n_pages(counts)[:, :, None, None]  # [B,H,1,1]
-        bound = self.bounds(layer, query).masked_fill(number == n_pages - 1, torch.inf)
+        bound = self.ranked(layer, query, counts).masked_fill(number == n_pages - 1, torch.inf)
         filled = (number < n_pages).expand_as(bound)
         best = rank_descending(bound, filled) < max(self.config.least_pages, attended // page)
         return filled & (best | (counts <= attended)[:, :, None, None])
+
+    def ranked(self, layer: int, query: Tensor, counts: Tensor) -> Tensor:
+        """Return what pages are ranked by, [B,H_kv,G,P] float32: their bounds; counts: [B,H_kv]."""
+        return self.bounds(layer, query)
 
     def bounds(self, layer: int, query: Tensor) -> Tensor:
         """Return the upper bounds [B,H_kv,G,P] float32 of queries [B,H_q,D] on the logits in each page, unscaled."""

@@ -15,7 +15,7 @@ HALF = WindowShare(0.5)
 WINDOWS: dict[str, Any] = {
     "h2o": HALF, "vatp": HALF, "caote": HALF, "d2o": HALF, "minikv": HALF,
     "mmr": HALF, "facility-location": HALF, "dpp": HALF, "k-center": HALF, "k-center-weighted": HALF,
-    "squeeze": WindowShare(0.175), "scope": WindowShare(0.1),
+    "squeeze": WindowShare(0.175), "scope": WindowShare(0.1), "morph-kv": 32,
     "snapkv": 32, "snapkv-prefill": 32, "ada-kv": 32, "critical-kv": 32,
     "r-kv": 8, "r-kv-equal": 8,
     "pyramid-kv": 8, "headkv": 8, "dynamic-kv": 8, "scissorhands": 10, "scissorhands-rate": 10,
@@ -51,6 +51,7 @@ OPTIONS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("lazy-eviction-small-cache", lambda scoring: (scoring.threshold, scoring.h2_mode), (0.02, "released")),
     ("vatp", lambda scoring: scoring.sinks, 20),
     ("d2o", lambda scoring: scoring.sinks, 4),
+    ("morph-kv", lambda scoring: scoring.fuse, "sum"),
     ("vase", lambda scoring: (scoring.large, scoring.sinks, scoring.kernel), (0.25, 4, 5)),
     ("g-kv", lambda scoring: (scoring.lam, scoring.alpha, scoring.smooth, scoring.kernel), (0.5, 0.8, "max", 1)),
     ("random-attention", lambda scoring: (scoring.draw, scoring.protect), ("per-event", "prompt")),

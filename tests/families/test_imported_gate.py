@@ -27,6 +27,14 @@ def test_the_published_form_and_its_like(tmp_path: Path) -> None:
         assert imported_gate(file, GEOMETRY)["gate"].tolist() == [[0.5, 1.0], [0.0, 0.25]]
 
 
+def test_rlkv_s_published_form(tmp_path: Path) -> None:
+    """Tabs, 18 digits, trained gates a little below 0 and above 1: as they are, since only their order counts."""
+    file = tmp_path / "adapter_weights.tsv"
+    rows = ["2.773437500000000000e-01\t-4.760742187500000000e-03", "1.007812500000000000e+00\t6.093750000000000000e-01"]
+    file.write_text("\n".join(rows) + "\n")
+    assert imported_gate(file, GEOMETRY)["gate"].tolist() == [[0.27734375, -0.0047607421875], [1.0078125, 0.609375]]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
