@@ -90,6 +90,8 @@ def _check_budgets(whole: DeclaredSections, problems: Problems) -> list[Refusal]
     for declared in whole.mechanisms:
         mechanism = declared.mechanism
         if not mechanism.budget_applies:
+            if mechanism.cadence.compresses:
+                _check_without_budget(declared, problems)
             continue
         if not problems.document.data.get("budgets"):
             problems.add(declared.path, f"mechanism {mechanism.name!r} compresses, so the sweep needs budgets")
@@ -105,6 +107,14 @@ def _check_budgets(whole: DeclaredSections, problems: Problems) -> list[Refusal]
                 else:
                     problems.add(declared.path, f"mechanism {mechanism.name!r} at budget {budget}: {error}")
     return refused
+
+
+def _check_without_budget(declared: Declared, problems: Problems) -> None:
+    """Note what a mechanism without a budget has no room for."""
+    try:
+        declared.mechanism.bind(None)
+    except DesignspaceError as error:
+        problems.add(declared.path, f"mechanism {declared.mechanism.name!r}: {error}")
 
 
 def _check_models(whole: DeclaredSections, problems: Problems) -> None:

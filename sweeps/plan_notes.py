@@ -30,7 +30,9 @@ def plan_notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, Ta
     for model, name in missing:
         yield f"model {model.name}: calibration {name!r} is missing; {remedy(model, name)}"
     for mechanism in sweep.mechanisms:
-        if mechanism.budget_applies and not mechanism.cadence.bounded:
+        if not mechanism.cadence.is_matched:
+            yield f"mechanism {mechanism.name}: the cache follows from the text, so it runs once, without a budget, unmatched"
+        elif mechanism.budget_applies and not mechanism.cadence.bounded:
             yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"
     yield from idle_notes(cells)
     if sweep.generation.temperature == 0 and sweep.generation.top_p < 1:

@@ -135,6 +135,9 @@ def _check_arm(field: str, name: str, mechanisms: Mapping[str, Mechanism], path:
     if mechanism is None:
         hint = did_you_mean(name, mechanisms)
         problems.add((*path, field), f"must be a mechanism of this study, got {name!r}{hint}")
+    elif not mechanism.cadence.is_matched:
+        reason = f"the cache of cadence {mechanism.cadence.kind!r} follows from the text, so memory cannot be matched"
+        problems.add((*path, field), f"must be an arm with a budget, got {name!r}: {reason}")
     elif not mechanism.budget_applies:
         problems.add(
             (*path, field), f"must be an arm with a budget, got {name!r}: without one memory cannot be matched"

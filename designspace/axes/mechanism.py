@@ -94,7 +94,7 @@ class Mechanism:
     @property
     def budget_applies(self) -> bool:
         """Whether the budget axis means anything: it is collapsed before hashing when not, so the arm runs once."""
-        return self.cadence.compresses
+        return self.cadence.compresses and self.cadence.is_matched
 
     def needs(self) -> Needs:
         """Return the union of what the axes want observed."""
@@ -140,6 +140,11 @@ class Mechanism:
         """
         if budget is None and self.budget_applies:
             raise DeclarationError(f"mechanism {self.name!r} compresses, so it needs a budget")
+        if budget is not None and not self.cadence.is_matched:
+            raise DeclarationError(
+                f"mechanism {self.name!r} takes no budget, as the cache of cadence {self.cadence.kind!r} follows from the "
+                f"text, got {budget}"
+            )
         if budget is not None and self.decoding is not None:
             budget = self.decoding.sample_budget(budget)
         if budget is not None and budget.of == "bytes":
@@ -147,20 +152,30 @@ class Mechanism:
         schedule = self.cadence.schedule(budget or Budget(1, "nominal"))
         if budget is not None and budget.prompt and self.budget_applies:
             self._check_parts(budget, schedule)
-        scoring, size = self.scoring, schedule.low
-        if self.budget_applies and scoring.protects_prompt and scoring.n_protected(size, longest_prompt) >= size:
+        if self.cadence.compresses:
+            self._check_room(schedule, longest_prompt, "" if budget is None else f" (budget {budget})")
+        return schedule
+
+    def _check_room(self, schedule: Schedule, longest_prompt: int, at: str) -> None:
+        """Check that an event leaves more than what the scoring protects; `at`: the budget, for messages.
+
+        Raises:
+            DeclarationError: it does not.
+        """
+        scoring, size = self.scoring, schedule.smallest_size(longest_prompt)
+        if scoring.protects_prompt and scoring.n_protected(size, longest_prompt) >= size:
             raise DeclarationError(
                 "protect: prompt needs an after-event size above the longest prompt + recent, got a prompt of "
-                f"{longest_prompt} tokens, recent={scoring.n_recent(size)}, after-event size={size} (budget {budget}): "
+                f"{longest_prompt} tokens, recent={scoring.n_recent(size)}, after-event size={size}{at}: "
                 f"{scoring.n_protected(size, longest_prompt) + 1 - size} tokens too few"
             )
-        if self.budget_applies and scoring.n_protected(size) >= size:
+        size = schedule.low
+        if scoring.n_protected(size) >= size:
             share = f" ({scoring.recent})" if isinstance(scoring.recent, WindowShare) else ""
             raise DeclarationError(
                 f"sinks + recent must be smaller than the after-event size, got sinks={scoring.sinks}, "
-                f"recent={scoring.n_recent(size)}{share}, after-event size={size} (budget {budget})"
+                f"recent={scoring.n_recent(size)}{share}, after-event size={size}{at}"
             )
-        return schedule
 
     def prompt_slots(self, budget: Budget | None) -> int:
         """Return the slots per head, on average, that the prompt's tokens compete for among themselves; 0: no such part."""

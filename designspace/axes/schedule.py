@@ -54,6 +54,14 @@ class Schedule(ABC):
         """Return the after-event size of a row that has had `n_events` events."""
         return self.low + (self.high - self.low) * (n_events % 2)
 
+    def smallest_size(self, n_prompt: int) -> int:
+        """Return the smallest size that an event leaves of a row with this prompt; default: `low`."""
+        return self.low
+
+    def largest_size(self, n_prompt: int, n_steps: int) -> int:
+        """Return the largest size that an event within `n_steps` leaves of a row with this prompt; default: `high`."""
+        return self.high
+
     def steps_until_due(self, step: int, size: int, n_events: int, horizon: int) -> int:
         """Return after how many more steps a row that is not cut before is due; `horizon` where it is not due by then."""
         ahead = torch.arange(1, horizon + 1)

@@ -283,6 +283,7 @@ class Cadence(Strategy):
     compresses: ClassVar[bool] = True
     bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
     cuts_while_decoding: ClassVar[bool] = True  # False: what is generated is never cut
+    is_matched: ClassVar[bool] = True  # False: sizes follow from the text and not from a budget, so it takes none
 
     @property
     def reads_signals(self) -> bool:

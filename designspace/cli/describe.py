@@ -64,8 +64,16 @@ def describe_mechanism(mechanism: Mechanism, budgets: Sequence[int] = ()) -> dic
         "decoding": "as the sweep's generation settings say" if mechanism.decoding is None else mechanism.decoding.kind,
         "observes": needs,
         "budget_applies": mechanism.budget_applies,
+        "why_no_budget": _why_no_budget(mechanism.cadence),
         "budgets": list(_arithmetic(mechanism, budgets)) if mechanism.budget_applies else [],
     }
+
+
+def _why_no_budget(cadence: Cadence) -> str | None:
+    """Return why a cadence takes no budget, None if it takes one."""
+    if not cadence.compresses:
+        return "the cache is never cut"
+    return None if cadence.is_matched else "the cache follows from the text, so it is unmatched with other arms"
 
 
 def claim(kind: type[Strategy]) -> str:
@@ -87,7 +95,7 @@ def _describe_strategy(kind: type[Strategy], budgets: Sequence[int]) -> dict[str
         "parameters": {f.name: _default(f) for f in fields(kind)},
     }
     if issubclass(kind, Cadence) and not any(_is_required(f) for f in fields(kind)):
-        described["budgets"] = list(_arithmetic(kind(), budgets)) if kind.compresses else []
+        described["budgets"] = list(_arithmetic(kind(), budgets)) if kind.compresses and kind.is_matched else []
     return described
 
 
@@ -185,7 +193,7 @@ def description_text(described: dict[str, Any]) -> str:
     observed = ", ".join(f"{name}={_shown(value)}" for name, value in described["observes"].items()) or "nothing"
     lines += ["", f"observes: {observed}"]
     if not described["budget_applies"]:
-        lines.append("budget: does not apply, the cache is never cut")
+        lines.append(f"budget: does not apply, {described['why_no_budget']}")
     return "\n".join([*lines, *_budget_lines(described["budgets"]), *_reference_lines(described)])
 
 

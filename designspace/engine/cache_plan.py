@@ -131,10 +131,11 @@ def needed_capacity(
     if decoding is not None and decoding.grows:
         return longest + 1
     peak = schedule.peak_bound(max_prompt_tokens, max_new_tokens)
-    if not mechanism.budget_applies:
+    if not mechanism.cadence.compresses:
         return peak + 1
     protected = mechanism.scoring.n_protected(schedule.low)
+    largest = schedule.largest_size(max_prompt_tokens, max_new_tokens)
     # A steered row may be cut anew at any size; others are cut to the after-event size alone.
-    cut_to = peak if decoding is not None and decoding.steers else schedule.high
+    cut_to = peak if decoding is not None and decoding.steers else largest
     excess = mechanism.head_routing.largest_share(cut_to, geometry, protected) - cut_to
     return min(peak + excess, longest) + 1

@@ -166,7 +166,7 @@ class ArmMemory:
 
     @property
     def _cuts_while_decoding(self) -> bool:
-        if not self.mechanism.budget_applies:
+        if not self.mechanism.cadence.compresses:
             return False
         if self.schedule.row_schedule().sees_every_step:
             return True  # goes by signals that are not known yet

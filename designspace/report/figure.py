@@ -44,7 +44,7 @@ def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
     """Draw accuracy over realised mean cache for the arms of one model and task split.
 
     Every marker is where its arm was measured, also where several lie on each other; unmatched arms have hollow ones. The
-    axis is in tokens, or in bytes where a budget is. Returns None if no arm with a budget is graded.
+    axis is in tokens, or in bytes where a budget is. Returns None if no arm but references is graded.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def _retag(tag: str, name: str) -> str:
 def _series(arms: Sequence[ArmSummary]) -> dict[str, list[ArmSummary]]:
     found: dict[str, list[ArmSummary]] = {}
     for arm in sorted(arms, key=lambda arm: (arm.mechanism, arm.mean_cache_tokens)):
-        if arm.budget_tokens is not None:
+        if arm.comparison != "reference":
             found.setdefault(arm.mechanism, []).append(arm)
     return found
 
@@ -149,7 +149,7 @@ def _draw(axes: Axes, index: int, arms: Sequence[ArmSummary], in_bytes: bool) ->
 def _draw_references(axes: Axes, arms: Sequence[ArmSummary]) -> list[tuple[str, float | None, float, str]]:
     found: list[tuple[str, float | None, float, str]] = []
     for arm in arms:
-        if arm.budget_tokens is None:
+        if arm.comparison == "reference":
             level = 100 * (arm.accuracy or 0.0)
             axes.axhline(level, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), zorder=1)
             found.append((f"{arm.mechanism} ({arm.mean_cache_tokens:.0f} tokens)", None, level, INK))

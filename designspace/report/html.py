@@ -166,7 +166,7 @@ def _figure(arms: Sequence[ArmSummary], heading: str, name: str) -> str:
     return (
         f"<figure>{drawing}<figcaption>Accuracy against the mean cache that each arm really held, with 95 % intervals. "
         "Matched arms of one budget are moved sideways so that they do not cover each other: read their cache from the "
-        "table. Hollow markers are unmatched arms, dashed lines arms without a budget.</figcaption></figure>"
+        "table. Hollow markers are unmatched arms, dashed lines references.</figcaption></figure>"
     )
 
 
@@ -225,7 +225,8 @@ the steps after the first event of a text; <i>nominal</i> is the size right afte
 filling. Short texts therefore stay below the budget. The <b>steady mean</b> counts only the steps after the first event.</li>
 <li>An arm is <b>unmatched</b> if its mean cache is more than {100 * tolerance:g} % larger or smaller than the median of the
 arms with the same model, task and budget. It used another amount of memory, so its accuracy cannot be compared with theirs.
-An arm without a budget is a <b>reference</b>: it shows what is reached if no token is evicted.</li>
+An arm without a budget is a <b>reference</b>: it shows what is reached if no token is evicted. One that evicts without a
+budget, as its cache follows from the text, is unmatched.</li>
 <li>Arms of one model and task are shown on the <b>problems</b> that all of them have; the heading says how many these are.
 <b>Identical texts</b> to another arm mean that every text of the two is equal: whatever sets them apart did nothing here.</li>
 <li><b>Prompt kept</b> is the share of the prompt's tokens that the cache still held at the end of a text: in one KV head,

@@ -192,8 +192,10 @@ def _with_comparison(arms: list[ArmSummary], tolerance: float) -> list[ArmSummar
             means.setdefault(arm.group, []).append(arm.held)
     judged = []
     for arm in arms:
-        if arm.budget_tokens is None:
-            judged.append(arm)
+        if (
+            arm.budget_tokens is None
+        ):  # evicting without a budget: the cache follows from the text, whatever others hold
+            judged.append(arm if arm.event_share == 0 else replace(arm, comparison="unmatched"))
             continue
         reference = median(means[arm.group])
         comparison: Comparison = "matched" if agree(arm.held, reference, tolerance) else "unmatched"

@@ -67,7 +67,8 @@ def comparable(arm: ArmSummary) -> str:
         return words
     if words.startswith("identical"):
         return f"yes, {words}"
-    return f"no: {words.replace('unmatched', f'unmatched ({off_median(arm)})')}"
+    why = "no budget" if arm.budget_tokens is None else off_median(arm)
+    return f"no: {words.replace('unmatched', f'unmatched ({why})')}"
 
 
 def off_median(arm: ArmSummary) -> str:

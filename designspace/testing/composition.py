@@ -31,7 +31,9 @@ from designspace.testing.conformance.mechanism import prompts_for
 # has its defaults.
 SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("scoring", "vatp"): {"sinks": 2},
+    ("scoring", "rpc"): {"recent": 8},
     ("cadence", "annealed"): {"horizon": 32},
+    ("cadence", "growing"): {"period": 8, "window": 4},
     ("cadence", "schedule"): {"horizon": 32},
     ("cadence", "adaptive"): {"k_max": 8},
     ("representation", "kivi"): {"group": 16, "residual": 16},

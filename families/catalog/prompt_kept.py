@@ -5,8 +5,10 @@ from __future__ import annotations
 from designspace.axes import WindowShare
 from families.cadence.every_k import EveryK
 from families.cadence.every_step import EveryStep
+from families.cadence.growing import Growing
 from families.catalog.system import system
 from families.scoring.random import Random
+from families.scoring.rpc import RPC
 from families.scoring.streaming_llm import StreamingLLM
 
 SYSTEMS = (
@@ -30,6 +32,17 @@ SYSTEMS = (
         EveryStep(),
         choices=(
             "the window is what the prompt leaves of the budget; the release fixes the window and adds the prompt",
+        ),
+    ),
+    system(
+        "rpc",
+        "the prompt, the newest tokens, and of every period of the text a fraction by the newest queries' attention",
+        "song2025rpc",
+        RPC(),
+        Growing(),
+        choices=(
+            "the cache grows with the text, so it takes no budget and is unmatched with every other arm (cadence ratio)",
+            "31 distinct queries score, of which the newest counts twice, as in the release (scoring newest)",
         ),
     ),
 )

@@ -54,6 +54,7 @@ OPTIONS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("morph-kv", lambda scoring: scoring.fuse, "sum"),
     ("vase", lambda scoring: (scoring.large, scoring.sinks, scoring.kernel), (0.25, 4, 5)),
     ("g-kv", lambda scoring: (scoring.lam, scoring.alpha, scoring.smooth, scoring.kernel), (0.5, 0.8, "max", 1)),
+    ("rpc", lambda scoring: (scoring.recent, scoring.kernel, scoring.pool, scoring.heads), (32, 7, "avg", "all")),
     ("random-attention", lambda scoring: (scoring.draw, scoring.protect), ("per-event", "prompt")),
     ("prefix-sliding", lambda scoring: (scoring.sinks, scoring.protect), (0, "prompt")),
 ]

@@ -193,7 +193,14 @@ def check_peak(t: Trial) -> None:
 
 
 def check_mean(t: Trial) -> None:
-    """Check over a long run that the attended mean is the budget, for a mean, and `steady_mean` whatever the reading."""
+    """Check over a long run that the attended mean is the budget, for a mean, and `steady_mean` whatever the reading.
+
+    A cadence that takes no budget must have the same schedule at all of them.
+    """
+    if not t.strategy.is_matched:
+        (_, first), *others = t.bound
+        for budget, schedule in others:
+            expect(schedule == first, f"{t.who(budget)}: is_matched is False, but the schedule depends on the budget")
     if not t.strategy.bounded or t.signals() is not None:
         return
     for budget, schedule in t.bound:

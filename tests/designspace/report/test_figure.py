@@ -48,7 +48,7 @@ def test_budgets_in_bytes_are_drawn_over_bytes(make_table):
 
 def test_no_figure_without_graded_arms(make_table):
     """Full cache alone, or ungraded arms, leave nothing to draw."""
-    full = {"budget": "none", "budget_tokens": None, "budget_of": None}
+    full = {"budget": "none", "budget_tokens": None, "budget_of": None, "n_events": 0}
     assert accuracy_figure(summarise(make_table(full))) is None
     assert accuracy_figure(summarise(make_table({"correct": None, "extracted": None}))) is None
     assert accuracy_figure([]) is None

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from designspace.errors import StoreError
-from designspace.report import summarise, to_json
+from designspace.report import summarise, to_json, wording
+from designspace.report.figure import accuracy_figure
 from designspace.statistics import proportion_interval
 
 
@@ -33,6 +34,20 @@ def test_overlapping_shards_of_one_worker_are_timed_once(make_table):
     ]  # fmt: skip
     (arm,) = summarise(make_table(*rows))
     assert arm.tokens_per_s == pytest.approx(400 / 8.0)
+
+
+def test_an_arm_that_evicts_without_a_budget_is_unmatched(make_table):
+    """It is no reference, and carries no budget: `growing` follows the text."""
+    none = {"budget": "none", "budget_tokens": None, "budget_of": None}
+    full = none | {"mechanism": "full", "n_events": 0, "mean_cache_tokens": 200.0}
+    arms = by_mechanism(summarise(make_table(full, none | {"mechanism": "rpc"}, {"mechanism": "h2o"})))
+    assert {name: arm.comparison for name, arm in arms.items()} == {
+        "full": "reference", "rpc": "unmatched", "h2o": "matched"
+    }  # fmt: skip
+    assert wording.budget_heading(arms["rpc"]) == "no budget"
+    assert wording.comparable(arms["rpc"]) == "no: unmatched (no budget)"
+    lines = accuracy_figure(list(arms.values())).axes[0].lines
+    assert len([line for line in lines if line.get_marker() in "os" and list(line.get_xdata()) == [48.0]]) == 2
 
 
 def test_one_arm_by_hand(make_table):

@@ -228,6 +228,13 @@ class Late(EveryFew):
         return self.high + self.max_growth + 1
 
 
+@dataclass(frozen=True)
+class Unmatched(ToldCadence):
+    """Says that it takes no budget, and holds it."""
+
+    is_matched: ClassVar[bool] = False
+
+
 class RowsFirst(PlainStore):
     """A tensor that snapshots would cut across."""
 
@@ -472,6 +479,7 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldCadence(bound=Optimist), "replay", "simulate.. says"),
     (ToldCadence(bound=IntegersOnly), "tensor form", "differs between tensors and integers"),
     (ToldCadence(bound=Tight), "peak", "above peak_bound"),
+    (Unmatched(), "mean", "is_matched is False, but the schedule depends on the budget"),
     (ToldCadence(bound=Late), "mean", "the mean over 10000 steps is"),
     # representation
     (ToldRepresentation(declared=W8), "needs", "declares queries"),
