@@ -30,6 +30,7 @@ SYSTEMS = (
         EveryK(),
         choices=(
             "no published network: its nearest relative is KVP, trained by reinforcement to rank (calibration learned)",
+            "4 sinks and a window of 8 tokens; without them it solved fewer of the development problems (sinks, recent)",
             "it reads keys before RoPE, values, age and position, and learns from texts of up to 512 tokens (calibration)",
         ),
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,15 +30,17 @@ class Learned(Scoring):
 
     Attributes:
         selector: turns scores into the set of kept tokens; `top-k` by default.
-        sinks: number of first tokens that are always kept; 0 by default, as the network knows the position.
-        recent: number of newest tokens that are always kept; 0 by default, as the network knows the age.
+        sinks: number of first tokens that are always kept; 4 by default.
+        recent: number of newest tokens that are always kept; 8 by default. The network knows position and age, but without
+            these tokens far fewer problems were solved.
         protect: "none" (the default), or "prompt": every head keeps the whole prompt too, within the budget.
     """
 
     kind: ClassVar[str] = "learned"
 
     selector: Selector = field(default=TopK())
-    recent: Window = field(default=0, kw_only=True)
+    sinks: Annotated[int, Ge(0)] = field(default=4, kw_only=True)
+    recent: Window = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
         """Return the calibration that holds the networks."""
