@@ -30,6 +30,15 @@ def unrotate_layers(bands: Tensor, positions: Tensor, geometry: Geometry) -> Ten
     return torch.stack(turned)
 
 
+def unrotate_slots(keys: Tensor, positions: Tensor, geometry: Geometry) -> Tensor:
+    """Return keys [L,E,H,C,D] of all layers with a cache before RoPE, float32; positions: [L,E,H,C], at least 0."""
+    frequencies = geometry.frequencies().to(keys.device)[:, None, None, None]  # [L|1,1,1,1,F]
+    scalings = geometry.scalings().to(keys.device).view(-1, 1, 1, 1, 1)
+    angle = positions.double()[..., None] * frequencies
+    turned = as_bands(keys.float()) * torch.polar((1 / scalings).expand_as(angle), -angle).to(torch.complex64)
+    return torch.cat([turned.real, turned.imag], dim=-1)
+
+
 def unrotation_error(who: str, geometry: Geometry) -> str | None:
     """Return why something that turns whole keys back, in every layer, cannot work on this model, or None."""
     rotated = 2 * geometry.inv_freq.numel()

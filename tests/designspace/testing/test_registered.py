@@ -34,6 +34,7 @@ from tests.conftest import REPOSITORY
 REQUIRED: dict[str, dict[str, Any]] = {}
 # Parameterisations beside the defaults and one for each option of a parameter.
 FURTHER: dict[str, list[dict[str, Any]]] = {
+    "scoring.learned": [{"sinks": 2, "recent": 3}],
     "scoring.trim-kv": [{"look_ahead": 5, "sinks": 2, "recent": 3}],
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
