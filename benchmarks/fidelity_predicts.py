@@ -54,7 +54,7 @@ class BothWays:
 
 
 def both_ways(table: pa.Table) -> list[BothWays]:
-    """Return the arms that were run both ways, on the problems that all of them have.
+    """Return the arms that were run both ways, on the problems that all of them have; places with fewer than two are left out.
 
     Raises:
         ValueError: a text that an arm wrote is not graded.
@@ -63,7 +63,8 @@ def both_ways(table: pa.Table) -> list[BothWays]:
     for row in table.select(_COLUMNS).to_pylist():
         scores = found.setdefault((row["model"], row["budget"]), {"accuracy": {}, "less loss": {}, "agreement": {}})
         _note(scores, row)
-    return [_matrices(*key, scores) for key, scores in sorted(found.items()) if key[1] != "none"]
+    places = [_matrices(*key, scores) for key, scores in sorted(found.items()) if key[1] != "none"]
+    return [place for place in places if len(place.arms) > 1]
 
 
 def _note(scores: Mapping[str, Scores], row: Mapping[str, Any]) -> None:
@@ -80,7 +81,8 @@ def _note(scores: Mapping[str, Scores], row: Mapping[str, Any]) -> None:
 
 def _matrices(model: str, budget: str, scores: Mapping[str, Scores]) -> BothWays:
     arms = tuple(sorted(set.intersection(*(set(by_arm) for by_arm in scores.values()))))
-    problems = sorted(set.intersection(*(set(by_arm[arm]) for by_arm in scores.values() for arm in arms)))
+    sets = [set(by_arm[arm]) for by_arm in scores.values() for arm in arms]
+    problems = sorted(set.intersection(*sets)) if sets else []
     arrays = [np.array([[by_arm[arm][p] for p in problems] for arm in arms]) for by_arm in scores.values()]
     return BothWays(model, budget, arms, *arrays)
 

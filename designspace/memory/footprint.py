@@ -184,8 +184,9 @@ class ArmMemory:
         def measured(n_rows: int) -> int:
             logits, uniforms = torch.zeros(n_rows, self._vocabulary), torch.zeros(n_rows, dtype=torch.float64)
             chosen = peak_bytes(lambda: decoding.choose(logits / torch.ones(n_rows, 1), uniforms))
-            # Where samples are compared by their probabilities, those are computed in float64.
-            return max(chosen, 2 * 8 * logits.numel()) if decoding.samples > 1 else chosen
+            # Where samples are compared by their probabilities, or tokens scored, those are computed in float64.
+            in_float64 = decoding.samples > 1 or decoding.scores_tokens
+            return max(chosen, 2 * 8 * logits.numel()) if in_float64 else chosen
 
         return extrapolate_linear(measured, rows, _ROWS)
 

@@ -206,3 +206,15 @@ def test_a_study_counts_the_largest_value_and_the_heldout_prompts(study: Study) 
     assert limits[0].rows >= limits[1].rows
     assert limits[1].arm.startswith("arm")
     assert protocol()["heldout"][0]["split"] == "confirm"
+
+
+def test_the_full_cache_of_teacher_forced_arms_must_fit_too(sweep_of: SweepOf) -> None:
+    """It makes the texts that are fed, so it limits the rows although the sweep has no such arm."""
+    decodings: list[Any] = ["greedy", {"kind": "teacher-forced"}]
+    free, forced, full = (
+        resolved(sweep_of(models=[LLAMA], mechanisms=mechanisms, budgets=[24], generation=auto(max_new_tokens=512)))
+        for mechanisms in (*([{"name": "arm", "base": "h2o", "decoding": d}] for d in decodings), ["full"])
+    )
+    assert forced.generation.rows == full.generation.rows < free.generation.rows  # type: ignore[union-attr, operator]
+    assert forced.rows_plan is not None
+    assert "full" == forced.rows_plan.arm

@@ -24,6 +24,7 @@ from designspace.registry import catalog, mechanism
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
+from families.decoding.teacher_forced import TeacherForced
 from families.representation.kivi import Kivi
 from families.scoring.critical_kv import CriticalKV
 from families.scoring.snapkv import SnapKV
@@ -102,6 +103,16 @@ def test_samples_of_one_problem_and_their_probabilities_are_in_it() -> None:
     assert memory._choice(50) >= 50 * 97 * 8 * 4
     taken = peak_of_engine(loaded, "full", decoding)
     assert taken <= memory.cache(ROWS) + memory.workspace(ROWS) <= 1.2 * taken
+
+
+def test_scores_of_tokens_are_in_it() -> None:
+    """Logits of every row in float64, and their logarithms, while a token that is fed is scored."""
+    skeleton, rows = skeleton_of(toy_model("llama")), 64
+    scored, greedy = (
+        ArmMemory(skeleton, *arm("snapkv", decoding), n_prompts=N_PROMPTS, **LIMITS)._choice(rows)
+        for decoding in (TeacherForced(), Greedy())
+    )
+    assert 2 * 8 * rows * 97 == scored > greedy
 
 
 def test_a_compiled_kernel_takes_no_more() -> None:
