@@ -279,9 +279,9 @@ class PrefillPass(Pass):
         positions = torch.where(slot < self.n_tokens, slot, -1).expand(keys.shape[:4])
         return Prompt(keys, torch.stack(list(self._values.values())), positions, self._observed(), self.n_tokens)
 
-    def _states(self) -> dict[Tracker, Tensor]:
+    def _states(self) -> dict[Tracker | Gate, Tensor]:
         """Return the trackers' states [L,1,H_kv,P,channels]; those that wait for an event have none yet."""
-        states = {tracker: torch.stack(states) for tracker, states in self._tracked.items()}
+        states: dict[Tracker | Gate, Tensor] = {one: torch.stack(states) for one, states in self._tracked.items()}
         heads, device = next(iter(self._keys.values())).shape[:3], next(iter(self._keys.values())).device
         for tracker in self.needs.trackers:
             if tracker not in states:

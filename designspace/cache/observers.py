@@ -167,9 +167,9 @@ class Observers:
         return self.rows(torch.tensor([row], device=self.newest.device))
 
 
-def updated(observed: Observed, tracked: Mapping[Tracker, Tensor]) -> Observed:
+def updated(observed: Observed, tracked: Mapping[Tracker | Gate, Tensor]) -> Observed:
     """Return observations with some trackers' states replaced."""
-    return replace(observed, tracked={**observed.tracked, **tracked})
+    return replace(observed, tracked={one: tracked.get(one, state) for one, state in observed.tracked.items()})
 
 
 def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:
