@@ -217,7 +217,7 @@ class View:
 
     @property
     def foreseen(self) -> Tensor:
-        """The attention mass that each held token still gets from the full cache's text, group mean, [L,E,H_kv,C]."""
+        """The largest attention weight that each held token gets from later queries of the full cache's text, [L,E,H_kv,C]."""
         return _declared(self.observed.foreseen, "foresight")
 
     @property

@@ -15,11 +15,11 @@ _HIDDEN = torch.finfo(torch.float32).min
 
 
 class _Recording(Pass):
-    """Plain causal attention over one text that keeps, per KV head, the mean attention of its query heads."""
+    """Plain causal attention over one text that keeps, per KV head, the largest attention of its query heads."""
 
     def __init__(self, geometry: Geometry, owners: tuple[int, ...] | None, n_tokens: int) -> None:
         shape = (geometry.n_layers, geometry.n_kv_heads, n_tokens, n_tokens)
-        self.weights = torch.zeros(shape)  # [L,H_kv,T queries,T keys]
+        self.largest = torch.zeros(shape)  # [L,H_kv,T queries,T keys]
         layers = range(geometry.n_layers) if geometry.layers is None else geometry.layers
         self._place = {layer: idx for idx, layer in enumerate(layers)}
         self._owners = owners
@@ -30,7 +30,9 @@ class _Recording(Pass):
         n_tokens, group = query.shape[2], query.shape[1] // key.shape[1]
         visible = causal_mask(n_tokens, 0, n_tokens, call.window, query.device)
         weights = call.weights(call.logits(query, key.repeat_interleave(group, 1)).masked_fill(~visible, _HIDDEN))
-        self.weights[self._place[owner]] += weights[0].unflatten(0, (-1, group)).mean(dim=1).to(self.weights.device)
+        largest = weights[0].unflatten(0, (-1, group)).amax(dim=1)  # [H_kv,T,T]
+        place = self._place[owner]
+        self.largest[place] = torch.maximum(self.largest[place], largest.to(self.largest.device))
         return causal_attention(query, key, value, call).transpose(1, 2)
 
 
@@ -68,16 +70,16 @@ def full_cache_text(loaded: LoadedModel, prompt_ids: tuple[int, ...], max_new_to
 def future_attention(
     loaded: LoadedModel, geometry: Geometry, owners: tuple[int, ...] | None, token_ids: tuple[int, ...]
 ) -> Tensor:
-    """Return the attention mass that the queries from a position on pay to each token, [L,H_kv,T+1,T] float32 on the CPU.
+    """Return the most that any query from a position on pays to each token, [L,H_kv,T+1,T] float32 on the CPU.
 
-    Entry [l,h,t,i] is the sum of the attention weights that token i gets in layer l from the queries at positions t … T-1, mean
-    over the query heads of KV head h; zero for t = T. Layers that share a cache add up. geometry: of the layers that own a
-    cache. The tensor has 4 L H_kv T (T + 1) bytes: this is an instrument for short texts.
+    Entry [l,h,t,i] is the largest attention weight that token i gets in layer l from the queries at positions t … T-1, over
+    these queries and the query heads of KV head h; zero for t = T. geometry: of the layers that own a cache. The tensor has
+    4 L H_kv T (T + 1) bytes: this is an instrument for short texts.
     """
     recording = _Recording(geometry, owners, len(token_ids))
     ids = torch.tensor([token_ids], device=loaded.device)
     loaded.forward(recording, input_ids=ids, logits_to_keep=1)
-    from_the_end = recording.weights.flip(2).cumsum(dim=2).flip(2)
+    from_the_end = recording.largest.flip(2).cummax(dim=2).values.flip(2)
     return torch.cat([from_the_end, torch.zeros_like(from_the_end[:, :, :1])], dim=2)
 
 

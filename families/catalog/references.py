@@ -29,7 +29,7 @@ SYSTEMS = (
         Oracle(),
         EveryK(k=8),
         choices=(
-            "a token counts by the attention mass still to come, mean over the query heads of its group",
+            "a token counts by the largest attention weight still to come, over the query heads of its group",
             "what is foreseen is the greedy text of the full cache, also where an arm samples",
         ),
     ),

@@ -16,9 +16,8 @@ class Oracle(Scoring):
     """Prefer tokens that later queries of the full cache's own text attend to.
 
     Before a text is decoded, the model writes the same text greedily with the full cache, and one causal pass over it shows
-    what every query attends to. At an event the score of a token is the attention mass that the queries still to come pay to
-    it, mean over the query heads that share the KV head: what H2O sums over the past, summed over the future. What comes
-    after the end of that text counts nothing.
+    what every query attends to. At an event the score of a token is the largest attention weight that any query still to
+    come pays to it, over the query heads that share the KV head. What comes after the end of that text counts nothing.
 
     It knows the future, so it is no method but a ceiling: what a scoring could reach that keeps the same number of tokens.
     It is one for greedy decoding; where an arm samples, or has parted from the full cache's text, its knowledge is that of
@@ -41,5 +40,5 @@ class Oracle(Scoring):
         return Needs(foresight=True)
 
     def score(self, view: View) -> Tensor:
-        """Return the attention mass that each held token still gets, [L,E,H_kv,C]."""
+        """Return the most that later queries pay to each held token, [L,E,H_kv,C]."""
         return view.foreseen
