@@ -167,9 +167,10 @@ class Observers:
         return self.rows(torch.tensor([row], device=self.newest.device))
 
 
-def updated(observed: Observed, tracked: Mapping[Tracker | Gate, Tensor]) -> Observed:
+def updated(observed: Observed, tracked: Mapping[Tracker, Tensor]) -> Observed:
     """Return observations with some trackers' states replaced."""
-    return replace(observed, tracked={one: tracked.get(one, state) for one, state in observed.tracked.items()})
+    changed: dict[Tracker | Gate, Tensor] = dict(tracked.items())
+    return replace(observed, tracked={**observed.tracked, **changed})
 
 
 def group_mean(weights: Tensor, geometry: Geometry) -> Tensor:
