@@ -11,20 +11,20 @@ from families.catalog import (
     cadences,
     decodings,
     head_routings,
-    learned,
     prompt_kept,
     references,
     rejected,
     representations,
     scorings,
     selectors,
+    trained_scorings,
 )
 
 _PARTS = (
     references,
     prompt_kept,
     scorings,
-    learned,
+    trained_scorings,
     selectors,
     head_routings,
     cadences,
