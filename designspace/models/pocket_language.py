@@ -11,6 +11,7 @@ from designspace.tasks import chain_arithmetic, trace_recall
 
 NEVER: Final = 1 << 20
 _CHAIN_FILLER: Final = frozenset({":", ";", "given", "solve", "modulo", "ten"})
+_GOAL_TOKENS: Final = 5  # to s02 follow notes x4
 _TRACE_FACTS: Final = {"table": "t", "notes": "m", "carry": ""}
 
 
@@ -81,18 +82,21 @@ def chain_expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
 def trace_expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
     """Return the same for `trace-recall`.
 
-    Values expire when their variable has another, the facts that the question asks for never, nor do the number of
-    steps and what to do with it; everything else at once.
+    Values expire when their variable has another, the words that say what to do when they have been said again, the facts
+    that the question asks for never; everything else at once.
     """
     facts = _TRACE_FACTS[tokens[n_prompt - 3]]
     bound_again: dict[str, int] = {}
-    expires = list(range(len(tokens)))
+    expires, said_again = list(range(len(tokens))), NEVER
     for idx in range(len(tokens) - 1, -1, -1):
         token = tokens[idx]
-        if len(token) == 2 and token[0] in "abcdefgh" and token[1].isdigit():
+        if token == "to":
+            expires[idx : idx + _GOAL_TOKENS] = [said_again] * _GOAL_TOKENS
+            said_again = idx + _GOAL_TOKENS
+        elif len(token) == 2 and token[0] in "abcdef" and token[1].isdigit():
             expires[idx] = bound_again.get(token[0], NEVER)
             bound_again[token[0]] = idx
-        elif (len(token) == 3 and token[0] == facts) or n_prompt - 8 <= idx < n_prompt or token == trace_recall.BOS:
+        elif (len(token) == 3 and token[0] == facts) or token == trace_recall.BOS:
             expires[idx] = NEVER
     return expires
 
@@ -117,7 +121,7 @@ LANGUAGES: Final = {
         problems=trace_recall.trace_recall,
         min_steps=trace_recall.MIN_STEPS,
         max_steps=trace_recall.MAX_STEPS,
-        n_prompt_tokens=60,
+        n_prompt_tokens=70,
         n_step_tokens=9,
         ending=frozenset({*(f"x{hop}" for hop in range(1, trace_recall.MAX_HOPS + 1)), "answer"}),
         expiry=trace_expiry,

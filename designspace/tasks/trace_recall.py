@@ -1,17 +1,18 @@
 """Generate `trace-recall`: worked solutions whose facts arise once in the trace and are asked for long after.
 
-A prompt gives a table, the starting values of eight variables, the number of steps and what to do at the end:
+A prompt gives a table, the starting values of six variables, the steps and what to do at the end:
 
-    <bos> given a table : t04 t17 … t93 ; and start values : a4 b2 … h3 ; now run s24 to s02 then follow notes x4 =>
+    <bos> given a-table : t04 t17 … t93 ; and start values : a4 b2 … f3 ; now run s24 to s05 follow notes x4 =>
 
-The solution works one variable per line, round a ring, counting the steps down:
+The solution works one variable per line, round a ring, counting the steps down. Every few lines it says again what it is about,
+as written-out reasoning does, so that only facts are lost with the prompt:
 
-    s22 then d holds d4 +2 so d6 keep m26
+    s19 then d holds d4 +2 so d6 keep m26 s18 e holds e0 +1 so e1 … s16 … to s05 follow notes x4
 
 Three things make the tokens that are needed later hard to tell from those that are not. The value of a variable is read
 once, when the variable's turn comes again, and never after that: what has been attended to is of no more use. A note
 (`m26`: note 2 is 6) is written once and read at the end, if at all, by a chain of look-ups (`x3 look i2 finds m26`) whose
-next number is known only when the last one is done. Nine tokens in ten are filler. Everything in a solution is a
+next number is known only when the last one is done. Most tokens are filler. Everything in a solution is a
 deterministic function of what stands before it, and every fact is one token, so a look-up is one hop of attention.
 """
 
@@ -26,7 +27,7 @@ from designspace.errors import DeclarationError
 
 VERSION: Final = 1
 Kind = Literal["carry", "notes", "table"]
-KINDS: Final[tuple[Kind, ...]] = ("carry", "notes", "table")
+KINDS: Final[tuple[Kind, ...]] = ("carry", "notes", "carry", "table")  # in rotation
 SPLIT_BUCKETS: Final[dict[str, range]] = {
     "train": range(5),
     "dev": range(5, 6),
@@ -34,20 +35,21 @@ SPLIT_BUCKETS: Final[dict[str, range]] = {
     "calibration": range(7, 8),
 }
 N_BUCKETS: Final = 8
-MIN_STEPS: Final = 20
-MAX_STEPS: Final = 24
+MIN_STEPS: Final = 18
+MAX_STEPS: Final = 22
 MAX_TOKENS: Final = 300
 N_HOPS: Final = 4
 MAX_HOPS: Final = 12
 FIRST_STEP: Final = 26
 FIRST_NOTE_STEP: Final = 21
+REMARK_EVERY: Final = 4
 N_NOTES: Final = 10
 BOS: Final = "<bos>"
 EOS: Final = "<eos>"
 PAD: Final = "<pad>"
 UNK: Final = "<unk>"
 
-_NAMES: Final = "abcdefgh"
+_NAMES: Final = "abcdef"
 _CONNECTIVES: Final[tuple[tuple[str, ...], ...]] = ((), ("then",), ("now", "take"), ("next",))
 _WORDS: Final = (
     *("given", "a-table", ":", ";", "and", "start", "values", "now", "run", "to", "then", "follow", "=>"),
@@ -141,8 +143,7 @@ def prompt_tokens(question: Question) -> tuple[str, ...]:
     table = (f"t{number}{digit}" for number, digit in enumerate(question.table))
     values = (f"{name}{digit}" for name, digit in zip(_NAMES, question.start, strict=True))
     head = (BOS, "given", "a-table", ":", *table, ";", "and", "start", "values", ":", *values, ";")
-    steps = (_step(question.first_step), "to", _step(question.last_step))
-    return (*head, "now", "run", *steps, "then", "follow", question.kind, f"x{question.n_hops}", "=>")
+    return (*head, "now", "run", _step(question.first_step), *_goal(question), "=>")
 
 
 def solve(question: Question) -> tuple[tuple[str, ...], int]:
@@ -158,7 +159,9 @@ def solve(question: Question) -> tuple[tuple[str, ...], int]:
         if question.kind == "notes" and number in range(N_NOTES):
             notes[number] = value
             tokens += ["keep", f"m{number}{value}"]
-        turn = (turn + 1 + int(value >= 8)) % len(_NAMES)
+        if step % REMARK_EVERY == 0:
+            tokens += _goal(question)
+        turn = (turn + 1 + int(value == 9)) % len(_NAMES)
     facts, letter = (notes, "m") if question.kind == "notes" else (dict(enumerate(question.table)), "t")
     for hop in range(question.n_hops if question.kind != "carry" else 0, 0, -1):
         tokens += [f"x{hop}", "look", f"i{value}", "finds", f"{letter}{value}{facts[value]}"]
@@ -174,6 +177,10 @@ def added(step: int) -> int:
 def _line(step: int, name: str, before: int, value: int) -> list[str]:
     connective = _CONNECTIVES[step % len(_CONNECTIVES)]
     return [_step(step), *connective, name, "holds", f"{name}{before}", f"+{added(step)}", "so", f"{name}{value}"]
+
+
+def _goal(question: Question) -> tuple[str, ...]:
+    return ("to", _step(question.last_step), "follow", question.kind, f"x{question.n_hops}")
 
 
 def _draw_question(rng: random.Random, kind: Kind, n_steps: int, n_hops: int) -> Question:

@@ -25,7 +25,7 @@ def test_the_latest_value_of_a_variable_is_never_hidden(name: str) -> None:
         newest: dict[str, int] = {}
         n_checked = 0
         for idx, token in enumerate(tokens):
-            if not re.fullmatch(r"[a-hr]\d", token):
+            if not re.fullmatch(r"[a-fr]\d", token):
                 continue
             before = newest.get(token[0])
             if before is not None:
@@ -57,6 +57,16 @@ def test_facts_that_are_looked_up_never_expire() -> None:
             assert all(
                 expires[idx] == idx for idx, token in enumerate(tokens[:n_prompt]) if re.fullmatch(r"t\d\d", token)
             )
+
+
+def test_what_to_do_is_known_until_it_has_been_said_again() -> None:
+    """Each time the words of the goal are all there when the next one is written, and the last ones stay."""
+    for tokens, n_prompt in texts("trace-recall"):
+        expires = LANGUAGES["trace-recall"].expiry(tokens, n_prompt)
+        said = [idx for idx, token in enumerate(tokens) if token == "to"]
+        assert len(said) > 3
+        for first, again in zip(said, [*said[1:], NEVER - 5], strict=True):
+            assert {again + 5} == set(expires[first : first + 5])
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
