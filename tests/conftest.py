@@ -81,7 +81,7 @@ def toy_statistics(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
     shape = (geometry.n_layers, geometry.n_query_heads, geometry.head_dim // 2)
     mean = torch.complex(torch.randn(shape, generator=generator), torch.randn(shape, generator=generator))
     made = statistics_artefact(mean, mean.abs() * 1.5)
-    return {Q_STATISTICS: made, "q-stats-reasoning": made, "trim-gate": toy_gate(loaded, seed)}
+    return {Q_STATISTICS: made, "q-stats-reasoning": made}
 
 
 def toy_gate(loaded: LoadedModel, seed: int = 0) -> Artefact:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from designspace.axes import Budget, Mechanism, Request
+from designspace.axes import Artefact, Budget, Mechanism, Request
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
 from designspace.engine.prefill import prompts_per_pass
@@ -28,7 +28,7 @@ from families.decoding.teacher_forced import TeacherForced
 from families.representation.kivi import Kivi
 from families.scoring.critical_kv import CriticalKV
 from families.scoring.snapkv import SnapKV
-from tests.conftest import toy_model, toy_statistics
+from tests.conftest import toy_gate, toy_model, toy_statistics
 
 ROWS, N_PROMPT, N_NEW, N_PROMPTS = 12, 28, 20, 24
 MOST_KEPT = 16
@@ -54,6 +54,11 @@ def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | 
     return found, Budget(24, reading) if found.budget_applies else None  # type: ignore[arg-type]
 
 
+def made_up(loaded: LoadedModel, name: str) -> dict[str, Artefact]:
+    """Return the calibrations of a mechanism, and no gate without need: whatever is handed over counts."""
+    return {"trim-gate": toy_gate(loaded)} if name == "trim-kv" else toy_statistics(loaded)
+
+
 def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = None) -> int:
     """Return what an engine has alive at its worst moment, when every prompt is asked for twice."""
     found, budget = arm(name, decoding)
@@ -62,7 +67,7 @@ def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = Non
     names = [(f"p{i}.{again}", prompt) for again in range(2) for i, prompt in enumerate(prompts)]
     requests = [Request(name, prompt, stream_key(0, name, 0), max_new_tokens=12) for name, prompt in names]
     with LiveBytes() as live:
-        engine = Engine(loaded, found, budget, rows=ROWS, artefacts=toy_statistics(loaded), **LIMITS)
+        engine = Engine(loaded, found, budget, rows=ROWS, artefacts=made_up(loaded, name), **LIMITS)
         for _ in engine.generate(requests):
             pass
     return live.peak
@@ -89,7 +94,7 @@ def test_an_engine_takes_what_is_stated(name: str) -> None:
     """Never more; and no more than a fifth is stated in vain, though the toy makes small things count."""
     loaded = toy_model()
     found, budget = arm(name)
-    stated = ArmMemory(loaded, found, budget, artefacts=toy_statistics(loaded), **LIMITS).at(ROWS)
+    stated = ArmMemory(loaded, found, budget, artefacts=made_up(loaded, name), **LIMITS).at(ROWS)
     taken = peak_of_engine(loaded, name)
     assert taken <= stated.cache + stated.workspace + stated.weights - weight_bytes(loaded) <= 1.2 * taken
 
