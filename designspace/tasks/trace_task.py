@@ -11,7 +11,7 @@ from designspace.tasks.trace_recall import SPLIT_BUCKETS, trace_recall
 def load(request: TaskRequest) -> list[Problem]:
     """Return the first problems of a split."""
     generated = trace_recall(request.split, request.n_problems or 0)
-    return [Problem(p.problem_id, p.prompt, p.answer, p.kind) for p in generated]
+    return [Problem(p.problem_id, p.prompt, p.answer, p.kind, p.solution) for p in generated]
 
 
 TASK = Task(
