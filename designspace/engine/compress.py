@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.axes import Draw, EventTracker, Mechanism, Needs, Representation, Selector, Tracker, View
+from designspace.axes import Draw, EventTracker, Mechanism, Needs, Selector, Tracker, View
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
 from designspace.cache.packing import CompressionResult
@@ -33,7 +33,7 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     keep, inclusion = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
     merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if merged.keep is not keep:
-        _check_merged(representation, view, shares, merged.keep)
+        _check_merged(f"representation {representation.kind!r}", view, shares, keep, merged.keep)
     kept = CompressionResult(
         packing_order(merged.keep),
         shares,
@@ -123,11 +123,15 @@ def _check_shares(mechanism: Mechanism, view: View, shares: Tensor, target: Tens
         )
 
 
-def _check_merged(representation: Representation, view: View, shares: Tensor, keep: Tensor) -> None:
-    who = f"representation {representation.kind!r}"
-    if representation.keeps_choice:
-        raise InvariantViolation(f"{who} must keep the slots that were chosen, or say so in keeps_choice")
+def _check_merged(who: str, view: View, shares: Tensor, chosen: Tensor, keep: Tensor) -> None:
+    """Check what a representation keeps [L,E,H_kv,C] in the place of what the selector chose."""
     _check_kept(who, view, shares, keep)
+    of_prompt = view.of_prompt
+    moved = not torch.equal((keep & of_prompt).sum(dim=-1), (chosen & of_prompt).sum(dim=-1))
+    if view.context.prompt_slots and moved:
+        raise InvariantViolation(
+            f"{who} moved a slot between the prompt and the trace, so its keeps_choice must be False"
+        )
 
 
 def _check_kept(who: str, view: View, shares: Tensor, keep: Tensor) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from designspace.axes import AXES, Budget, HeadRouting, Mechanism, Request, Scoring
+from designspace.axes import AXES, Budget, HeadRouting, Mechanism, MergeResult, Request, Scoring, View
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine, EngineHook, RowState
 from designspace.engine.compress import compress
 from designspace.engine.parts import prompt_shares
-from designspace.errors import DeclarationError
+from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
@@ -200,6 +202,28 @@ def test_what_cannot_be_kept_apart_is_refused(arm: Mechanism, budget: Budget, re
     with pytest.raises(DeclarationError, match=reason) as raised:
         arm.bind(budget, longest_prompt=10)
     assert "\n" not in str(raised.value)
+
+
+@dataclass(frozen=True)
+class Swapping(FullPrecision):
+    """Keeps the newest slots, whatever was chosen, and does not say so."""
+
+    kind = "swapping"
+
+    def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
+        """Return the newest slots."""
+        newest_rank = view.valid.flip(-1).cumsum(dim=-1).flip(-1) - 1
+        return MergeResult(view.valid & (newest_rank < shares[..., None]), view.keys, view.values)
+
+
+def test_a_representation_that_moves_slots_between_the_parts_stops_the_run() -> None:
+    """With one budget for all it may; with two, only a representation that says so could be refused beforehand."""
+    view = view_of(torch.randn(1, 1, 2, 20, 8), n_prompt_tokens=8, target=12)
+    arm = composed(Random(recent=0), representation=Swapping())
+    assert torch.equal(compress(arm, view).order[..., :12], torch.arange(8, 20).expand(1, 1, 2, 12))
+    view.context = replace(view.context, prompt_slots=5, smallest_size=12)
+    with pytest.raises(InvariantViolation, match="'swapping' moved a slot between the prompt and the trace"):
+        compress(arm, view)
 
 
 def test_samples_that_share_a_budget_share_its_parts() -> None:
