@@ -46,9 +46,8 @@ def view_of(
     if positions is None:
         positions = torch.arange(n_slots).expand(n_layers, n_rows, n_kv_heads, n_slots)
     next_position = int(positions.max()) + 1 if next_position is None else next_position
-    observed = Observed(
-        accumulated=accumulated, last=last, tracked=tracked or {}, layer_cosine=layer_cosine, foreseen=foreseen
-    )
+    observed = Observed(accumulated=accumulated, last=last, tracked=tracked or {}, layer_cosine=layer_cosine)
+    observed.foreseen = foreseen
     if queries is not None:
         window = queries.shape[3]
         observed.queries = queries
