@@ -29,9 +29,9 @@ def write_model(folder: Path, *, weights: bytes = b"weights", calibrated: bool =
 
 @pytest.fixture(scope="session")
 def bundled_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two bundled models."""
+    """A folder with four bundled models."""
     root = tmp_path_factory.mktemp("bundled")
-    for name in ("pocket-llama", "pocket-qwen2"):
+    for name in ("pocket-llama", "pocket-qwen2", "trace-llama", "trace-qwen2"):
         write_model(root / name, weights=name.encode())
     return root
 

@@ -57,26 +57,31 @@ def test_studies_load_whatever_is_selected(name: str) -> None:
     assert study.source_text.startswith("#")
 
 
-def test_the_alpha_study_follows_the_paper() -> None:
-    """Three weights, two models, two budgets, ties to the smaller weight; the arms differ in the selector alone."""
+def test_the_alpha_study_has_both_scopes_and_both_protections() -> None:
+    """Four contrasts on two models at two budgets; the arms of each differ in the selector alone, with the paper's weight."""
     study = load_study(SHIPPED / "alpha-study.yaml")
-    weight = "alpha.scoring.selector.weight"
-    assert [values[weight] for values in grid(study.space)] == [0.5, 1.0, 1.5]
-    assert study.protocol.tuning is not None
-    assert (study.protocol.tuning.ties_within, study.protocol.tuning.prefer) == (0.005, "smaller")
-    assert (study.sweep.seeds.count, study.protocol.replicates, len(study.hypotheses())) == (1, 3, 4)
-    baseline, alpha = (mechanism.identity() for mechanism in study.sweep.mechanisms)
-    assert baseline["scoring"].pop("selector") != alpha["scoring"].pop("selector")
-    assert baseline == alpha
+    assert study.protocol.tuning is None
+    assert (study.protocol.replicates, len(study.hypotheses())) == (2, 16)
+    arms = {mechanism.name: mechanism.identity() for mechanism in study.sweep.mechanisms}
+    seen = set()
+    for contrast in study.protocol.contrasts:
+        alpha, baseline = arms[contrast.arm], arms[contrast.baseline]
+        chosen = alpha["scoring"].pop("selector")
+        assert ("diversity", 0.5, alpha["scoring"]["scope"]) == (chosen["kind"], chosen["weight"], chosen["scope"])
+        assert "top-k" == baseline["scoring"].pop("selector")["kind"]
+        assert alpha == baseline
+        seen.add((alpha["scoring"]["scope"], alpha["scoring"].get("protect", "none")))
+    assert {(scope, protect) for scope in ("global", "layer-head") for protect in ("none", "prompt")} == seen
 
 
 def test_the_rejected_mechanisms_have_one_baseline() -> None:
-    """Seven numbers, ten sub-attempts, each against the same arm; only the low-rank one is compared in bytes."""
+    """Seven numbers, ten sub-attempts, with the prompt evictable and kept; only the low-rank one is compared in bytes."""
     study = load_study(SHIPPED / "rejected-seven.yaml")
     contrasts = study.protocol.contrasts
     assert sorted({contrast.id[0] for contrast in contrasts}) == list("1234567")
-    assert ({contrast.baseline for contrast in contrasts}, len(contrasts)) == ({"baseline"}, 10)
-    assert len({contrast.arm for contrast in contrasts}) == 10
+    assert 20 == len(contrasts) == len({contrast.arm for contrast in contrasts})
+    for contrast in contrasts:
+        assert contrast.baseline == ("baseline-kept" if contrast.arm.endswith("-kept") else "baseline")
     readings = {contrast.arm: {budget.of for _, budget in study.cells(contrast)} for contrast in contrasts}
-    assert readings.pop("subspace") == {"bytes"}
+    assert readings.pop("subspace") == readings.pop("subspace-kept") == {"bytes"}
     assert set(map(frozenset, readings.values())) == {frozenset({"mean"})}
