@@ -81,6 +81,8 @@ class Arm:
         rows, target = torch.arange(cache.rows), torch.full((cache.rows,), budget)
         started_s = time.perf_counter()
         view = cache.view(rows, self.context, target)
+        if self.mechanism.needs().foresight:
+            view.observed.foreseen = torch.rand(view.positions.shape, generator=torch.Generator().manual_seed(0))
         read_s = time.perf_counter()
         kept = compress(self.mechanism, view)
         decided_s = time.perf_counter()
