@@ -138,7 +138,7 @@ def test_without_its_raylet_a_run_ends_with_one_line(sweep: Path, tmp_path: Path
 
 def test_without_the_head_of_the_cluster_a_run_ends_with_one_line(sweep: Path, tmp_path: Path) -> None:
     """Ray would end the process after a minute, from within C++."""
-    run = Run(sweep, tmp_path / "r", "local_head_s=10")
+    run = Run(sweep, tmp_path / "r", "local_head_s=2")
     run.wait_for_samples()
     (head,) = run.below("gcs_server")
     os.kill(head, signal.SIGKILL)
@@ -170,8 +170,8 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_run_goes_on_with_one_machine_and_ends_with_one_line_without_any(
     sweep: Path, tmp_path: Path, two_machines: Any
 ) -> None:
-    """Machines may come back to a cluster, so it waits: for half a minute here instead of ten."""
-    run = Run(sweep, tmp_path / "r", "start_s=30", two_machines.address)
+    """Machines may come back to a cluster, so it waits: for a minute here instead of ten."""
+    run = Run(sweep, tmp_path / "r", "start_s=60", two_machines.address)
     run.wait_for_samples()
     first, second = [node for node in two_machines.list_all_nodes() if node is not two_machines.head_node]
     two_machines.remove_node(first, allow_graceful=False)
