@@ -167,6 +167,7 @@ def two_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         cluster.shutdown()
 
 
+@pytest.mark.slow  # three machines on one: their start alone may take half a minute beside other tests
 def test_a_run_goes_on_with_one_machine_and_ends_with_one_line_without_any(
     sweep: Path, tmp_path: Path, two_machines: Any
 ) -> None:
