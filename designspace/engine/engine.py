@@ -187,7 +187,7 @@ class Engine:
             scores=TokenScores() if self.decoding.scores_tokens else None,
         )
         if self.mechanism.needs().foresight:
-            state.future = self._look_ahead(request)
+            state.future = self._look_ahead(request, state.limit)
         kept = keep_all(prompt)
         if state.row_schedule.due(0, prompt.n_tokens, None):
             kept = self.compressor.cut_text(state, prompt, state.row_schedule.target())
@@ -199,11 +199,10 @@ class Engine:
         self.hook.on_start(state)
         return state
 
-    def _look_ahead(self, request: Request) -> Tensor:
+    def _look_ahead(self, request: Request, limit: int) -> Tensor:
         """Return what the text that the full cache wrote attends to, [L,H_kv,T+1,T]."""
         text = request.foreseen
         if text is None:
-            limit = min(request.max_new_tokens or self.max_new_tokens, self.max_new_tokens)
             text = full_cache_text(self.loaded, request.prompt_ids, limit)
         return future_attention(self.loaded, self.cache.geometry, self.prefill.owners, (*request.prompt_ids, *text))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -57,34 +57,13 @@ def tables(arms: Sequence[ArmSummary]) -> list[Table]:
 
 
 def _table(title: str, arms: Sequence[ArmSummary]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(wording.printable(title), style="bold"),
-        title_justify="left",
-        caption=(
-            "In percent: accuracy (acc.), 95 % interval, texts with an answer (extr.), texts whose cache was cut (cut), prompt "
-            "tokens that a head holds at the end (prompt). Mean cache in tokens per (layer, KV head); len: new tokens "
-            "per text."
-        ),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+    caption = (
+        "In percent: accuracy (acc.), 95 % interval, texts with an answer (extr.), texts whose cache was cut (cut), prompt "
+        "tokens that a head holds at the end (prompt). Mean cache in tokens per (layer, KV head); len: new tokens "
+        "per text."
     )
-    table.add_column("mechanism", overflow="fold", min_width=14)
-    for heading in ("acc.", "interval", "extr.", "cut", "prompt", "mean", "len"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for index, (heading, members) in enumerate(groupby(arms, key=wording.budget_heading)):
-        if index:
-            table.add_section()
-        table.add_row(Text(wording.printable(heading), style="bold"))
-        for arm in members:
-            table.add_row(*(Text(cell) for cell in _cells(arm)))
-    return table
+    sections = ((heading, map(_cells, members)) for heading, members in groupby(arms, key=wording.budget_heading))
+    return _sections(title, caption, ("acc.", "interval", "extr.", "cut", "prompt", "mean", "len"), sections)
 
 
 def _cells(arm: ArmSummary) -> tuple[str, ...]:
@@ -108,29 +87,39 @@ def fidelity_tables(arms: Sequence[ArmFidelity]) -> list[Table]:
 
 
 def _fidelity_table(arms: Sequence[ArmFidelity]) -> Table:
+    title = f"Fidelity · {wording.place_heading([arm.cache for arm in arms])}"
+    by_budget = groupby(arms, key=lambda arm: wording.budget_heading(arm.cache))
+    sections = ((heading, map(_fidelity_cells, members)) for heading, members in by_budget)
+    return _sections(title, wording.FIDELITY, ("fed", "loss", "interval", "agree", "whole", "first", "mean"), sections)
+
+
+def _sections(
+    title: str, caption: str, headings: Sequence[str], sections: Iterable[tuple[str, Iterable[tuple[str, ...]]]]
+) -> Table:
+    """Return a table whose rows stand below the headings of their sections; the last column has none."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
-        title=Text(f"Fidelity · {wording.printable(wording.place_heading([arm.cache for arm in arms]))}", style="bold"),
+        title=Text(wording.printable(title), style="bold"),
         title_justify="left",
-        caption=wording.FIDELITY,
+        caption=caption,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("mechanism", overflow="fold", min_width=14)
-    for heading in ("fed", "loss", "interval", "agree", "whole", "first", "mean"):
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for index, (heading, members) in enumerate(groupby(arms, key=lambda arm: wording.budget_heading(arm.cache))):
+    for index, (heading, rows) in enumerate(sections):
         if index:
             table.add_section()
         table.add_row(Text(wording.printable(heading), style="bold"))
-        for arm in members:
-            table.add_row(*(Text(cell) for cell in _fidelity_cells(arm)))
+        for cells in rows:
+            table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
