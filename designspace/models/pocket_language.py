@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from designspace.tasks import chain_arithmetic, trace_recall
+from designspace.tasks.generated_splits import BOS
 
 NEVER: Final = 1 << 20
 _CHAIN_FILLER: Final = frozenset({":", ";", "given", "solve", "modulo", "ten"})
@@ -96,7 +97,7 @@ def trace_expiry(tokens: Sequence[str], n_prompt: int) -> list[int]:
         elif len(token) == 2 and token[0] in "abcdef" and token[1].isdigit():
             expires[idx] = bound_again.get(token[0], NEVER)
             bound_again[token[0]] = idx
-        elif (len(token) == 3 and token[0] == facts) or token == trace_recall.BOS:
+        elif (len(token) == 3 and token[0] == facts) or token == BOS:
             expires[idx] = NEVER
     return expires
 

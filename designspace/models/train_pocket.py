@@ -34,11 +34,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from designspace.models.pocket_language import LANGUAGES, NEVER, GeneratedProblem, Language
+from designspace.tasks.generated_splits import BOS, EOS, PAD, UNK
 
 Architecture = Literal["llama", "qwen2"]
 IGNORED = -100
 PROBLEMS_PER_SEED = 10_000_000
-PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"  # the first four words of every language
 
 
 @dataclass(frozen=True)

@@ -11,33 +11,21 @@ look-up is one hop of attention. Everything in a solution is a deterministic fun
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from designspace.errors import DeclarationError
+from designspace.tasks.generated_splits import BOS, EOS, PAD, SPLIT_BUCKETS, UNK, bucket_of, problems_of, seed_of
 
 VERSION: Final = 1
 Kind = Literal["loop", "recall", "blocks"]
 KINDS: Final[tuple[Kind, ...]] = ("loop", "recall", "blocks")
-SPLIT_BUCKETS: Final[dict[str, range]] = {
-    "train": range(5),
-    "dev": range(5, 6),
-    "confirm": range(6, 7),
-    "calibration": range(7, 8),
-}
-N_BUCKETS: Final = 8
 MIN_STEPS: Final = 22
 MAX_STEPS: Final = 24
 MAX_TOKENS: Final = 285
 BLOCK_STEPS: Final = 4
 REMINDER_STEPS: Final[dict[int, int]] = {20: 2, 15: 3, 10: 4, 5: 6, 1: 2}
-BOS: Final = "<bos>"
-EOS: Final = "<eos>"
-PAD: Final = "<pad>"
-UNK: Final = "<unk>"
 
 _LABELS: Final = "ABCD"
 _NAMES: Final = "abcd"
@@ -127,11 +115,7 @@ def chain_arithmetic(split: str, count: int, *, start: int = 0) -> list[ChainPro
     Raises:
         DeclarationError: no such split, or a negative count or start.
     """
-    if split not in SPLIT_BUCKETS:
-        raise DeclarationError(f"chain-arithmetic has the splits {', '.join(SPLIT_BUCKETS)}, got split={split!r}")
-    if count < 0 or start < 0:
-        raise DeclarationError(f"count and start must not be negative, got count={count}, start={start}")
-    return [chain_problem(split, index) for index in range(start, start + count)]
+    return problems_of("chain-arithmetic", chain_problem, split, count, start)
 
 
 def chain_problem(split: str, index: int, *, min_steps: int = MIN_STEPS, max_steps: int = MAX_STEPS) -> ChainProblem:
@@ -159,7 +143,7 @@ def chain_problem(split: str, index: int, *, min_steps: int = MIN_STEPS, max_ste
 def bucket(question: Question) -> int:
     """Return the bucket of a question: a hash of its content that ignores the order the rules are printed in."""
     content = repr((*question.rules, question.kind, question.start, question.n_steps, question.asked_step))
-    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:4], "big") % N_BUCKETS
+    return bucket_of(content)
 
 
 def prompt_tokens(question: Question) -> tuple[str, ...]:
@@ -262,5 +246,4 @@ def _step(step: int) -> str:
 
 
 def _seed(split: str, index: int) -> int:
-    recipe = f"chain-arithmetic:{VERSION}:{split}:{index}"
-    return int.from_bytes(hashlib.sha256(recipe.encode()).digest()[:8], "big")
+    return seed_of(f"chain-arithmetic:{VERSION}:{split}:{index}")

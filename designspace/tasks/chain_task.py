@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from designspace.tasks.chain_arithmetic import SPLIT_BUCKETS, chain_arithmetic
+from designspace.tasks.chain_arithmetic import chain_arithmetic
+from designspace.tasks.generated_splits import SPLIT_BUCKETS
 from designspace.tasks.grading.math_grader import MathGrader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import Task, TaskRequest

@@ -18,23 +18,15 @@ deterministic function of what stands before it, and every fact is one token, so
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from designspace.errors import DeclarationError
+from designspace.tasks.generated_splits import BOS, EOS, PAD, SPLIT_BUCKETS, UNK, bucket_of, problems_of, seed_of
 
 VERSION: Final = 1
 Kind = Literal["carry", "notes", "table"]
 KINDS: Final[tuple[Kind, ...]] = ("carry", "notes", "carry", "table")  # in rotation
-SPLIT_BUCKETS: Final[dict[str, range]] = {
-    "train": range(5),
-    "dev": range(5, 6),
-    "confirm": range(6, 7),
-    "calibration": range(7, 8),
-}
-N_BUCKETS: Final = 8
 MIN_STEPS: Final = 18
 MAX_STEPS: Final = 22
 MAX_TOKENS: Final = 300
@@ -44,10 +36,6 @@ FIRST_STEP: Final = 26
 FIRST_NOTE_STEP: Final = 21
 REMARK_EVERY: Final = 4
 N_NOTES: Final = 10
-BOS: Final = "<bos>"
-EOS: Final = "<eos>"
-PAD: Final = "<pad>"
-UNK: Final = "<unk>"
 
 _NAMES: Final = "abcdef"
 _CONNECTIVES: Final[tuple[tuple[str, ...], ...]] = ((), ("then",), ("now", "take"), ("next",))
@@ -101,11 +89,7 @@ def trace_recall(split: str, count: int, *, start: int = 0) -> list[TraceProblem
     Raises:
         DeclarationError: no such split, or a negative count or start.
     """
-    if split not in SPLIT_BUCKETS:
-        raise DeclarationError(f"trace-recall has the splits {', '.join(SPLIT_BUCKETS)}, got split={split!r}")
-    if count < 0 or start < 0:
-        raise DeclarationError(f"count and start must not be negative, got count={count}, start={start}")
-    return [trace_problem(split, index) for index in range(start, start + count)]
+    return problems_of("trace-recall", trace_problem, split, count, start)
 
 
 def trace_problem(
@@ -135,7 +119,7 @@ def trace_problem(
 
 def bucket(question: Question) -> int:
     """Return the bucket of a question, a hash of its content."""
-    return int.from_bytes(hashlib.sha256(repr(tuple(question)).encode()).digest()[:4], "big") % N_BUCKETS
+    return bucket_of(repr(tuple(question)))
 
 
 def prompt_tokens(question: Question) -> tuple[str, ...]:
@@ -203,5 +187,4 @@ def _step(step: int) -> str:
 
 
 def _seed(split: str, index: int) -> int:
-    recipe = f"trace-recall:{VERSION}:{split}:{index}"
-    return int.from_bytes(hashlib.sha256(recipe.encode()).digest()[:8], "big")
+    return seed_of(f"trace-recall:{VERSION}:{split}:{index}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from designspace.tasks.generated_splits import SPLIT_BUCKETS
 from designspace.tasks.grading.math_grader import MathGrader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task import Task, TaskRequest
-from designspace.tasks.trace_recall import SPLIT_BUCKETS, trace_recall
+from designspace.tasks.trace_recall import trace_recall
 
 
 def load(request: TaskRequest) -> list[Problem]:

@@ -13,11 +13,11 @@ from designspace.tasks.chain_arithmetic import (
     BLOCK_STEPS,
     KINDS,
     MAX_TOKENS,
-    SPLIT_BUCKETS,
     ChainProblem,
     chain_arithmetic,
     vocabulary,
 )
+from designspace.tasks.generated_splits import SPLIT_BUCKETS
 
 SPLITS = tuple(SPLIT_BUCKETS)
 SMALLEST_BUDGET = 48

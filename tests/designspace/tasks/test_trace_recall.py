@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from designspace.errors import DeclarationError
+from designspace.tasks.generated_splits import SPLIT_BUCKETS
 from designspace.tasks.trace_recall import (
     FIRST_NOTE_STEP,
     KINDS,
@@ -15,7 +16,6 @@ from designspace.tasks.trace_recall import (
     MAX_TOKENS,
     MIN_STEPS,
     N_HOPS,
-    SPLIT_BUCKETS,
     TraceProblem,
     trace_problem,
     trace_recall,
