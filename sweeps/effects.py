@@ -11,6 +11,7 @@ import numpy as np
 from designspace.axes import Mechanism, Strategy
 from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError
+from designspace.protocol.metric import MetricName
 from designspace.statistics import (
     AxisEffect,
     FactorialEffects,
@@ -21,7 +22,7 @@ from designspace.statistics import (
 )
 from designspace.store import ResultsStore
 from sweeps.expand import Cell, expand
-from sweeps.scores import Metric, has_metric, problem_means
+from sweeps.scores import has_metric, problem_means
 from sweeps.spec import Sweep
 
 AXES = ("scoring", "protect", "selector", "head_routing", "cadence", "representation", "decoding")
@@ -40,7 +41,7 @@ class GroupEffects:
     references: Mapping[str, str]
     main: FactorialEffects
     pairs: FactorialEffects
-    metric: Metric = "accuracy"
+    metric: MetricName = "accuracy"
 
     def document(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -55,7 +56,7 @@ class GroupEffects:
         }
 
 
-def axis_effects(sweep: Sweep, store: ResultsStore, metric: Metric = "accuracy") -> list[GroupEffects]:
+def axis_effects(sweep: Sweep, store: ResultsStore, metric: MetricName = "accuracy") -> list[GroupEffects]:
     """Return the effects of every axis on which a sweep's arms differ; the first arm's levels are the references.
 
     metric: what arms are compared by. Those without such a score are left out: arms that are fed their texts have no
@@ -106,7 +107,7 @@ def effects_text(groups: Sequence[GroupEffects]) -> str:
 
 
 _ALPHA = 0.05
-_COMPARED: Mapping[Metric, str] = {
+_COMPARED: Mapping[MetricName, str] = {
     "accuracy": "accuracy",
     "forced_agreement": "agreement of teacher-forced arms",
 }
@@ -165,7 +166,7 @@ def _scores(
     levels: Mapping[str, Mapping[str, str]],
     cells: Mapping[str, Sequence[Cell]],
     n_replicates: int,
-    metric: Metric,
+    metric: MetricName,
 ) -> FactorialScores:
     names = list(cells)
     means = [problem_means(store, cells[name], n_replicates, metric) for name in names]

@@ -11,10 +11,12 @@ from designspace.axes import Budget, Mechanism
 from designspace.errors import ProtocolError, did_you_mean
 from designspace.models.model_spec import ModelSpec
 from designspace.protocol.decision import check_decision
+from designspace.protocol.metric import MetricName
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.checks import matches
 from sweeps.problems import Problems
 from sweeps.protocol_fields import CellMatch, Contrast, PaperDecision, ProtocolSpec, TuningSpec
+from sweeps.scores import has_metric
 from sweeps.sources import refuse_repeats
 from sweeps.space import Space, grid
 from sweeps.spec import Sweep
@@ -42,16 +44,27 @@ def check_protocol(
         _check_decision(protocol, [task for task, _ in heldout], sweep, problems)
 
 
-def refuse_teacher_forcing(sweep: Sweep | None, problems: Problems) -> None:
-    """Note arms that are fed their texts: a study's metric is accuracy, and they have none."""
-    for mechanism in () if sweep is None else sweep.mechanisms:
-        if mechanism.decoding is not None and mechanism.decoding.reference is not None:
-            problems.add(
-                ("mechanisms",),
-                f"a study compares accuracies, and mechanism {mechanism.name!r} is teacher-forced, so it has none: "
-                "run it in a sweep of its own",
-                of_key=True,
-            )
+def check_metric(sweep: Sweep | None, metric: MetricName | None, problems: Problems) -> None:
+    """Note arms without the study's metric: those that are fed their texts have no accuracy, and only they have agreement.
+
+    metric: None where the protocol itself cannot be read.
+    """
+    if sweep is None or metric is None:
+        return
+    for mechanism in sweep.mechanisms:
+        if not has_metric(mechanism, metric):
+            problems.add(("mechanisms",), _WITHOUT[metric].format(mechanism.name), of_key=True)
+
+
+_WITHOUT: Mapping[MetricName, str] = {
+    "accuracy": (
+        "a study of accuracies needs arms that write their texts, and mechanism {!r} is teacher-forced: run it in a study of "
+        "its own (protocol.metric: forced_agreement)"
+    ),
+    "forced_agreement": (
+        "metric forced_agreement needs teacher-forced arms, and mechanism {!r} writes its texts (decoding: teacher-forced)"
+    ),
+}
 
 
 def contrast_cells(contrast: Contrast, sweep: Sweep) -> Iterator[tuple[ModelSpec, Budget]]:
@@ -126,8 +139,17 @@ def _check_contrasts(protocol: ProtocolSpec, sweep: Sweep, problems: Problems) -
         known += [
             _check_cell(cell, (*where, "cells", index), sweep, problems) for index, cell in enumerate(contrast.cells)
         ]
+        if all(known):
+            _check_same_texts(mechanisms[contrast.arm], mechanisms[contrast.baseline], where, problems)
         if all(known) and not any(contrast_cells(contrast, sweep)):
             problems.add(where, "a contrast must have at least one cell where both arms run, got none")
+
+
+def _check_same_texts(arm: Mechanism, baseline: Mechanism, path: DataPath, problems: Problems) -> None:
+    """Note arms that are fed different texts: how far they agree with these says nothing about the arms."""
+    texts = [None if side.decoding is None else side.decoding.reference for side in (arm, baseline)]
+    if None not in texts and texts[0] != texts[1]:
+        problems.add(path, f"arm and baseline must be fed the same texts, got of: {texts[0]} and of: {texts[1]}")
 
 
 def _check_arm(field: str, name: str, mechanisms: Mapping[str, Mechanism], path: DataPath, problems: Problems) -> bool:

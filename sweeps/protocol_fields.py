@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from designspace.protocol.metric import MetricName
 from sweeps.fields import BudgetMatch, Label, Strict, TaskEntry
 
 _LARGEST_SEED = 2**63 - 1
@@ -70,7 +71,7 @@ class TuningSpec(Strict):
 
     Attributes:
         trials: number of trials; a grid has as many as it has points, and needs no number.
-        maximise: `mean-effect`: the mean over all cells of all contrasts of accuracy(arm) - accuracy(baseline).
+        maximise: `mean-effect`: the mean over all cells of all contrasts of metric(arm) - metric(baseline).
         ties_within: trials whose objective is this near the best one's count as equal to it.
         prefer: which of equal trials is taken; `smaller` and `larger` speak of the values, `first` of the trial's number.
         wave: trials that are drawn before any of their results is looked at, whatever the number of workers.
@@ -133,6 +134,8 @@ class ProtocolSpec(Strict):
 
     Attributes:
         heldout: the tasks that only a confirmation may load.
+        metric: `accuracy` of arms that write their texts, or `forced_agreement`: of arms that are fed them, the share of
+            tokens that are their first choice.
         replicates: of the confirmation; `seeds.count` is that of tuning.
         smallest_effect: smallest effect of interest, to hold the design's power against.
         tolerance: by how much the mean memory of an arm may differ from its budget, and from the other arm's.
@@ -142,7 +145,7 @@ class ProtocolSpec(Strict):
     heldout: list[TaskEntry] = Field(min_length=1)
     replicates: int = Field(default=1, ge=1, le=_MOST_REPLICATES)
     contrasts: list[Contrast] = Field(min_length=1)
-    metric: Literal["accuracy"] = "accuracy"
+    metric: MetricName = "accuracy"
     smallest_effect: Share
     tuning: TuningSpec | None = None
     test: PairedTest
@@ -152,7 +155,16 @@ class ProtocolSpec(Strict):
     decision: Any = None
 
     @model_validator(mode="after")
-    def _one_generation_each(self) -> ProtocolSpec:
+    def _test_suits(self) -> ProtocolSpec:
         if self.test.name == "mcnemar_exact" and self.replicates != 1:
             raise ValueError(f"test mcnemar_exact needs one generation per problem, got replicates={self.replicates}")
+        if self.metric == "forced_agreement":
+            if self.test.name == "mcnemar_exact":
+                raise ValueError(
+                    "test mcnemar_exact needs right or wrong generations, got metric forced_agreement (sign_flip)"
+                )
+            if self.replicates != 1:
+                raise ValueError(
+                    f"metric forced_agreement draws nothing, so one replicate is enough, got replicates={self.replicates}"
+                )
         return self

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from designspace.axes import Mechanism
 from designspace.errors import DeclarationError
+from designspace.protocol.metric import MetricName, score_column
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
 
-Metric = Literal["accuracy", "forced_agreement"]
-_COLUMN = {"accuracy": "correct", "forced_agreement": "forced_agreement"}
 
-
-def has_metric(mechanism: Mechanism, metric: Metric) -> bool:
+def has_metric(mechanism: Mechanism, metric: MetricName) -> bool:
     """Return whether a mechanism has such a score: accuracy those that write their texts, agreement those that are fed them."""
     is_fed = mechanism.decoding is not None and mechanism.decoding.reference is not None
     return is_fed == (metric == "forced_agreement")
 
 
 def problem_means(
-    store: ResultsStore, cells: Iterable[Cell], n_replicates: int, metric: Metric = "accuracy"
+    store: ResultsStore, cells: Iterable[Cell], n_replicates: int, metric: MetricName = "accuracy"
 ) -> dict[str, float]:
     """Return the mean score of every problem's generations, over the cells of one arm at one budget.
 
@@ -40,7 +37,7 @@ def problem_means(
             else f"only teacher-forced arms have {metric}"
         )
         raise DeclarationError(f"{rule}, got {cells[0].mechanism.name!r}")
-    column = _COLUMN[metric]
+    column = score_column(metric)
     table = store.samples(["problem_id", column], cell_ids={cell.cell_id for cell in cells}).to_table()
     outcomes: dict[str, list[float]] = {}
     for row in table.to_pylist():

@@ -15,6 +15,7 @@ from designspace.axes import Budget
 from designspace.errors import DeclarationError, ProtocolError
 from designspace.memory.batch_rows import plan_rows
 from designspace.protocol import HeldoutKey, heldout_hash, task_record
+from designspace.protocol.metric import MetricName
 from designspace.protocol.splits import check_disjoint
 from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
@@ -22,7 +23,7 @@ from sweeps.auto_rows import arms, combinations_of, with_plan
 from sweeps.fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
-from sweeps.protocol_checks import check_protocol, contrast_cells, hypotheses, refuse_teacher_forcing
+from sweeps.protocol_checks import check_metric, check_protocol, contrast_cells, hypotheses
 from sweeps.protocol_fields import Contrast, ProtocolSpec
 from sweeps.sources import build_task
 from sweeps.space import Space, checked_values, first_values, probes
@@ -164,7 +165,8 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> St
     if malformed:
         # What stands in such a place cannot be checked, and what is said of it would only mislead.
         problems.raise_any()
-    sweep = _check_values(document, space, folder, source_path, problems)
+    metric = None if protocol is None else protocol.metric
+    sweep = _check_values(document, space, folder, source_path, metric, problems)
     if protocol is not None:
         heldout = _build_heldout(protocol, folder, problems)
         if sweep is not None:
@@ -194,12 +196,17 @@ def _with_rows(study: Study) -> Study:
 
 
 def _check_values(
-    document: Document, space: Space, folder: Path, source_path: Path | None, problems: Problems
+    document: Document,
+    space: Space,
+    folder: Path,
+    source_path: Path | None,
+    metric: MetricName | None,
+    problems: Problems,
 ) -> Sweep | None:
     """Validate the sweep with first values and return it; then once with every other choice and bound."""
     first = Problems(_without_protocol(substituted(document, space, first_values(space))))
     sweep = build_sweep(first.document, folder, source_path, first)
-    refuse_teacher_forcing(sweep, first)
+    check_metric(sweep, metric, first)
     _include(problems, first)
     seen = [first_values(space)]
     for parameter, values in probes(space):
@@ -207,7 +214,7 @@ def _check_values(
             continue
         seen.append(values)
         tried = Problems(_without_protocol(substituted(document, space, values)))
-        refuse_teacher_forcing(build_sweep(tried.document, folder, source_path, tried), tried)
+        check_metric(build_sweep(tried.document, folder, source_path, tried), metric, tried)
         where = path_text(parameter.path)
         for position, text in tried.found:
             if (position, text) not in first.found:

@@ -81,9 +81,16 @@ def verify(report: str | Path) -> list[Difference]:
     folder, registered = opened(EvidenceFolder.around(path).file(str(stored.get("registration")), "registration"))
     selection = _selection(study_of(registered, folder), registered, folder)
     cells = set(map(str, stored.get("rows", {}).get("cells", [])))
-    graders = {grader_id_of(registered.document, task) for task in registered.document["data"]["heldout"]}
-    table = folder.rows(cells, graders=graders)
+    table = folder.rows(cells, graders=_graders(registered))
     return recompute(path.read_bytes(), registered, selection, table, folder.ledger)
+
+
+def _graders(registered: Registration) -> set[str]:
+    """Return the ids of the graders whose grades a registration is judged by; none where no text is graded."""
+    document = registered.document
+    if document["metric"] != "accuracy":
+        return set()
+    return {grader_id_of(document, task) for task in document["data"]["heldout"]}
 
 
 def _selection(study: Study, registered: Registration, folder: EvidenceFolder) -> Selection | None:

@@ -23,6 +23,9 @@ from sweeps.study import Study
 # helps some of them and hurts others.
 _ASSUMED = BetaAccuracies(1.0, 1.0)
 _EFFECT_SPREAD = 0.5
+# A text's agreement is a share of its tokens, and neighbouring tokens fail together: it varies as the share of so many
+# independent ones does (docs/fidelity.md says what was measured).
+_INDEPENDENT_TOKENS = 32
 _TARGET = 0.8
 _MARGIN_TESTS = {"non-inferiority": "non_inferiority", "equivalence": "equivalence"}
 
@@ -46,11 +49,19 @@ def power(study: Study, data: Mapping[str, Any], m: int, override: str | None = 
         "n_replicates": study.protocol.replicates,
         "threshold": study.protocol.alpha / m,
         "tests": tests,
-        "assumes": {
-            "baseline_accuracy": f"beta({_ASSUMED.a:g}, {_ASSUMED.b:g}) over problems",
-            "effect_spread_logits": _EFFECT_SPREAD,
-        },
+        "assumes": _assumed(study),
         "override": override,
+    }
+
+
+def _assumed(study: Study) -> dict[str, Any]:
+    spread = f"beta({_ASSUMED.a:g}, {_ASSUMED.b:g}) over problems"
+    if study.protocol.metric == "accuracy":
+        return {"baseline_accuracy": spread, "effect_spread_logits": _EFFECT_SPREAD}
+    return {
+        "baseline_agreement": spread,
+        "effect_spread_logits": _EFFECT_SPREAD,
+        "independent_tokens_per_text": _INDEPENDENT_TOKENS,
     }
 
 
@@ -121,7 +132,7 @@ def _test(study: Study, m: int, kind: str, margin: float | None, n_problems: int
     design = StudyDesign(
         accuracies=_ASSUMED,
         n_problems=n_problems,
-        n_replicates=study.protocol.replicates,
+        n_replicates=study.protocol.replicates * (1 if study.protocol.metric == "accuracy" else _INDEPENDENT_TOKENS),
         test=_MARGIN_TESTS.get(kind, registered.name),
         alpha=study.protocol.alpha,
         n_comparisons=m,

@@ -133,12 +133,13 @@ def _note_tuning(study: Study, registered: Registration, folder: EvidenceFolder)
 
 
 def _effects(study: Study, sweep: Sweep, store: ResultsStore) -> FloatArray:
-    """Return accuracy(arm) - accuracy(baseline), [n_cells, n_problems]: cells of all contrasts, problems of all dev tasks."""
+    """Return metric(arm) - metric(baseline), [n_cells, n_problems]: cells of all contrasts, problems of all dev tasks."""
     sides: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in expand(sweep):
         key = (cell.model.name, cell.task.name, str(cell.budget), cell.mechanism.name)
         sides.setdefault(key, []).append(cell)
-    scores = {key: problem_means(store, cells, sweep.seeds.count) for key, cells in sides.items()}
+    metric, n_replicates = study.protocol.metric, sweep.seeds.count
+    scores = {key: problem_means(store, cells, n_replicates, metric) for key, cells in sides.items()}
     rows = []
     for contrast in study.protocol.contrasts:
         for model, budget in study.cells(contrast):

@@ -19,12 +19,12 @@ from designspace.errors import ProtocolError
 from designspace.protocol.decision import decide
 from designspace.protocol.document import check_document, tuned_parameters
 from designspace.protocol.hypotheses import Row, corrected, judge
+from designspace.protocol.metric import figures_of
 from designspace.protocol.outcome_rows import checked_rows, in_order, rows_hash
 from designspace.protocol.problem_records import heldout_hash
 from designspace.protocol.registration import document_hash
 from designspace.protocol.report_notes import report_notes
 from designspace.protocol.selection import selection_of
-from designspace.report.summary import summarise
 
 FORMAT = 1
 
@@ -58,12 +58,13 @@ def analyse(
     chosen = _checked_selection(registration, selection, sha256)
     if not (isinstance(look, int) and look >= 1):
         raise ProtocolError(f"look must be at least 1, got look={look}")
-    table = in_order(table)
+    metric = registration["metric"]
+    table = in_order(table, metric)
     rows = checked_rows(registration, table)
-    summaries = {(arm.group, arm.mechanism): arm for arm in summarise(table, registration["tolerance"])} if rows else {}
+    figures = figures_of(metric, table, registration["tolerance"]) if rows else {}
     sides = _sides(rows)
     results = corrected(
-        registration, [judge(registration, found, sides, summaries) for found in registration["hypotheses"]]
+        registration, [judge(registration, found, sides, figures) for found in registration["hypotheses"]]
     )
     decision = None if registration["decision"] is None else decide(registration["decision"], results)
     report = {
@@ -77,7 +78,7 @@ def analyse(
         "look": look,
         "ledger_head": ledger_head,
         "rows": {"n": len(rows), "sha256": rows_hash(rows), "cells": sorted({row["cell_id"] for row in rows})},
-        "metric": registration["metric"],
+        "metric": metric,
         "test": dict(registration["test"]),
         "alpha": registration["alpha"],
         "m": registration["m"],

@@ -8,7 +8,7 @@
     hypotheses        [{id, arm, baseline, kind, margin, model, task, budget}]; optional: contrast (the id that decision
                       rules know it by), primary (true)
     m                 size of the family that the correction counts, that of the parent included
-    metric            "accuracy"
+    metric            "accuracy", or "forced_agreement": of tokens, by teacher forcing
     alpha, correction, smallest_effect, tolerance
     test              {name, resamples, seed}
     decision          {rules: "paper", roles: {...}}, {rules: [branches]}, a list of branches, or null
@@ -39,6 +39,7 @@ from typing import Any
 
 from designspace.errors import ProtocolError
 from designspace.protocol.decision import check_decision
+from designspace.protocol.metric import METRICS
 from designspace.protocol.problem_records import problems_of
 from designspace.statistics.registered_tests import REGISTERED_TESTS
 
@@ -91,7 +92,7 @@ def _missing_and_unknown(
 
 
 def _numbers(document: Mapping[str, Any]) -> Iterator[str]:
-    rules = {"format": _READABLE, "metric": ("accuracy",), "correction": ("bonferroni",), "seen": (False, True)}
+    rules = {"format": _READABLE, "metric": METRICS, "correction": ("bonferroni",), "seen": (False, True)}
     for key, allowed in rules.items():
         if not any(document[key] is value or document[key] == value for value in allowed):
             yield f"{key} must be {' or '.join(map(str, allowed))}, got {document[key]!r}"
@@ -102,6 +103,8 @@ def _numbers(document: Mapping[str, Any]) -> Iterator[str]:
         if not (_is_count(document[key]) and document[key] >= 1):
             yield f"{key} must be a whole number of at least 1, got {document[key]!r}"
     yield from _test(document["test"], document["replicates"])
+    if document["metric"] != "accuracy" and document["test"].get("name") == "mcnemar_exact":
+        yield f"test mcnemar_exact must have right or wrong generations, got metric {document['metric']}"
 
 
 def _test(test: Any, replicates: Any) -> Iterator[str]:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from designspace.protocol.matched_memory import memory_record
-from designspace.report.summary import ArmSummary, GroupKey
+from designspace.protocol.metric import ArmFigures, score_column
+from designspace.report.summary import GroupKey
 from designspace.statistics.corrections import bonferroni, bonferroni_threshold, holm
 from designspace.statistics.equivalence import equivalence, non_inferiority
 from designspace.statistics.paired import PairedScores, pair
@@ -16,7 +17,7 @@ from designspace.statistics.t_test import t_test
 
 Row = Mapping[str, Any]
 Sides = Mapping[tuple[str, ...], Sequence[Row]]
-Summaries = Mapping[tuple[GroupKey, str], ArmSummary]
+Figures = Mapping[tuple[GroupKey, str], ArmFigures]
 
 _MARGIN_TESTS = {"non-inferiority": non_inferiority, "equivalence": equivalence}
 _NO_RESULT = (
@@ -26,7 +27,7 @@ _NO_RESULT = (
 
 
 def judge(
-    registration: Mapping[str, Any], hypothesis: Mapping[str, Any], sides: Sides, summaries: Summaries
+    registration: Mapping[str, Any], hypothesis: Mapping[str, Any], sides: Sides, figures: Figures
 ) -> dict[str, Any]:
     """Return the result of a hypothesis, uncorrected; `status` says whether there is one.
 
@@ -34,16 +35,17 @@ def judge(
         registration: the document.
         hypothesis: one of its hypotheses.
         sides: rows by model, task, budget and arm.
-        summaries: of the same rows.
+        figures: of the arms among the same rows.
     """
     place = (hypothesis["model"], hypothesis["task"], str(hypothesis["budget"]))
     task = next(task for task in registration["data"]["heldout"] if task["name"] == hypothesis["task"])
     group = GroupKey(place[0], place[1], task["split"], place[2])
     names = {"arm": hypothesis["arm"], "baseline": hypothesis["baseline"]}
     rows = {side: sides.get((*place, name), ()) for side, name in names.items()}
-    arms = {side: summaries.get((group, name)) for side, name in names.items()}
+    arms = {side: figures.get((group, name)) for side, name in names.items()}
+    score = score_column(registration["metric"])
     expected = len(task["problems"]) * registration["replicates"]
-    counts = {side: _counts(found, expected) for side, found in rows.items()}
+    counts = {side: _counts(found, expected, score) for side, found in rows.items()}
     memory = _memory(registration, hypothesis, arms)
     result = {
         **{key: hypothesis.get(key) for key in ("id", "contrast", "arm", "baseline", "kind", "margin")},
@@ -58,7 +60,8 @@ def judge(
         **dict.fromkeys(_NO_RESULT),
     }
     if result["status"] == "ok":
-        result.update(_tested(registration, hypothesis, pair(_scores(rows["arm"]), _scores(rows["baseline"]))))
+        scores = pair(_scores(rows["arm"], score), _scores(rows["baseline"], score))
+        result.update(_tested(registration, hypothesis, scores))
     return result
 
 
@@ -109,17 +112,17 @@ def _tested(registration: Mapping[str, Any], hypothesis: Mapping[str, Any], scor
 
 
 def _memory(
-    registration: Mapping[str, Any], hypothesis: Mapping[str, Any], arms: Mapping[str, ArmSummary | None]
+    registration: Mapping[str, Any], hypothesis: Mapping[str, Any], arms: Mapping[str, ArmFigures | None]
 ) -> dict[str, Any] | None:
     arm, baseline = arms["arm"], arms["baseline"]
     if arm is None or baseline is None:
         return None
     budget = next(b for b in registration["budgets"] if str(b["label"]) == str(hypothesis["budget"]))
-    return memory_record(arm, baseline, budget, registration["tolerance"])
+    return memory_record(arm.memory, baseline.memory, budget, registration["tolerance"])
 
 
-def _counts(rows: Sequence[Row], expected: int) -> dict[str, int]:
-    return {"expected": expected, "found": len(rows), "graded": sum(row["correct"] is not None for row in rows)}
+def _counts(rows: Sequence[Row], expected: int, score: str) -> dict[str, int]:
+    return {"expected": expected, "found": len(rows), "graded": sum(row[score] is not None for row in rows)}
 
 
 def _status(memory: Mapping[str, Any] | None, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
@@ -140,24 +143,15 @@ def _is_complete(count: Mapping[str, int]) -> bool:
     return count["expected"] == count["found"] == count["graded"]
 
 
-def _figures(arm: ArmSummary | None, count: Mapping[str, int]) -> dict[str, Any] | None:
+def _figures(arm: ArmFigures | None, count: Mapping[str, int]) -> dict[str, Any] | None:
     """Return what stands beside an effect; None until the arm is complete."""
     if arm is None or not _is_complete(count):
         return None
-    return {
-        "accuracy": arm.accuracy,
-        "accuracy_low": None if arm.interval is None else arm.interval.low,
-        "accuracy_high": None if arm.interval is None else arm.interval.high,
-        "extraction_rate": arm.extraction_rate,
-        "accuracy_given_extraction": arm.accuracy_given_extraction,
-        "lenient_accuracy": arm.lenient_accuracy,
-        "mean_new_tokens": arm.mean_new_tokens,
-        "truncation_rate": arm.truncation_rate,
-    }
+    return arm.shown
 
 
-def _scores(rows: Sequence[Row]) -> dict[str, list[float]]:
+def _scores(rows: Sequence[Row], score: str) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
     for row in rows:
-        scores.setdefault(row["problem_id"], []).append(float(row["correct"]))
+        scores.setdefault(row["problem_id"], []).append(float(row[score]))
     return scores

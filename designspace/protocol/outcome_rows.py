@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
 from designspace.protocol.document import grader_id_of
+from designspace.protocol.metric import metric_columns
 from designspace.protocol.problem_records import hashes_ids
 from designspace.protocol.recognition import problem_content
 from designspace.report.summary import COLUMNS as SUMMARY_COLUMNS
@@ -35,18 +36,19 @@ _PASSING = ("shard_wall_s", "started_at", "worker", "look_sha256")
 _NAMED = 5  # faults of one kind that are named
 
 
-def in_order(table: pa.Table) -> pa.Table:
+def in_order(table: pa.Table, metric: str) -> pa.Table:
     """Return the rows of a confirmation in one order whatever order they came in: sums of floats depend on it.
 
     Raises:
         ProtocolError: a column is missing.
     """
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    columns = [*COLUMNS, *(name for name in metric_columns(metric) if name not in COLUMNS)]
+    missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise ProtocolError(f"the rows of a confirmation must have the columns {', '.join(missing)}")
     keys = [tuple(map(str, row.values())) for row in table.select(_KEY).to_pylist()]
     order = pa.array(sorted(range(len(keys)), key=keys.__getitem__), type=pa.int64())
-    return table.select(COLUMNS).unify_dictionaries().take(order)
+    return table.select(columns).unify_dictionaries().take(order)
 
 
 def checked_rows(registration: Mapping[str, Any], table: pa.Table) -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def checked_rows(registration: Mapping[str, Any], table: pa.Table) -> list[dict[
             any look at problems that nobody has seen; rows of several configurations under one name.
     """
     steps = pc.fill_null(pc.list_value_length(table["cache_tokens_per_step"]), 0)
-    plain = table.select([name for name in COLUMNS if name != "cache_tokens_per_step"])
+    plain = table.select([name for name in table.column_names if name != "cache_tokens_per_step"])
     rows = plain.append_column("n_steps", steps).to_pylist()
     known = _Registered(registration)
     faults = Counter(fault for row in rows for fault in _faults(registration, known, row))

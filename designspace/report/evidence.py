@@ -7,7 +7,7 @@ from typing import Any
 
 
 def evidence_text(report: Mapping[str, Any]) -> str:
-    """Return a report of `designspace.protocol.analysis.analyse` in words; points are percentage points of accuracy."""
+    """Return a report of `designspace.protocol.analysis.analyse` in words; points are percentage points of its metric."""
     return "\n".join(
         [
             f"study {report['study']}, registration {report['registration'][:16]}, held-out look #{report['look']}",
@@ -56,6 +56,11 @@ def _verdict(result: Mapping[str, Any]) -> str:
 
 
 def _figures(name: str, figures: Mapping[str, Any]) -> str:
+    if "agreement" in figures:
+        return (
+            f"  {name}: agreement {_percent(figures['agreement'])} of tokens, loss {figures['loss_over_full']:.4f} nats per "
+            f"token over the full cache, {_percent(figures['undisturbed'])} of texts agree throughout"
+        )
     given = figures["accuracy_given_extraction"]
     return (
         f"  {name}: accuracy {_percent(figures['accuracy'])}, extracted {_percent(figures['extraction_rate'])}, "

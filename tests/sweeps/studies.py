@@ -36,11 +36,15 @@ def weight(placeholder: dict[str, Any]) -> dict[str, Any]:
 
 
 def study_text(
-    arm: dict[str, Any] | None = None, protocol_changes: dict[str, Any] | None = None, **changes: Any
+    arm: dict[str, Any] | None = None,
+    protocol_changes: dict[str, Any] | None = None,
+    base: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> str:
-    """Return the text of a small study."""
+    """Return the text of a small study; `base` replaces axes of the baseline."""
     arm = arm if arm is not None else weight({"choices": [0.5, 1.0, 1.5]})
-    sections = declaration(mechanisms=[{"name": "base", "base": "snapkv-window-8"}, arm], **changes)
+    baseline = {"name": "base", "base": "snapkv-window-8", **(base or {})}
+    sections = declaration(mechanisms=[baseline, arm], **changes)
     return json.dumps({**sections, "protocol": protocol(**(protocol_changes or {}))})
 
 

@@ -307,8 +307,45 @@ def test_a_study_cannot_be_loaded_as_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("decoding", [{"kind": "teacher-forced"}, {"tune": {"choices": ["greedy", "teacher-forced"]}}])
-def test_no_arm_of_a_study_is_fed_its_texts(decoding: dict[str, Any]) -> None:
-    """The metric is accuracy, which such an arm has not, whatever value tuning would choose."""
+def test_no_arm_of_a_study_of_accuracies_is_fed_its_texts(decoding: dict[str, Any]) -> None:
+    """Such an arm has none, whatever value tuning would choose."""
     changes = {"tuning": None} if "kind" in decoding else None
-    with pytest.raises(DeclarationError, match="a study compares accuracies, and mechanism 'arm' is teacher-forced"):
+    with pytest.raises(
+        DeclarationError, match="needs arms that write their texts, and mechanism 'arm' is teacher-forced"
+    ):
         study_of(tuned(decoding=decoding), changes)
+
+
+BY_AGREEMENT = {"metric": "forced_agreement", "replicates": 1}
+
+
+@pytest.mark.parametrize(
+    ("decoding", "changes", "message"),
+    [
+        (
+            "greedy",
+            BY_AGREEMENT,
+            "metric forced_agreement needs teacher-forced arms, and mechanism 'arm' writes its texts",
+        ),
+        (
+            {"kind": "teacher-forced", "of": "solution"},
+            BY_AGREEMENT,
+            "arm and baseline must be fed the same texts, got of: solution and of: full",
+        ),
+        ("teacher-forced", {"metric": "forced_agreement"}, "one replicate is enough, got replicates=2"),
+        ("teacher-forced", {**BY_AGREEMENT, "test": {"name": "mcnemar_exact"}}, "mcnemar_exact needs right or wrong"),
+    ],
+)
+def test_a_study_of_agreement_wants_arms_that_are_fed_the_same_texts(
+    decoding: Any, changes: dict[str, Any], message: str
+) -> None:
+    """Or its numbers would say nothing about the arms."""
+    with pytest.raises(DeclarationError, match=message):
+        study_of(tuned(decoding=decoding), {**changes, "tuning": None}, base={"decoding": "teacher-forced"})
+
+
+def test_a_study_of_agreement_is_registered_with_its_metric() -> None:
+    """With everything as it should be."""
+    arm = {"name": "arm", "base": "h2o", "decoding": "teacher-forced"}
+    study = study_of(arm, {**BY_AGREEMENT, "tuning": None}, base={"decoding": "teacher-forced"})
+    assert study.protocol.metric == "forced_agreement" and len(study.hypotheses()) > 0

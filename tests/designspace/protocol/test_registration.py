@@ -139,7 +139,7 @@ def test_document_of_the_tests_breaks_no_rule():
         ({"tolerance": 1.5}, "tolerance must be between"),
         ({"replicates": 0}, "replicates must be a whole number"),
         ({"replicates": 1.5}, "replicates must be a whole number"),
-        ({"metric": "extraction"}, "metric must be accuracy"),
+        ({"metric": "extraction"}, "metric must be accuracy or forced_agreement"),
         ({"correction": "none"}, "correction must be bonferroni"),
         ({"seen": None}, "seen must be"),
         ({"format": 0}, "format must be 1 or 2 or 3"),
