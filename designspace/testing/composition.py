@@ -94,16 +94,16 @@ def protecting(scoring: Scoring, protect: Protect) -> Scoring:
     return scoring if scoring.protect == protect else replace(scoring, protect=protect)
 
 
-def budget_for(mechanism: Mechanism, tokens: int) -> Budget | None:
+def budget_for(mechanism: Mechanism, tokens: int, *, divided: bool = False) -> Budget | None:
     """Return a budget of this many tokens in the reading that the mechanism's cadence has: a mean, or a nominal one.
 
-    A protected prompt comes on top.
+    A protected prompt comes on top. divided: whether the prompt and the trace have slots of their own.
     """
     if not mechanism.budget_applies:
         return None
     if mechanism.scoring.protects_prompt:
         tokens += max(prompts_for(mechanism))
-    return Budget(tokens, "mean" if mechanism.cadence.bounded else "nominal")
+    return Budget(tokens, "mean" if mechanism.cadence.bounded else "nominal", prompt=tokens // 2 if divided else 0)
 
 
 def declare(
@@ -111,8 +111,13 @@ def declare(
     geometry: Geometry,
     tokens: int,
     protect: Sequence[Protect] = PROTECT,
+    *,
+    divided: bool = False,
 ) -> Product:
-    """Declare every combination at a budget on a model's geometry; protect: the first entries of `PROTECT`."""
+    """Declare every combination at a budget on a model's geometry.
+
+    protect: the first entries of `PROTECT`. divided: whether the budget is in two parts.
+    """
     legal: list[tuple[int, ...]] = []
     refused: Counter[str] = Counter()
     scorings = [[protecting(cast(Scoring, one), kept) for kept in protect] for one in strategies["scoring"]]
@@ -123,7 +128,7 @@ def declare(
             mechanism = Mechanism(name="composed", **chosen)
             reasons = mechanism.geometry_errors(geometry)
             longest = max(prompts_for(mechanism))
-            mechanism.bind(budget_for(mechanism, tokens), geometry, longest_prompt=longest)
+            mechanism.bind(budget_for(mechanism, tokens, divided=divided), geometry, longest_prompt=longest)
         except DesignspaceError as error:
             reasons = [str(error).splitlines()[0]]
         if reasons:
@@ -181,7 +186,9 @@ def composed(parts: Combination) -> Mechanism:
     return Mechanism(name=" + ".join(part.kind for part in parts) + kept, **chosen)
 
 
-def run(declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> Iterator[tuple[str, str | None]]:
+def run(
+    declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int, *, divided: bool = False
+) -> Iterator[tuple[str, str | None]]:
     """Run combinations with every invariant on; yield each one's name, and what broke or None."""
     loaded = load_model(spec)
     artefacts: dict[str, Any] = {}
@@ -193,7 +200,8 @@ def run(declared: Product, rows: np.ndarray, spec: ModelSpec, tokens: int) -> It
                     artefacts[artefact] = load_artefact(spec, artefact)
             # A budget with room for the longest prompt is reached by texts that are longer by as much.
             n_new = N_NEW_TOKENS + (max(prompts_for(mechanism)) if mechanism.scoring.protects_prompt else 0)
-            check_mechanism(mechanism, loaded, budget_for(mechanism, tokens), artefacts=artefacts, n_new_tokens=n_new)
+            budget = budget_for(mechanism, tokens, divided=divided)
+            check_mechanism(mechanism, loaded, budget, artefacts=artefacts, n_new_tokens=n_new)
         except Exception as error:  # a broken combination must not hide the others
             yield mechanism.name, f"{type(error).__name__}: {error}"
         else:

@@ -68,3 +68,25 @@ def test_the_sample_runs_with_every_invariant_on(keep_all: Product, sample: np.n
     ]
 
     assert not broken, "\n".join(broken)
+
+
+BASE = {
+    "scoring": "snapkv", "head_routing": "uniform", "cadence": "every-k", "representation": "full", "decoding": "sampling"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_strategy_that_can_keeps_a_budget_in_two_parts(axis: str) -> None:
+    """In one composition each; the engine refuses an event in which a slot moves from one part to the other."""
+    found = registered()
+    some = {name: [s for s in of_axis if name == axis or s.kind == BASE[name]] for name, of_axis in found.items()}
+    declared = declare(some, load_model(SPEC).geometry, TOKENS, ("none",), divided=True)
+    broken = [
+        f"{name}: {reason}"
+        for name, reason in run(declared, declared.legal, SPEC, TOKENS, divided=True)
+        if reason is not None
+    ]
+
+    assert not broken, "\n".join(broken)
+    assert len(declared.legal) > 0
+    assert all(len(reason) > 20 for reason in declared.refused)
