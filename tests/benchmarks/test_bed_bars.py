@@ -33,7 +33,7 @@ def test_the_same_order_agrees_and_the_reverse_disagrees() -> None:
 
 
 def test_bars_are_of_the_smaller_budget_and_say_what_was_missed() -> None:
-    """The full cache solves 90 of 100; the window loses 60, the oracle 10, the ten best, the window among them, are spread over 24."""
+    """The full cache solves 90 of 100; the window loses 60, the oracle 10, the ten best (the window is one) spread over 24."""
     scores = [f"s{rank}" for rank in range(12)]
     names = ["full", "prefix-sliding", "oracle", *scores]
     small = made_up(names, [0.9, 0.3, 0.8, *[0.5 - 0.03 * rank for rank in range(12)]], ("80",))
