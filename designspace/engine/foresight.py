@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -14,12 +16,10 @@ from designspace.models.loading import LoadedModel
 _HIDDEN = torch.finfo(torch.float32).min
 
 
-class _Recording(Pass):
-    """Plain causal attention over one text that keeps, per KV head, the largest attention of its query heads."""
+class LargestAttention(Pass, ABC):
+    """Plain causal attention over one text, told layer by layer as the largest of each KV head's query heads."""
 
-    def __init__(self, geometry: Geometry, owners: tuple[int, ...] | None, n_tokens: int) -> None:
-        shape = (geometry.n_layers, geometry.n_kv_heads, n_tokens, n_tokens)
-        self.largest = torch.zeros(shape)  # [L,H_kv,T queries,T keys]
+    def __init__(self, geometry: Geometry, owners: tuple[int, ...] | None) -> None:
         layers = range(geometry.n_layers) if geometry.layers is None else geometry.layers
         self._place = {layer: idx for idx, layer in enumerate(layers)}
         self._owners = owners
@@ -31,9 +31,24 @@ class _Recording(Pass):
         visible = causal_mask(n_tokens, 0, n_tokens, call.window, query.device)
         weights = call.weights(call.logits(query, key.repeat_interleave(group, 1)).masked_fill(~visible, _HIDDEN))
         largest = weights[0].unflatten(0, (-1, group)).amax(dim=1)  # [H_kv,T,T]
-        place = self._place[owner]
-        self.largest[place] = torch.maximum(self.largest[place], largest.to(self.largest.device))
+        self.keep(self._place[owner], largest.float().cpu())
         return causal_attention(query, key, value, call).transpose(1, 2)
+
+    @abstractmethod
+    def keep(self, place: int, largest: Tensor) -> None:
+        """Keep what is wanted of a layer's attention [H_kv,T queries,T keys]; `place`: of its cache among the L."""
+
+
+class _Recording(LargestAttention):
+    """Keeps all of it."""
+
+    def __init__(self, geometry: Geometry, owners: tuple[int, ...] | None, n_tokens: int) -> None:
+        super().__init__(geometry, owners)
+        self.largest = torch.zeros(geometry.n_layers, geometry.n_kv_heads, n_tokens, n_tokens)
+
+    def keep(self, place: int, largest: Tensor) -> None:
+        """Take the largest over the layers that share a cache."""
+        self.largest[place] = torch.maximum(self.largest[place], largest)
 
 
 class _FullCache(Pass):
