@@ -13,30 +13,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from cluster.cell_inputs import artefacts_of, check_same, problems_of
 from cluster.code_id import code_id
 from cluster.fed_texts import References, reference_cell
 from cluster.pending_shard import PendingShard
 from cluster.prompt_check import check_prompts
 from cluster.records import RunFacts, grade_row, sample_row
 from cluster.shard_queue import Bundle, Settled, ShardSummary, Ticket
-from designspace.axes import Artefact, Decoding, Request
+from designspace.axes import Decoding, Request
 from designspace.axes.randomness import stream_key
 from designspace.axes.voting import sample_requests
 from designspace.engine import Engine
-from designspace.errors import CalibrationError, DeclarationError, InvariantViolation, ModelError
-from designspace.models.calibration import load_artefact
+from designspace.errors import InvariantViolation, ModelError
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import Grader
-from designspace.tasks.problem import Problem, solutions_hash
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import Cell
-from sweeps.identity import calibrations_needed
 from sweeps.shards import Shard, engine_key
 
 
@@ -106,6 +103,20 @@ class Worker:
             for made in self._generate(engine, missing):
                 yield self._settled(made.ticket, made)
 
+    def watched_engine(self, shard: Shard) -> tuple[Engine, list[Request]]:
+        """Return the engine that makes a shard's texts, and what is asked of it, for somebody to watch; nothing is stored.
+
+        The texts come out as any worker makes them, token by token: a row does not depend on its batch-mates.
+
+        Raises:
+            DesignspaceError: as `run`.
+        """
+        self._make_references([shard])
+        engine = self._engine_for(shard.cell)
+        self._check_prompts(engine.loaded, shard.cell)
+        by_problem = self._requests(engine, shard)
+        return engine, [request for samples in by_problem.values() for request in samples]
+
     def close(self) -> None:
         """End the grader's child process and give back the thread setting."""
         for grader in self._graders.values():
@@ -120,7 +131,7 @@ class Worker:
             return
         engine = self._engine_for(reference_cell(cell))
         try:
-            self._references.make(shards, _problems(cell), engine, self._encoded(engine.loaded, cell))
+            self._references.make(shards, problems_of(cell), engine, self._encoded(engine.loaded, cell))
         except BaseException:
             self._engine = None  # a half-run engine may hold rows
             raise
@@ -176,7 +187,7 @@ class Worker:
 
     def _commit(self, made: PendingShard) -> None:
         shard, engine = made.ticket.shard, self._engine_for(made.ticket.shard.cell)
-        problems = {problem.problem_id: problem for problem in _problems(shard.cell)}
+        problems = {problem.problem_id: problem for problem in problems_of(shard.cell)}
         grader = self._grader(shard.cell.task)
         whole = {}
         for name in shard.problem_ids:
@@ -201,7 +212,7 @@ class Worker:
         rows = samples.to_pylist()
         grader, grades = self._grader(shard.cell.task), []
         if grader.grades and shard.cell.writes_answers:
-            golds = {problem.problem_id: problem.answer for problem in _problems(shard.cell)}
+            golds = {problem.problem_id: problem.answer for problem in problems_of(shard.cell)}
             for row in rows:
                 gold = golds[row["problem_id"]]
                 grades.append(grade_row(row, gold, grader, grader.grade(row["text"], gold)))
@@ -237,7 +248,7 @@ class Worker:
             rows=cell.generation.rows,
             max_new_tokens=cell.generation.new_token_cap(min(lengths)),
             max_prompt_tokens=max(lengths),
-            artefacts=_artefacts(cell),
+            artefacts=artefacts_of(cell),
             step=cell.generation.step,
         )
         self._engine = (key, engine)
@@ -251,7 +262,8 @@ class Worker:
             format_prompt = decoding.format_prompt if decoding is not None else str
             system, chat = cell.task.system, cell.task.chat
             self._prompts[key] = {
-                p.problem_id: loaded.encode(format_prompt(p.prompt), system=system, chat=chat) for p in _problems(cell)
+                p.problem_id: loaded.encode(format_prompt(p.prompt), system=system, chat=chat)
+                for p in problems_of(cell)
             }
         return self._prompts[key]
 
@@ -266,31 +278,6 @@ class Worker:
             self._loaded = None  # two models need not fit together
             self._prompts.clear()  # another tokenizer
             self._references.forget()
-            _check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
+            check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
             self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
-
-
-def _problems(cell: Cell) -> list[Problem]:
-    problems = cell.task.load()
-    _check_same("task", cell.identity["task"]["content"], cell.task.content_hash(), DeclarationError, cell)
-    if "solutions" in (fed := cell.identity.get("reference", {})):
-        _check_same("solutions", fed["solutions"], solutions_hash(problems), DeclarationError, cell)
-    return problems
-
-
-def _artefacts(cell: Cell) -> dict[str, Artefact]:
-    artefacts = {name: load_artefact(cell.model, name) for name in calibrations_needed(cell.mechanism)}
-    for name, artefact in artefacts.items():
-        _check_same("calibration", cell.identity["calibration"][name], artefact.sha256, CalibrationError, cell)
-    return artefacts
-
-
-def _check_same(what: str, declared: Any, found: Any, error: type[Exception], cell: Cell) -> None:
-    """Refuse to store rows under an identity that is not what ran: files may differ between machines, or change.
-
-    Raises:
-        error: they differ.
-    """
-    if declared != found:
-        raise error(f"the {what} on this machine is not the one of the cell's identity: {cell.label()}")

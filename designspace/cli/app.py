@@ -20,6 +20,7 @@ from designspace.cli import (
     measuring_commands,
     study_commands,
     sweep_commands,
+    trace_command,
 )
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
@@ -32,6 +33,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": sweep_commands.report,
     "export": sweep_commands.export,
     "effects": sweep_commands.effects,
+    "trace": trace_command.trace,
     "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,
     "show": look_up_commands.show,

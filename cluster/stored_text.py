@@ -1,0 +1,89 @@
+"""Find one stored text by the names of its problem and its arm, and the cell that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.study_record import with_rows_of
+from designspace.errors import DeclarationError, StoreError, UnknownName
+from designspace.protocol.showing import COLUMNS as SHOWN_BY
+from designspace.protocol.showing import shown_rows
+from designspace.report.declared import newest_document
+from designspace.report.summary import NO_BUDGET
+from designspace.store import ResultsStore
+from sweeps.expand import Cell, expand
+from sweeps.spec import load_sweep, parse_sweep
+
+CHOICES = ("study", "model", "task", "split", "budget", "replicate")  # by which one of several texts is singled out
+_COLUMNS = (*CHOICES, "mechanism", "problem_id", "cell_id", "token_ids", "prompt_token_ids", "worker", "correct")
+
+Row = dict[str, Any]
+
+
+def stored_text(
+    store: ResultsStore, problem_id: str, mechanism: str, choice: Mapping[str, Any]
+) -> tuple[Row, tuple[str, ...]]:
+    """Return the row of a text, and what was noted of the look at it where its problem is held out.
+
+    Args:
+        store: the results.
+        problem_id: which problem.
+        mechanism: which arm, by its name.
+        choice: values of `CHOICES` that single out one text of several. An arm without a budget has its texts at any.
+
+    Raises:
+        UnknownName: there is no such problem, arm or choice.
+        DeclarationError: several texts answer to the names; the message says what tells them apart.
+        StoreError: the tokens of the text are not stored.
+    """
+    columns = list(dict.fromkeys([*_COLUMNS, *SHOWN_BY]))
+    shown = shown_rows(store.root, store.samples(columns).to_table(), "trace")
+    rows = shown.table.to_pylist()
+    for name, wanted in {"problem_id": problem_id, "mechanism": mechanism, **choice}.items():
+        known = {str(row[name]) for row in rows}
+        fitting = {str(wanted), NO_BUDGET} if name == "budget" else {str(wanted)}
+        if not fitting & known:
+            raise UnknownName(name.removesuffix("_id"), str(wanted), sorted(known))
+        rows = [row for row in rows if str(row[name]) in fitting]
+    if len(rows) > 1:
+        raise DeclarationError(
+            f"{len(rows)} texts are of {mechanism!r} on problem {problem_id!r}, so say which: {_differing(rows)}"
+        )
+    if rows[0]["token_ids"] is None or rows[0]["prompt_token_ids"] is None:
+        raise StoreError(f"the tokens of this text are not stored, for an earlier version made it: {store.root}")
+    return rows[0], tuple(shown.notes)
+
+
+def cell_of(store: ResultsStore, row: Row, sweep: str | Path | None) -> Cell:
+    """Return the cell that made a row, from the sweep file, or from the sweep's text in the results where none is named.
+
+    Relative paths in the stored text start at the working folder.
+
+    Raises:
+        StoreError: the results hold no such text, or the sweep has no such cell.
+        DeclarationError: the sweep is not valid.
+    """
+    if sweep is not None:
+        declared = load_sweep(sweep)
+    else:
+        documents = store.studies().get(row["study"], [])
+        source = newest_document(store, documents).get("source") if documents else None
+        if source is None:
+            raise StoreError(f"{store.root} does not hold the text of the sweep, so name the file (--sweep)")
+        declared = parse_sweep(source, f"<study {row['study']}>")
+    for cell in expand(with_rows_of(declared, store)):
+        if cell.cell_id == row["cell_id"]:
+            return cell
+    raise StoreError(
+        f"the sweep has no cell {row['cell_id'][:16]}, which made the text of {row['mechanism']} at {row['budget']} on "
+        f"{row['model']}: the sweep, the model, the data or the engine's version are others now (--sweep names the file "
+        "that made it)"
+    )
+
+
+def _differing(rows: list[Row]) -> str:
+    """Return the options that tell rows apart."""
+    values = {name: sorted({str(row[name]) for row in rows}) for name in CHOICES}
+    return "; ".join(f"--{name} {' or '.join(found)}" for name, found in values.items() if len(found) > 1)
