@@ -23,8 +23,6 @@ def view_of(
     tracked: Mapping[Tracker | Gate, Tensor] | None = None,
     layer_cosine: Tensor | None = None,
     foreseen: Tensor | None = None,
-    sentence_ends: Tensor | None = None,
-    sentence_sums: Tensor | None = None,
     artefacts: Mapping[str, Artefact] | None = None,
     output_projection: Tensor | None = None,
     inv_freq: Tensor | None = None,
@@ -42,7 +40,6 @@ def view_of(
 
     keys, values: [L,E,H_kv,N,D]; values default to keys. positions: [L,E,H_kv,N], default 0 … N-1 everywhere.
     queries: [L,E,H_q,w,D], taken to stand at the last w positions. accumulated: [L,E,H_kv,N]. last: [L,E,H_q,N].
-    sentence_ends: [E,S]. sentence_sums: [E,S,hidden].
     target, n_prompt_tokens: one number, or one per row [E]. pinned: [E,width] bool, width = next_position.
     """
     n_layers, n_rows, n_kv_heads, n_slots, dim = keys.shape
@@ -51,7 +48,6 @@ def view_of(
     next_position = int(positions.max()) + 1 if next_position is None else next_position
     observed = Observed(accumulated=accumulated, last=last, tracked=tracked or {}, layer_cosine=layer_cosine)
     observed.foreseen = foreseen
-    observed.sentence_ends, observed.sentence_sums = sentence_ends, sentence_sums
     if queries is not None:
         window = queries.shape[3]
         observed.queries = queries

@@ -31,11 +31,12 @@ def view_at(length: int, held: Tensor, tensors: dict[str, Tensor], p: dict[str, 
     """Return the event of the text's first `length` tokens; held: positions [H_kv,N]."""
     keys = tensors["keys"].gather(2, held[None, ..., None].expand(1, *held.shape, p["head_dim"]))
     ends = [end for end in tensors["sentences"][:, 1].tolist() if end < length]
-    sentence_ends, sums = summed(tensors["hidden"][:length], ends)
-    return view_of(
+    view = view_of(
         keys[None], queries=tensors["queries"][None, :, :, length - p["window"] : length], positions=held[None, None],
-        next_position=length, recent=p["window"], sentence_ends=sentence_ends, sentence_sums=sums,
+        next_position=length, recent=p["window"],
     )  # fmt: skip
+    view.observed.sentence_ends, view.observed.sentence_sums = summed(tensors["hidden"][:length], ends)
+    return view
 
 
 @pytest.mark.parametrize("file", FILES)

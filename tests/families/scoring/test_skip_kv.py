@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,11 @@ from families.scoring.skip_kv import RELEASED_ENDS, SkipKV, repeated
 
 WINDOW = 3
 N = 60
+
+
+def telling(view: View, ends: Tensor, sums: Tensor) -> View:
+    """Return an event whose texts have these sentences; ends: [E,S], sums: [E,S,hidden]."""
+    return replace(view, observed=replace(view.observed, sentence_ends=ends, sentence_sums=sums))
 
 
 def random_event(seed: int, n_layers: int = 2, n_rows: int = 3) -> View:
@@ -33,10 +39,7 @@ def random_event(seed: int, n_layers: int = 2, n_rows: int = 3) -> View:
     sums = (sums + 0.2 * torch.randn(sums.shape, generator=random)) * torch.rand(*ends.shape, 1, generator=random)
     keys = torch.randn(*positions.shape, 4, generator=random)
     queries = torch.randn(n_layers, n_rows, 4, WINDOW, 4, generator=random)
-    return view_of(
-        keys, positions=positions, queries=queries, recent=WINDOW, sentence_ends=ends, sentence_sums=sums,
-        next_position=N,
-    )  # fmt: skip
+    return telling(view_of(keys, positions=positions, queries=queries, recent=WINDOW, next_position=N), ends, sums)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -105,10 +108,10 @@ def test_a_sentence_of_which_a_head_holds_one_token_is_not_penalised() -> None:
     """Two heads hold the same sentence, one of them a single token of it, which then scores as in R-KV."""
     positions = torch.tensor([[0, 1, 4, 5, 8, 9], [1, 3, 4, 5, 8, 9]]).view(1, 1, 2, 6)
     view = view_of(
-        torch.randn(1, 1, 2, 6, 4, generator=torch.Generator().manual_seed(0)), positions=positions, recent=2,
-        sentence_ends=torch.tensor([[2, 6, 7, -1]]), sentence_sums=torch.ones(1, 4, 3),
-    )  # fmt: skip
-    # The sentences are 0-2, 3-6 and 7, whose single token is one that the others' tokens repeat.
+        torch.randn(1, 1, 2, 6, 4, generator=torch.Generator().manual_seed(0)), positions=positions, recent=2
+    )
+    # The sentences are 0-2, 3-6 and 7; the last one has a single token and repeats both.
+    view = telling(view, torch.tensor([[2, 6, 7, -1]]), torch.ones(1, 4, 3))
     assert SkipKV(recent=2).penalty(view)[0, 0].tolist() == [
         pytest.approx([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
         pytest.approx([0.0, 1.0, 1.0, 1.0, 0.0, 0.0]),
