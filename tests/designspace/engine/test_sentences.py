@@ -29,7 +29,8 @@ from families.head_routing.uniform import Uniform
 from families.representation.full import FullPrecision
 from families.scoring.knorm import KNorm
 from families.scoring.selectors.top_k import TopK
-from tests.conftest import toy_model
+from tests.conftest import start, toy_model
+from tests.designspace.engine.recorded_graph import NoWaiting
 
 ENDS = (";", "run thus", "a3")
 WORDS = {";", "thus", "a3"}
@@ -196,6 +197,18 @@ def test_rows_do_not_depend_on_their_neighbours(pocket: LoadedModel) -> None:
     for (ends, means), generation in sums[1:]:
         assert (ends, generation) == (sums[0][0][0], sums[0][1])
         assert all(torch.equal(a, b) for a, b in zip(means, sums[0][0][1], strict=True))
+
+
+def test_a_step_does_not_wait_for_the_host(pocket: LoadedModel) -> None:
+    """Sums and ends are added to on the device; room was made before."""
+    engine = Engine(pocket, arm(), Budget(16), rows=2, max_new_tokens=8, max_prompt_tokens=24)
+    engine.cache.fused = None  # the path of other devices
+    with torch.inference_mode():
+        for row, request in enumerate(requests(pocket, (12, 24))):
+            start(engine, row, request)
+        engine.cache.check_room(1)
+        with NoWaiting():
+            engine.runner.step(engine.in_flight.values(), engine.hook)
 
 
 class Remembering(EngineHook):
