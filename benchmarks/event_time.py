@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 
-from designspace.axes import Artefact, Geometry, Mechanism, Needs, RunContext, Scoring, Selector
+from designspace.axes import Artefact, Geometry, Mechanism, Needs, Observed, RunContext, Scoring, Selector
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.cache.attention import DecodePass
 from designspace.cache.layer_call import LayerCall
@@ -108,7 +108,7 @@ class Synthetic:
         real, imag = torch.randn(2, *heads, geometry.head_dim // 2, generator=generator)
         tensors = {"q_mean_real": real, "q_mean_imag": imag, "q_abs_mean": 1.5 * torch.hypot(real, imag)}
         self.artefacts = {Q_STATISTICS: Artefact(Q_STATISTICS, tensors)}
-        hidden = geometry.n_query_heads * geometry.head_dim
+        self.hidden = hidden = geometry.n_query_heads * geometry.head_dim
         self.output_projection = torch.randn(*heads, geometry.head_dim, hidden, generator=generator) / hidden**0.5
         self._caches: dict[Needs, Filled] = {}
 
@@ -145,6 +145,10 @@ class Synthetic:
         )
         cache.active[:] = True
         cache.streams[:] = torch.arange(self.rows)
+        empty = Observed(
+            sentence_ends=torch.full((self.rows, 1), -1), sentence_sums=torch.zeros(self.rows, 1, self.hidden)
+        )
+        cache.observers.load(cache.streams, empty)
         decode, dim = DecodePass(cache), geometry.head_dim
         for _ in range(self.n_tokens):
             cache.begin_step()
@@ -152,6 +156,10 @@ class Synthetic:
                 query = torch.randn(self.rows, geometry.n_query_heads, 1, dim, generator=generator)
                 key, value = torch.randn(2, self.rows, geometry.n_kv_heads, 1, dim, generator=generator)
                 decode.attend(LayerCall(layer, dim**-0.5), query, key, value)
+            if needs.sentences:  # of 16 tokens
+                cache.check_room(1)
+                ended = cache.next_position % 16 == 15
+                cache.record_sentences(torch.randn(self.rows, self.hidden, generator=generator), ended)
             cache.end_step()
         return Filled(cache)
 

@@ -64,7 +64,7 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
         for mechanism in mechanisms.values():
             for reason in mechanism.geometry_errors(geometry):
                 yield f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}"
-        yield from _gate_errors([cell for cell in cells if cell.model == model and cell.mechanism.needs().gates])
+        yield from _hidden_state_errors(model, [cell for cell in cells if cell.model == model])
         for name in sorted({name for mechanism in mechanisms.values() for name in calibrations_needed(mechanism)}):
             try:
                 load_artefact(model, name)
@@ -72,12 +72,22 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
                 yield str(error)
 
 
-def _gate_errors(cells: Collection[Cell]) -> Iterator[str]:
-    """Yield why cells of one model, whose mechanisms have gates, cannot feed them."""
-    for name in dict.fromkeys(cell.mechanism.name for cell in cells if cell.generation.step == "compiled"):
-        yield f"mechanism {name!r} has gates, which read what generation step 'compiled' does not hand out: use 'plain'"
-    if cells and (error := load_skeleton(next(iter(cells)).model).attention_inputs_error()) is not None:
+def _hidden_state_errors(model: ModelSpec, cells: Collection[Cell]) -> Iterator[str]:
+    """Yield why cells of one model cannot feed the gates of their mechanisms, or tell sentences apart."""
+    needing = {cell.mechanism.name: cell.mechanism.needs() for cell in cells if cell.mechanism.needs().hidden_states}
+    compiled = {cell.mechanism.name for cell in cells if cell.generation.step == "compiled"}
+    for name, needs in needing.items():
+        if name in compiled:
+            what = "gates" if needs.gates else "sentences"
+            yield f"mechanism {name!r} has {what}, which read what generation step 'compiled' does not hand out: use 'plain'"
+    has_gates = any(needs.gates for needs in needing.values())
+    if has_gates and (error := load_skeleton(model).attention_inputs_error()) is not None:
         yield error
+    for name, needs in needing.items():
+        try:
+            load_skeleton(model).last_tokens(needs.sentences)
+        except ModelError as error:
+            yield f"mechanism {name!r} on model {model.name!r}: where sentences end: {error}"
 
 
 def check_memory(cells: Collection[Cell], data: Mapping[TaskSpec, TaskData], available: int) -> Iterator[str]:

@@ -31,7 +31,7 @@ LONG = {
     ),
     "tests/designspace/axes": ("window",),
     "tests/designspace/cli": ("cli", "plan_says_what_run_would", "pressed_twice", "reports", "same_mistake_same_code"),
-    "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "protect", "speed"),
+    "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "protect", "sentences", "speed"),
     "tests/designspace/memory": ("footprint",),
     "tests/designspace/models": ("config_file", "layer_rotations", "proof"),
     "tests/designspace/protocol": ("analysis", "cheats"),

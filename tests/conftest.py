@@ -64,6 +64,16 @@ def toy_model(
     return prepare(AutoModelForCausalLM.from_config(config, dtype=dtype))
 
 
+class Numbers:
+    """A tokenizer of toy models, whose words are the numbers of their tokens."""
+
+    unk_token_id = None
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        """Return the tokens of a text."""
+        return {"input_ids": [int(word) for word in text.split()]}
+
+
 def start(engine: Engine, row: int, request: Request) -> None:
     """Load one prompt into a row, as a refill would."""
     engine.start(row, request, *engine.prefill.encode(request.prompt_ids))

@@ -13,6 +13,7 @@ from designspace.axes.geometry import Geometry
 from designspace.axes.mechanism import AXES, Mechanism
 from designspace.axes.needs import Needs
 from designspace.axes.schedule import IntOrTensor, RowSchedule, Schedule, split_half
+from designspace.axes.sentences import Sentences
 from designspace.axes.slot_store import SlotState, SlotStore, StoreSpec
 from designspace.axes.strategy import (
     Cadence,
@@ -63,6 +64,7 @@ __all__ = [
     "Schedule",
     "Scoring",
     "Selector",
+    "Sentences",
     "SlotState",
     "SlotStore",
     "StepSeen",

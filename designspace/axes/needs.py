@@ -23,6 +23,8 @@ class Needs:
         output_projection: the weights that turn head outputs into the residual stream.
         layer_cosine: how little each layer's attention turned the residual stream over the prompt.
         foresight: what the text that the full cache writes for the same prompt attends to later.
+        sentences: pieces of text; a token that is the last of one of them ends a sentence. Kept are where the sentences of a
+            text end and the mean hidden state of each.
     """
 
     queries: int = 0
@@ -34,6 +36,7 @@ class Needs:
     layer_cosine: bool = False
     foresight: bool = False
     gates: tuple[Gate, ...] = ()
+    sentences: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Add the calibrations that hold the gates' weights, and check that the trackers can work on what is declared.
@@ -51,7 +54,15 @@ class Needs:
                 )
 
     def __or__(self, other: Needs) -> Needs:
-        """Return the union of two declarations."""
+        """Return the union of two declarations.
+
+        Raises:
+            InvariantViolation: they have sentences end differently; one text is divided in one way.
+        """
+        if self.sentences and other.sentences and self.sentences != other.sentences:
+            raise InvariantViolation(
+                f"sentences of one mechanism must end alike, got {self.sentences} and {other.sentences}"
+            )
         return Needs(
             max(self.queries, other.queries),
             self.accumulated or other.accumulated,
@@ -62,12 +73,18 @@ class Needs:
             self.layer_cosine or other.layer_cosine,
             self.foresight or other.foresight,
             tuple(dict.fromkeys(self.gates + other.gates)),
+            self.sentences or other.sentences,
         )
 
     @property
     def per_slot(self) -> tuple[Tracker | Gate, ...]:
         """Whatever keeps numbers with every slot."""
         return (*self.trackers, *self.gates)
+
+    @property
+    def hidden_states(self) -> bool:
+        """Whether tokens' hidden states are read when they come."""
+        return bool(self.gates or self.sentences)
 
     @property
     def weights(self) -> bool:

@@ -14,6 +14,7 @@ from designspace.axes.artefact import Artefact
 from designspace.axes.gates import Gate
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
+from designspace.axes.sentences import Sentences
 from designspace.axes.trackers import Tracker
 from designspace.errors import InvariantViolation
 
@@ -26,7 +27,8 @@ class Observed:
 
     queries: [L,E,H_q,w,D] post-RoPE, oldest first. query_positions: [E,w] int64, -1 where fewer were seen.
     accumulated: [L,E,H_kv,C] float32. last: [L,E,H_q,C] float32. tracked: by tracker or gate, [L,E,H_kv,C,channels].
-    layer_cosine: [L,E] float32. foreseen: [L,E,H_kv,C] float32.
+    layer_cosine: [L,E] float32. foreseen: [L,E,H_kv,C] float32. sentence_ends: [E,S] int64, -1 after the last one.
+    sentence_sums: [E,S,hidden] float32, sums of hidden states, that of the open sentence after those of the complete ones.
     """
 
     queries: Tensor | None = None
@@ -36,6 +38,8 @@ class Observed:
     tracked: Mapping[Tracker | Gate, Tensor] = field(default_factory=dict)
     layer_cosine: Tensor | None = None
     foreseen: Tensor | None = None
+    sentence_ends: Tensor | None = None
+    sentence_sums: Tensor | None = None
 
     def narrowed(self, needs: Needs) -> Observed:
         """Return only what `needs` declares: another strategy of the mechanism may have asked for more, or a longer window."""
@@ -48,6 +52,8 @@ class Observed:
             {own: self.tracked[own] for own in needs.per_slot if own in self.tracked},
             self.layer_cosine if needs.layer_cosine else None,
             self.foreseen if needs.foresight else None,
+            self.sentence_ends if needs.sentences else None,
+            self.sentence_sums if needs.sentences else None,
         )
 
 
@@ -219,6 +225,13 @@ class View:
     def foreseen(self) -> Tensor:
         """The largest attention weight that each held token gets from later queries of the full cache's text, [L,E,H_kv,C]."""
         return _declared(self.observed.foreseen, "foresight")
+
+    @property
+    def sentences(self) -> list[Sentences]:
+        """The complete sentences of each row's text, [E]."""
+        ends = _declared(self.observed.sentence_ends, "sentences")
+        sums = _declared(self.observed.sentence_sums, "sentences")
+        return [Sentences.of(*row) for row in zip(ends, sums, strict=True)]
 
     @property
     def output_projection(self) -> Tensor:

@@ -24,6 +24,7 @@ from designspace.cache.layer_call import LayerCall, refuse_unknown
 from designspace.cache.observers import group_mean
 from designspace.cache.packing import Prompt
 from designspace.cache.region import Region, no_region
+from designspace.cache.sentence_log import summed
 from designspace.cache.slots import SlotCache
 
 IMPLEMENTATION = "designspace"
@@ -185,6 +186,7 @@ class PrefillPass(Pass):
         self._tracked: dict[Tracker, list[Tensor]] = {tracker: [] for tracker in needs.trackers if tracker.observes}
         self._gated: dict[Tracker | Gate, Tensor] = {}
         self._cosine: Tensor | None = None
+        self._sentences: tuple[Tensor, Tensor] | None = None
 
     def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend causally and keep the layer's keys, values and what is needed of queries and attention."""
@@ -272,6 +274,10 @@ class PrefillPass(Pass):
             padding = torch.arange(opened[0].shape[-1], device=opened[0].device) >= self.n_tokens
             self._gated[gate] = torch.stack(opened).masked_fill(padding, 0).to(gate.dtype)[..., None]
 
+    def record_sentences(self, hidden: Tensor, ends: list[int]) -> None:
+        """Sum up the text's sentences, which end at these positions; hidden: [1,P,hidden], what the model's head reads."""
+        self._sentences = summed(hidden[0, : self.n_tokens], ends)
+
     def prompt(self) -> Prompt:
         """Return what the pass has seen, stacked over the layers that own a cache."""
         keys = torch.stack(list(self._keys.values()))  # [L,1,H_kv,P,D]
@@ -291,6 +297,8 @@ class PrefillPass(Pass):
 
     def _observed(self) -> Observed:
         observed = Observed(tracked={**self._states(), **self._gated}, layer_cosine=self._cosine)
+        if self._sentences is not None:
+            observed.sentence_ends, observed.sentence_sums = self._sentences
         if self.needs.queries:
             seen = torch.stack(self._queries)
             missing = self.needs.queries - seen.shape[3]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from designspace.axes import Gate, Geometry, Needs, Observed, Tracker
 from designspace.axes.slot_store import take_rows
+from designspace.cache.sentence_log import SentenceLog
 
 Rows = Tensor | slice
 
@@ -36,6 +37,7 @@ class Observers:
         self.last = torch.zeros(n_layers, rows, n_query, capacity, device=device) if needs.last else None
         self.tracked = {t: torch.zeros(*slots, t.channels, dtype=t.dtype, device=device) for t in needs.per_slot}
         self.layer_cosine = torch.zeros(n_layers, rows, device=device) if needs.layer_cosine else None
+        self.sentences = SentenceLog(rows, device) if needs.sentences else None
 
     def advance(self, positions: Tensor) -> None:
         """Open a new decode step for tokens at `positions` [B]: the oldest query gives up its place."""
@@ -81,6 +83,8 @@ class Observers:
             None if self.last is None else take_rows(self.last, rows),
             {tracker: take_rows(state, rows) for tracker, state in self.tracked.items()},
             None if self.layer_cosine is None else take_rows(self.layer_cosine, rows),
+            sentence_ends=None if self.sentences is None else self.sentences.ends[rows],
+            sentence_sums=None if self.sentences is None else self.sentences.sums[rows],
         )
 
     def layer(self, layer: int, needs: Needs) -> Observed:
@@ -94,6 +98,8 @@ class Observers:
             None if self.last is None else self.last[layer],
             {tracker: state[layer] for tracker, state in self.tracked.items()},
             None if self.layer_cosine is None else self.layer_cosine[layer],
+            sentence_ends=None if self.sentences is None else self.sentences.ends,
+            sentence_sums=None if self.sentences is None else self.sentences.sums,
         ).narrowed(needs)
 
     def _oldest_first(self) -> Tensor:
@@ -115,16 +121,18 @@ class Observers:
             self.queries[:, rows] = observed.queries.index_select(3, self._oldest_first().argsort())
         if self.query_positions is not None and observed.query_positions is not None:
             self.query_positions[rows] = observed.query_positions.index_select(1, self._oldest_first().argsort())
+        if self.sentences is not None and observed.sentence_ends is not None and observed.sentence_sums is not None:
+            self.sentences.load(rows, observed.sentence_ends, observed.sentence_sums)
 
     def compact(
         self, rows: Tensor, order: Tensor, filled: Tensor, tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
     ) -> Observed:
-        """Move per-slot state along with the slots of rows [E] and return it; queries belong to no slot and stay.
+        """Move per-slot state along with the slots of rows [E] and return it; what belongs to no slot stays.
 
         tracked: the states that the event updated, before the move.
         """
         moved = self.after_compaction(self.packed(updated(self.rows(rows), tracked), order, filled))
-        self.load(rows, replace(moved, queries=None, query_positions=None))
+        self.load(rows, replace(moved, queries=None, query_positions=None, sentence_ends=None, sentence_sums=None))
         return moved
 
     def after_compaction(self, observed: Observed) -> Observed:
@@ -154,6 +162,8 @@ class Observers:
         for per_row in (self.queries, self.layer_cosine):
             if per_row is not None:
                 total += per_row[:, 0].nbytes
+        if self.sentences is not None:
+            total += self.sentences.held_bytes()
         if self.accumulated is not None:
             total += 4 * tokens
         if self.last is not None:

@@ -109,7 +109,7 @@ class SlotCache:
         return self.owners[layer] == layer
 
     def check_room(self, n_steps: int) -> None:
-        """Check that so many tokens fit into every head of every row.
+        """Check that so many tokens fit into every head of every row, and make room for as many sentences as they may end.
 
         Raises:
             InvariantViolation: a row is full: its cadence did not fire in time.
@@ -119,6 +119,8 @@ class SlotCache:
             raise InvariantViolation(
                 f"a row holds {fullest} tokens in one head, so {n_steps} more do not fit into {self.capacity} slots"
             )
+        if self.observers.sentences is not None:
+            self.observers.sentences.make_room(n_steps)
 
     def begin_step(self) -> None:
         """Open a step for the tokens at `next_position`."""
@@ -143,6 +145,11 @@ class SlotCache:
         """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step."""
         newest = (self.counts[index].long() - 1).clamp(min=0)
         self.observers.record_gate(index, gate, opened, newest, self.active)
+
+    def record_sentences(self, hidden: Tensor, ended: Tensor) -> None:
+        """Note the hidden states [B,hidden] of the tokens of this step, and which of them end a sentence, [B] bool."""
+        if self.observers.sentences is not None:
+            self.observers.sentences.record(hidden, ended, self.next_position, self.active)
 
     def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""
@@ -243,6 +250,11 @@ class SlotCache:
         whole = self.mass is None or not self.mass.is_floating_point()
         return mass.long() if whole else mass.float()
 
+    @property
+    def bytes_follow_counts(self) -> bool:
+        """Whether all bytes of a step can be told later from the counts of that step alone."""
+        return self.store.bytes_follow_counts and self.observers.sentences is None
+
     def held_bytes(self, counts: Tensor) -> Tensor:
         """Return [B] int64: bytes of the keys, values and masses of rows with these counts [L,B,H_kv]."""
         return self.store.held_bytes(counts) + self._mass_bytes(counts)
@@ -255,7 +267,10 @@ class SlotCache:
         return 0 if self.mass is None else counts.long().sum(dim=(0, 2)) * self.mass.element_size()
 
     def aux_bytes(self, counts: Tensor) -> Tensor:
-        """Return [B] int64: bytes of their positions, observations and the representation's memory."""
+        """Return [B] int64: bytes of their positions, observations and the representation's memory.
+
+        counts: those of all rows now, unless `bytes_follow_counts`.
+        """
         tokens = counts.long().sum(dim=(0, 2))
         total = tokens * self.positions.element_size() + self.observers.held_bytes(counts)
         return total if self.memory is None else total + self.memory[:, 0].nbytes

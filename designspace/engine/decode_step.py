@@ -42,18 +42,21 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Decode
     a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
 
     Raises:
-        DeclarationError: no such kind, nothing to compile it with, or gates that it cannot feed.
+        DeclarationError: no such kind, nothing to compile it with, or gates or sentences that it cannot feed.
     """
     if kind not in STEP_KINDS:
         raise DeclarationError(f"step must be one of {', '.join(STEP_KINDS)}, got step={kind!r}")
-    if kind == "compiled" and cache.observers.needs.gates:  # transformers hands the residual stream out through hooks
-        raise DeclarationError("step 'compiled' does not hand out what gates read, the residual stream: use 'plain'")
+    needs = cache.observers.needs
+    if kind == "compiled" and needs.hidden_states:  # transformers hands the residual stream out through hooks
+        what = "gates" if needs.gates else "sentences"
+        raise DeclarationError(f"step 'compiled' does not hand out what {what} read, the residual stream: use 'plain'")
     if kind == "compiled" and loaded.device.type == "cpu" and not has_compiler():
         raise DeclarationError(
             "step 'compiled' needs a C++ compiler on a CPU (g++, or the one that CXX names): use 'plain'"
         )
     if kind == "plain":
-        return lambda tokens, region=no_region: _plain(loaded, tokens, cache, region)
+        ends = torch.tensor(sorted(loaded.last_tokens(needs.sentences)), dtype=torch.long, device=loaded.device)
+        return lambda tokens, region=no_region: _plain(loaded, tokens, cache, ends, region)
     forward = compiled_forward(loaded, cache.rows)
     if cache.positions.device.type == "cuda":
         return CapturedStep(forward, cache)
@@ -65,16 +68,19 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def _plain(loaded: LoadedModel, tokens: Tensor, cache: SlotCache, region: Region) -> Tensor:
-    gates, decode = cache.observers.needs.gates, DecodePass(cache, region)
+def _plain(loaded: LoadedModel, tokens: Tensor, cache: SlotCache, ends: Tensor, region: Region) -> Tensor:
+    """Run the model's own modules; ends: ids of tokens that end a sentence."""
+    needs, decode = cache.observers.needs, DecodePass(cache, region)
     output = loaded.forward(
         decode,
         input_ids=tokens[:, None],
         position_ids=cache.next_position[:, None],
-        output_hidden_states=bool(gates),
+        output_hidden_states=needs.hidden_states,
     )
-    if gates:
+    if needs.gates:
         decode.record_gates(loaded.attention_inputs(output.hidden_states))
+    if needs.sentences:
+        cache.record_sentences(output.hidden_states[-1][:, 0], (tokens[:, None] == ends).any(dim=1))
     logits: Tensor = output.logits[:, -1].float()
     return logits
 

@@ -95,7 +95,7 @@ class Ledger:
     """Counts the cache of all rows after every decode step, and turns the counts into sizes and bytes in blocks."""
 
     def __init__(self, cache: SlotCache) -> None:
-        self.cache, self._measure_now = cache, not cache.store.bytes_follow_counts
+        self.cache, self._measure_now = cache, not cache.bytes_follow_counts
         self._counts: list[Tensor] = []
         self._measured: list[Tensor] = []
 

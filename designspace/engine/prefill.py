@@ -59,6 +59,7 @@ class Prefill:
         """`artefacts`: where gates find their weights."""
         self.loaded, self.needs, self.owners, self._projection = loaded, needs, owners, projection
         self._artefacts = artefacts or {}
+        self._sentence_ends = loaded.last_tokens(needs.sentences)
         self._encoded: OrderedDict[TokenIds, Encoded] = OrderedDict()
         self._asked: Counter[TokenIds] = Counter()
         self.n_encoded = 0
@@ -119,7 +120,7 @@ class Prefill:
             input_ids=ids.to(device),
             position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
             logits_to_keep=last,
-            output_hidden_states=self.needs.layer_cosine or bool(self.needs.gates),
+            output_hidden_states=self.needs.layer_cosine or self.needs.hidden_states,
         )
         self.n_encoded += len(prompts)
         if self.needs.layer_cosine and self._projection is not None:
@@ -129,4 +130,8 @@ class Prefill:
             inputs = self.loaded.attention_inputs(output.hidden_states)
             for row, one in enumerate(passes):
                 one.record_gates([x[row : row + 1] for x in inputs], self._artefacts)
+        if self.needs.sentences:
+            for row, (one, ids_of) in enumerate(zip(passes, prompts, strict=True)):
+                ends = [place for place, token in enumerate(ids_of) if token in self._sentence_ends]
+                one.record_sentences(output.hidden_states[-1][row : row + 1], ends)
         return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

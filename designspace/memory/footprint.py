@@ -10,7 +10,8 @@
 * event: read, decide and move the E rows of one chunk: all rows where a cadence cuts at every step.
 * prompts: the longest ones through the model on the meta device, as many as run together, with their keys and values
   stacked; or one's own event, or its load into a row. waiting: those that were encoded ahead, or are asked for again.
-* known: where foresight is needed, a square of the longest text per row and head.
+* known: where foresight is needed, a square of the longest text per row and head; where sentences are, two copies of what
+  a row knows of its text, as long as sentences have 8 tokens on average. A text with shorter ones takes more.
 * kept: a row of attention logits per query head for kernels; and where a decoding steers a copy of every row, as it may set
   checkpoints, and then the longest prompt is a whole text, as it may encode that anew.
 
@@ -29,6 +30,7 @@ from functools import cached_property
 import torch
 
 from designspace.axes import Artefact, Budget, Mechanism
+from designspace.cache.sentence_log import MOST_SPARE
 from designspace.engine.burst import usual_burst
 from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compressor import event_rows
@@ -43,6 +45,7 @@ from designspace.models.skeleton import skeleton_of, weight_bytes
 
 _ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which probe caches are measured
 _SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
+_SENTENCE_TOKENS = 8  # the fewest on average that memory is planned for; lines of a reasoning text have some 20
 _LEDGER_BYTES = 64  # per row, head and step of a burst: counts, and some of their 64-bit products
 
 
@@ -133,7 +136,7 @@ class ArmMemory:
         logits = 4 * rows * self._vocabulary
         signals = _SIGNAL_COPIES * logits if self.mechanism.cadence.reads_signals else 0
         decode = extrapolate_linear(lambda n: decode_bytes(self.skeleton, n), rows, _ROWS)
-        decode += stream_bytes(self.skeleton, rows) if self.needs.gates else 0
+        decode += stream_bytes(self.skeleton, rows) if self.needs.hidden_states else 0
         stages = (
             decode + max(self._step(rows), self._choice(rows), signals) + self._ledger(rows),
             logits + self._event(rows),
@@ -143,7 +146,7 @@ class ArmMemory:
         # A fused kernel hands out one row of attention weights per query head where they are observed.
         weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
         kept = self.cache(rows) if self._steers else 0
-        return max(stages) + waiting + weights + kept + self._foresight(rows)
+        return max(stages) + waiting + weights + kept + self._foresight(rows) + self._sentences(rows)
 
     def _foresight(self, rows: int) -> int:
         """Return the bytes of what rows know of their texts, and of three more such tensors while one is made."""
@@ -151,6 +154,13 @@ class ArmMemory:
             return 0
         longest = self.max_prompt_tokens + self.max_new_tokens
         return 4 * self.geometry.n_heads_total * longest * (longest + 1) * (rows + 3)
+
+    def _sentences(self, rows: int) -> int:
+        """Return the bytes of what rows know of their sentences, and of as much again while there is room made for more."""
+        if not self.needs.sentences:
+            return 0
+        n_sentences = (self.max_prompt_tokens + self.max_new_tokens) // _SENTENCE_TOKENS + MOST_SPARE
+        return 2 * rows * n_sentences * (4 * int(self.skeleton.model.config.hidden_size) + 8)
 
     @property
     def _burst(self) -> int:

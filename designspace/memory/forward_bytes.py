@@ -57,7 +57,7 @@ def decode_bytes(skeleton: LoadedModel, rows: int) -> int:
 
 
 def stream_bytes(skeleton: LoadedModel, n_tokens: int) -> int:
-    """Return the bytes of what gates read of so many tokens: the residual stream before each layer, and after its norm."""
+    """Return the bytes of so many tokens' residual stream before each layer and after its norm: gates, sentences read it."""
     per_layer = n_tokens * skeleton.model.config.hidden_size * skeleton.dtype.itemsize
     return 2 * int(per_layer) * (skeleton.geometry.n_layers + 1)
 
@@ -69,11 +69,12 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
     # Gates have no weights here: others, which say nothing, read the same.
     silent = {gate.artefact: Artefact(gate.artefact, {}) for gate in needs.gates}
     gates = tuple(_Silent(name) for name in silent)
-    shown = replace(needs, trackers=(), gates=gates, accumulated=needs.weights)
+    shown = replace(needs, trackers=(), gates=gates, accumulated=needs.weights, sentences=())
     projection = skeleton.output_projection() if needs.layer_cosine else None
     n_prompts, width = prompts_per_pass(bucket(n_tokens)), bucket(n_tokens)
     per_token = sum(tracker.channels * tracker.dtype.itemsize for tracker in needs.trackers)
     tracked = n_prompts * skeleton.geometry.n_heads_total * width * per_token
+    read = stream_bytes(skeleton, n_prompts * width) if needs.sentences else 0
     queue = [Request(f"p{i}", (*[0] * (n_tokens - 1), i), b"") for i in range(n_prompts)]
     with torch.inference_mode(), LiveBytes() as live:
         prefill = Prefill(skeleton, shown, owners, projection, silent)
@@ -81,4 +82,4 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
         prompt = prefill.pop_prompt(queue)
         alive = live.now
     del prompt
-    return PromptBytes(live.peak + _TRACKER_COPIES * tracked, -(-(alive + tracked) // n_prompts))
+    return PromptBytes(live.peak + _TRACKER_COPIES * tracked + read, -(-(alive + tracked) // n_prompts))

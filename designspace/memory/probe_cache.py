@@ -33,7 +33,7 @@ class ProbeCache:
         """Fill all slots but two. `target`: mean size after an event. `hidden`: width of the residual stream."""
         self.mechanism, self.needs, self.target = plan.mechanism, plan.mechanism.needs(), target
         self.geometry = geometry = _first(layers, plan.cache_geometry)
-        self.random, self.dtype = torch.Generator().manual_seed(0), plan.dtype
+        self.random, self.dtype, self.hidden = torch.Generator().manual_seed(0), plan.dtype, hidden
         n_slots, self.n_tokens = max(slots, 2), max(slots - 2, 1)
         small = replace(plan, geometry=geometry, owners=None, capacity=n_slots, width=n_slots)
         self.cache = small.allocate(rows, _CPU)
@@ -85,6 +85,7 @@ class ProbeCache:
         n_layers, _, _, n = heads
         n_query, dim = self.geometry.n_query_heads, self.geometry.head_dim
         window = torch.arange(n - needs.queries, n).clamp(min=-1)[None]
+        ends = range(7, n, 8)
         return Observed(
             self._normal(n_layers, 1, n_query, needs.queries, dim) if needs.queries else None,
             window if needs.queries else None,
@@ -92,6 +93,10 @@ class ProbeCache:
             torch.rand(n_layers, 1, n_query, n, generator=self.random) if needs.last else None,
             {one: torch.zeros(*heads, one.channels, dtype=one.dtype) for one in needs.per_slot},
             torch.rand(n_layers, 1, generator=self.random) if needs.layer_cosine else None,
+            sentence_ends=torch.tensor([[*ends, -1]]) if needs.sentences else None,
+            sentence_sums=torch.randn(1, len(ends) + 1, self.hidden, generator=self.random)
+            if needs.sentences
+            else None,
         )
 
 

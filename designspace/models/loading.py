@@ -114,12 +114,22 @@ class LoadedModel:
         """Return the tokens of a piece of text, without any special token added.
 
         Raises:
-            ModelError: the tokenizer has no tokens for it.
+            ModelError: the tokenizer has no tokens for it, or there is no tokenizer.
         """
+        if self.tokenizer is None:
+            raise ModelError(f"the model has no tokenizer, so it has no tokens for {text!r}")
         ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         if not ids or self.tokenizer.unk_token_id in ids:
             raise ModelError(f"the model's tokenizer has no tokens for {text!r}")
         return ids
+
+    def last_tokens(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return the last token of each of some pieces of text.
+
+        Raises:
+            ModelError: the tokenizer has no tokens for one of them, or there is no tokenizer.
+        """
+        return frozenset(self.token_ids(text)[-1] for text in texts)
 
     def ids_with(self, text: str) -> frozenset[int]:
         """Return the tokens whose own text contains `text`."""

@@ -32,6 +32,7 @@ from designspace.testing.conformance.mechanism import prompts_for
 SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("scoring", "vatp"): {"sinks": 2},
     ("scoring", "rpc"): {"recent": 8},
+    ("scoring", "skip-kv"): {"ends": (";", "ok"), "alike": 0.5},
     ("cadence", "annealed"): {"horizon": 32},
     ("cadence", "growing"): {"period": 8, "window": 4},
     ("cadence", "schedule"): {"horizon": 32},

@@ -20,6 +20,7 @@ from families.scoring.morph_kv import MorphKV
 from families.scoring.r_kv import RKV
 from families.scoring.scissorhands import Scissorhands
 from families.scoring.scope import Scope
+from families.scoring.skip_kv import SkipKV
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.tova import TOVA
@@ -235,6 +236,22 @@ SYSTEMS = (
             "a window of 8 tokens, for small budgets, as in their class; their script has 16 (recent)",
             "the similarity is the row means of their kernel, which differ from R-KV's column means (similarity)",
             "their models may be trained further for the compressed cache; here none is",
+        ),
+    ),
+    system(
+        "skip-kv",
+        "R-KV's score less a penalty on sentences that later ones repeat, compressed in blocks",
+        "tian2026skipkv",
+        SkipKV(),
+        EveryK(),
+        choices=(
+            "sentences are alike from a cosine of 0.95 on; published are 0.95 to 0.99 by model, task and budget (alike)",
+            "sentences end at the release's seven tokens with line feeds; other languages need others (ends)",
+            "sentences are compared up to an event's newest token, in prompt events too; the release lags by one step",
+            "a head follows its sentences by positions; in the release one that has none left never has any again",
+            "the steering towards shorter texts, the other half of the method, is left out, and so is batch grouping",
+            _RKV_DUPLICATES,
+            _RKV_ORDER,
         ),
     ),
     system(

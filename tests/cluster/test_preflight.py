@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.preflight import PreflightError, check_memory, check_room, fits_by_far
+from cluster.preflight import PreflightError, check_memory, check_models, check_room, fits_by_far
 from cluster.run import run_sweep
 from cluster.study_record import with_rows_of
 from cluster.work import find_work
@@ -158,3 +158,16 @@ def test_a_budget_without_room_for_a_protected_prompt_is_refused_before_anything
     with pytest.raises(PreflightError, match="tokens too few"):
         run_sweep(file, tmp_path / "r", executor="inline", progress="none")
     assert not list((tmp_path / "r").rglob("*.parquet"))
+
+
+def test_sentences_that_a_tokenizer_cannot_tell_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    """With the mechanism, the model and the text that it lacks; and compiled steps, which show no hidden states."""
+    file = tiny.write_replicated(tmp_path, mechanisms="[skip-kv, random]", replicates=1)
+    found = list(check_models(expand(load_sweep(file))))
+    assert len(found) == 1
+    assert found[0].startswith("mechanism 'skip-kv' on model 'tiny-a': where sentences end: ")
+    assert found[0].endswith(r"the model's tokenizer has no tokens for '\n'")
+    file.write_text(file.read_text().replace("rows: 2}", "rows: 2, step: compiled}"))
+    assert "mechanism 'skip-kv' has sentences, which read what generation step 'compiled'" in "\n".join(
+        check_models(expand(load_sweep(file)))
+    )

@@ -21,24 +21,25 @@ ROWS, N_NEW, TOKENS = 4, 40, 36
 PROMPTS = (30, 24, 33, 9, 21, 28, 12)
 
 
-def every_strategy_once(*, gates: bool = True) -> list[Mechanism]:
+def every_strategy_once(*, hidden_states: bool = True) -> list[Mechanism]:
     """Few compositions in which each strategy of each axis occurs: first those of a cut, then those of when and how.
 
-    gates: whether strategies with gates are among them, which no compiled step can feed.
+    hidden_states: whether strategies with gates or sentences are among them, which no compiled step can feed.
     """
     cuts = {"cadence": ("every-k", "never"), "decoding": ("sampling",)}
     times = {"representation": ("full",), "head_routing": ("uniform",), "scoring": ("full", "r-kv", "h2o")}
     geometry = load_model(SPEC).geometry
-    products = [declare(_registered(some, gates), geometry, TOKENS, ("none",)) for some in (cuts, times)]
+    products = [declare(_registered(some, hidden_states), geometry, TOKENS, ("none",)) for some in (cuts, times)]
     return [composed(found.combination(row)) for found in products for row in single_sample(found)]
 
 
-def _registered(only: Mapping[str, tuple[str, ...]], gates: bool) -> dict[str, list[Strategy]]:
+def _registered(only: Mapping[str, tuple[str, ...]], hidden_states: bool) -> dict[str, list[Strategy]]:
     return {
         axis: [
             strategy
             for strategy in found
-            if strategy.kind in only.get(axis, (strategy.kind,)) and (gates or not strategy.needs().gates)
+            if strategy.kind in only.get(axis, (strategy.kind,))
+            and (hidden_states or not strategy.needs().hidden_states)
         ]
         for axis, found in registered().items()
     }
@@ -65,4 +66,4 @@ def _told(g: Generation) -> tuple[object, ...]:
 
 
 EVERY_STRATEGY = [pytest.param(made, id=made.name) for made in every_strategy_once()]
-EVERY_COMPILED = [pytest.param(made, id=made.name) for made in every_strategy_once(gates=False)]
+EVERY_COMPILED = [pytest.param(made, id=made.name) for made in every_strategy_once(hidden_states=False)]

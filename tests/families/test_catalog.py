@@ -17,7 +17,7 @@ WINDOWS: dict[str, Any] = {
     "mmr": HALF, "facility-location": HALF, "dpp": HALF, "k-center": HALF, "k-center-weighted": HALF,
     "squeeze": WindowShare(0.175), "scope": WindowShare(0.1), "morph-kv": 32,
     "snapkv": 32, "snapkv-prefill": 32, "ada-kv": 32, "critical-kv": 32,
-    "r-kv": 8, "r-kv-equal": 8,
+    "r-kv": 8, "r-kv-equal": 8, "skip-kv": 8,
     "pyramid-kv": 8, "headkv": 8, "dynamic-kv": 8, "scissorhands": 10, "scissorhands-rate": 10,
     "lazy-eviction": 27, "streaming-llm": 0, "cam": 0, "triattention": 0, "alpha": 0, "lag-kv": 0,
 }  # fmt: skip
@@ -54,6 +54,7 @@ OPTIONS: list[tuple[str, Callable[[Any], Any], Any]] = [
     ("morph-kv", lambda scoring: scoring.fuse, "sum"),
     ("vase", lambda scoring: (scoring.large, scoring.sinks, scoring.kernel), (0.25, 4, 5)),
     ("g-kv", lambda scoring: (scoring.lam, scoring.alpha, scoring.smooth, scoring.kernel), (0.5, 0.8, "max", 1)),
+    ("skip-kv", lambda scoring: (scoring.lam, scoring.alike, len(scoring.ends), scoring.kernel), (0.1, 0.95, 7, 7)),
     ("rpc", lambda scoring: (scoring.recent, scoring.kernel, scoring.pool, scoring.heads), (32, 7, "avg", "all")),
     ("random-attention", lambda scoring: (scoring.draw, scoring.protect), ("per-event", "prompt")),
     ("prefix-sliding", lambda scoring: (scoring.sinks, scoring.protect), (0, "prompt")),

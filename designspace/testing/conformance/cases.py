@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from designspace.axes import Artefact, EventTracker, Geometry, Needs, Observed, RunContext, Tracker, View
 from designspace.axes.artefact import Q_STATISTICS
@@ -202,6 +203,8 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
     if needs.foresight:
         foreseen = torch.rand(view.positions.shape, generator=generator).square() * zero_or_one
         observed.foreseen = foreseen.masked_fill(~view.valid, 0)
+    if needs.sentences:
+        observed.sentence_ends, observed.sentence_sums = _sentences(view, zero_or_one, generator)
     observed.tracked = {tracker: _tracked(tracker, view, zero_or_one, generator) for tracker in needs.trackers}
     for tracker in needs.trackers:
         if isinstance(tracker, EventTracker):
@@ -210,6 +213,20 @@ def observed_of(view: View, needs: Needs, generator: torch.Generator, zero_or_on
         opened = -3 * torch.rand(*view.positions.shape, gate.channels, generator=generator).square() * zero_or_one
         observed.tracked[gate] = opened.masked_fill(~view.valid[..., None], 0)
     return observed
+
+
+def _sentences(view: View, zero_or_one: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return ends [E,S] and sums [E,S,hidden] of sentences of 1 to 6 tokens in three directions, so that many are alike."""
+    rows = []
+    for n_tokens in view.next_position.tolist():
+        lengths = torch.randint(1, 7, (n_tokens,), generator=generator)
+        ends = lengths.cumsum(0) - 1
+        rows.append(ends[ends < n_tokens])
+    n_most = max(map(len, rows)) + 1
+    ends = torch.stack([functional.pad(row, (0, n_most - len(row)), value=-1) for row in rows])
+    directions = torch.randn(3, 16, generator=generator)
+    told = directions[torch.randint(3, ends.shape, generator=generator)]
+    return ends, (told + 0.05 * torch.randn(told.shape, generator=generator)) * zero_or_one
 
 
 def _after_event(

@@ -21,6 +21,7 @@ _READ_AS = {
     "output_projection": ("output_projection",),
     "layer_cosine": ("layer_cosine",),
     "foresight": ("foreseen",),
+    "sentences": ("sentence_ends", "sentence_sums"),
 }
 
 

@@ -1,7 +1,7 @@
 """Where rows, heads and slots stand in every tensor that an event shows, and the views that follow from one another.
 
-One letter per dimension: L layers, E rows, H KV heads, Q query heads, C slots, W window, P positions. A field of `View`
-or of what it holds that is not in `LAYOUT` is refused, so that an addition to the core cannot go unchecked.
+One letter per dimension: L layers, E rows, H KV heads, Q query heads, C slots, W window, P positions, S sentences. A field
+of `View` or of what it holds that is not in `LAYOUT` is refused, so that an addition to the core cannot go unchecked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ LAYOUT = {
     "keys": "LEHCd", "values": "LEHCd", "positions": "LEHC", "mass": "LEHC", "memory": "LEHn",
     "next_position": "E", "streams": "E", "target": "E", "n_prompt_tokens": "E", "pinned": "EP",
     "queries": "LEQWd", "query_positions": "EW", "accumulated": "LEHC", "last": "LEQC", "tracked": "LEHCn",
-    "layer_cosine": "LE", "foreseen": "LEHC", "output_projection": "LQdn", "scores": "LEHC", "shares": "LEH",
+    "layer_cosine": "LE", "foreseen": "LEHC", "sentence_ends": "ES", "sentence_sums": "ESd",
+    "output_projection": "LQdn", "scores": "LEHC", "shares": "LEH",
 }  # fmt: skip
 Shown = TypeVar("Shown")
 Change = Callable[[str, Tensor], Tensor]
@@ -83,9 +84,9 @@ def with_permuted_heads(shown: Shown, order: Tensor, geometry: Geometry) -> Show
 
 
 def with_garbage(shown: Shown, view: View, seed: int, scale: float = 30.0) -> Shown:
-    """Return the same with other finite numbers in free slots, and in the queries that were never seen."""
+    """Return the same with other finite numbers in free slots, in queries that were never seen and in incomplete sentences."""
     generator = torch.Generator().manual_seed(seed)
-    seen = view.observed.query_positions
+    seen, ends = view.observed.query_positions, view.observed.sentence_ends
 
     def change(layout: str, x: Tensor) -> Tensor:
         if not x.is_floating_point():
@@ -96,6 +97,8 @@ def with_garbage(shown: Shown, view: View, seed: int, scale: float = 30.0) -> Sh
             return torch.where(free.view(*free.shape, *[1] * (x.dim() - 4)), noise, x)
         if "W" in layout and seen is not None:
             return torch.where((seen < 0)[None, :, None, :, None], noise, x)
+        if "S" in layout and ends is not None:
+            return torch.where((ends < 0)[..., None], noise, x)
         return x
 
     return mapped(shown, change)
@@ -127,6 +130,8 @@ def showing(view: View, needs: Needs) -> View:
         tracked={tracker: state for tracker, state in seen.tracked.items() if tracker in needs.per_slot},
         layer_cosine=seen.layer_cosine if needs.layer_cosine else None,
         foreseen=seen.foreseen if needs.foresight else None,
+        sentence_ends=seen.sentence_ends if needs.sentences else None,
+        sentence_sums=seen.sentence_sums if needs.sentences else None,
     )
     context = view.context
     context = replace(

@@ -31,7 +31,7 @@ from families.scoring.selectors.diversity import Diversity
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.triattention import TriAttention
-from tests.conftest import start, toy_gate, toy_model, toy_statistics
+from tests.conftest import Numbers, start, toy_gate, toy_model, toy_statistics
 
 # The network of `learned` is trained on a model: the conformance kit runs it on a bundled one.
 SCORINGS = [kind for kind in kinds("scoring") if kind not in {"full", "learned"}]
@@ -59,7 +59,7 @@ def small(kind: str) -> object:
         return chosen(scoring=small("triattention" if kind == "variant-b" else "snapkv"), sinks=0, recent=0)
     extra = {
         "streaming-llm": {"sinks": 1}, "triattention": {"offset_max": 64}, "q-stats": {"offset_max": 64},
-        "rpc": {"recent": 3, "protect": "none"},
+        "rpc": {"recent": 3, "protect": "none"}, "skip-kv": {"recent": 3, "alike": 0.0, "ends": tuple("56789")},
     }.get(kind, {"recent": 3})  # fmt: skip
     return chosen(**extra)
 
@@ -83,8 +83,8 @@ def generate(
 ) -> dict[str, Generation]:
     """Run and index by problem."""
     engine = Engine(
-        loaded, mechanism, budget, rows=rows, max_new_tokens=N_NEW, max_prompt_tokens=max(LENGTHS),
-        artefacts={**toy_statistics(loaded), "trim-gate": toy_gate(loaded)}, burst=burst,
+        replace(loaded, tokenizer=Numbers()), mechanism, budget, rows=rows, max_new_tokens=N_NEW,
+        max_prompt_tokens=max(LENGTHS), artefacts={**toy_statistics(loaded), "trim-gate": toy_gate(loaded)}, burst=burst,
     )  # fmt: skip
     return {g.problem_id: g for g in engine.generate(todo)}
 

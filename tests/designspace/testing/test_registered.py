@@ -38,6 +38,7 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
     "scoring.trim-kv": [{"look_ahead": 5, "sinks": 2, "recent": 3}],
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
+    "scoring.skip-kv": [{"alike": 0.0, "lam": 0.5, "recent": 3, "sinks": 2}, {"alike": 1.0, "kernel": 1}],
     "scoring.g-kv": [{"threshold": 0.0, "recent": 3, "sinks": 2}, {"lam": 1.0, "kernel": 3, "recent": 1}],
     "scoring.rpc": [{"recent": 3, "kernel": 3, "sinks": 2}, {"recent": 1, "kernel": 1}],
     "scoring.h2o": [{"recent": 0, "sinks": 3}],
@@ -199,6 +200,9 @@ def test_every_system_runs_as_it_should(pocket: LoadedModel, name: str) -> None:
         changes = SHORT.get(("decoding", system.decoding.kind), {})
         speaking = replace(system.decoding, **changes).with_default_chooser(Sampling())
         system = system.override(name, decoding=speaking)
+    if system.scoring.needs().sentences:
+        speaking = replace(system.scoring, **SHORT["scoring", system.scoring.kind])
+        system = system.override(name, scoring=speaking)
     needs = system.needs()
     found = {need: artefact(need, pocket.geometry) for need in needs.calibrations}
     # Gates read the residual stream, whose width a geometry does not say: theirs is the model's own.
