@@ -18,6 +18,7 @@ from designspace.cli import (
     doctor_commands,
     look_up_commands,
     measuring_commands,
+    results_commands,
     study_commands,
     sweep_commands,
 )
@@ -30,7 +31,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "plan": sweep_commands.plan,
     "status": sweep_commands.status,
     "report": sweep_commands.report,
-    "export": sweep_commands.export,
+    "query": results_commands.query,
+    "export": results_commands.export,
     "effects": sweep_commands.effects,
     "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,

@@ -1,4 +1,4 @@
-"""Commands about a sweep and its results: run, plan, status, report, export, effects."""
+"""Commands about a sweep and its results: run, plan, status, report, effects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from designspace.errors import DeclarationError, ProtocolError, UnknownName, req
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
     from designspace.report import Declared
     from designspace.store import ResultsStore
@@ -152,52 +151,6 @@ def report(
     store = ResultsStore.open(results, create=False)
     declared = declared_study(store, study) if sweep is None else _declared_by(sweep, results)[0]
     print_results(store, declared, html, as_json=as_json)
-
-
-def export(
-    results: ResultsFolder,
-    out: Annotated[Path, typer.Option(help="File to write; with --partition a new folder.")],
-    file_format: Annotated[
-        Literal["parquet", "csv", "jsonl"] | None, typer.Option("--format", help="[by the suffix of --out]")
-    ] = None,
-    partition: Annotated[str, typer.Option(help="Columns that become folders, e.g. model,task.")] = "",
-    completions: Annotated[
-        bool,
-        typer.Option("--completions", help="Write task_id and completion of each text, as code evaluators read them."),
-    ] = False,
-    study: Annotated[str | None, typer.Option(help="Only the rows of this study, as it is declared now [all].")] = None,
-) -> None:
-    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere.
-
-    In CSV, a text that a spreadsheet would run as a formula gets an apostrophe in front; Parquet and JSON lines are exact.
-    """
-    from designspace.report import export_completions
-    from designspace.store import export_results
-
-    if completions and (partition or file_format not in (None, "jsonl")):
-        raise DeclarationError("--completions writes one JSON Lines file, so it takes no --partition or other --format")
-    dataset = _rows_of(results, study)
-    if completions:
-        typer.echo(export_completions(dataset, out))
-        return
-    columns = [column.strip() for column in partition.split(",") if column.strip()]
-    typer.echo(export_results(dataset, out, file_format=file_format, partition_by=columns))
-
-
-def _rows_of(results: Path, study: str | None) -> ds.Dataset:
-    """Return what may be exported of a folder: all rows, or those of one study under the labels that it has now."""
-    import pyarrow.dataset as ds
-
-    from designspace.report import declared_study, relabelled
-    from designspace.store import ResultsStore
-
-    store = ResultsStore.open(results, create=False)
-    if study is None:
-        return ds.dataset(shown(store.root, store.samples().to_table(), "export", err=True))
-    declared = declared_study(store, study)
-    labels = {} if declared is None else declared.labels
-    rows = shown(store.root, store.samples(cell_ids=labels).to_table(), "export", err=True)
-    return ds.dataset(relabelled(rows, labels))
 
 
 def effects(

@@ -171,9 +171,9 @@ def _tested(contrast: Contrast, scores: PairedScores, m: int) -> Contrast:
     tested = paired_test(scores, level=1 - ALPHA / m)
     return replace(
         contrast,
-        points=100 * tested.effect,
-        low_points=100 * tested.low,
-        high_points=100 * tested.high,
+        points=_points(tested.effect),
+        low_points=_points(tested.low),
+        high_points=_points(tested.high),
         p_value=bonferroni([tested.p_value], m, ALPHA).adjusted[0],
         p_alone=tested.p_value,
         test=tested.test,
@@ -181,6 +181,11 @@ def _tested(contrast: Contrast, scores: PairedScores, m: int) -> Contrast:
         n_comparisons=m,
         correction=f"Bonferroni over {m} contrasts" if m > 1 else "none: one contrast",
     )
+
+
+def _points(share: float) -> float:
+    """Return a difference of shares in percentage points; 0.55 less 0.825 is -27.5, whatever binary fractions make of it."""
+    return round(100 * share, 10)
 
 
 def _key(report: StudyReport, arm: ArmSummary) -> ArmKey:

@@ -49,8 +49,10 @@ class OtherCells:
     n_texts: int
 
 
-def declared_study(store: ResultsStore, name: str | None = None) -> Declared | None:
+def declared_study(store: ResultsStore, name: str | None = None, *, choose: str = "--study") -> Declared | None:
     """Return a study as its newest document declares it: the one of that name, or the only one; None if there is none.
+
+    choose: how whoever asks can name one, for the message.
 
     Raises:
         UnknownName: there is no study of that name.
@@ -62,7 +64,7 @@ def declared_study(store: ResultsStore, name: str | None = None) -> Declared | N
             return None
         if len(studies) > 1:
             raise DeclarationError(
-                f"{store.root} holds {len(studies)} studies, so say which one with --study: {_some(sorted(studies))}"
+                f"{store.root} holds {len(studies)} studies, so say which one with {choose}: {_some(sorted(studies))}"
             )
         (name,) = studies
     if name not in studies:

@@ -50,7 +50,7 @@ def test_a_difference_is_that_of_the_table_and_interval_and_p_are_corrected_alik
     assert list(by_arm) == [("48", "r-kv"), ("48", "tova")]
     assert (better.points, better.n_problems, better.n_better, better.n_worse) == (pytest.approx(60.0), 10, 6, 0)
     assert better.points == pytest.approx(100 * ((accuracy["r-kv"] or 0) - (accuracy["h2o"] or 0)))
-    assert (better.low_points, better.high_points) == (100 * joint.low, 100 * joint.high)
+    assert (better.low_points, better.high_points) == pytest.approx((100 * joint.low, 100 * joint.high))
     assert better.p_alone == binomtest(6, 6).pvalue == 1 / 32
     assert (better.p_value, better.n_comparisons, better.correction) == (2 / 32, 2, "Bonferroni over 2 contrasts")
     assert not better.is_significant
@@ -67,7 +67,7 @@ def test_one_contrast_is_corrected_for_nothing(make_table: Make) -> None:
     alone = tango_interval(6, 0, 10, 0.95)
 
     assert (one.p_value, one.p_alone, one.n_comparisons, one.correction) == (1 / 32, 1 / 32, 1, "none: one contrast")
-    assert (one.low_points, one.high_points) == (100 * alone.low, 100 * alone.high)
+    assert (one.low_points, one.high_points) == pytest.approx((100 * alone.low, 100 * alone.high))
     assert one.is_significant
 
 
