@@ -75,6 +75,7 @@ app = typer.Typer(
     name="designspace",
     cls=_Group,
     help="Which design choice of KV-cache compression matters at a small budget, and is the gain real?",
+    epilog="Exit codes: 0 done, 1 could not be done, 2 wrong input, 3 not as registered, 4 incomplete, 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

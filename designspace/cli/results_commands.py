@@ -9,7 +9,7 @@ import typer
 
 from designspace.cli.options import ResultsFolder, StudyOption
 from designspace.cli.sweep_commands import shown
-from designspace.errors import DeclarationError, UnknownName
+from designspace.errors import DeclarationError, UnknownName, require
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +40,7 @@ def query(
 
     Columns: docs/columns.md, or "DESCRIBE samples". The statement reads these tables and nothing else, and changes nothing.
     """
+    require("duckdb")
     from designspace.cli.row_text import row_text
     from designspace.query.sql import query as ask
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +23,12 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class Declared:
     """A study as it stands now: its cells, each with its labels, `cell_id`, `replicate`, `n_shards` and `n_problems`.
 
-    The two numbers are None where they are not known here.
+    The two numbers are None where they are not known here. `document` is what declares it, empty where that is not stored.
     """
 
     study: str
     cells: tuple[Mapping[str, Any], ...]
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def labels(self) -> dict[str, dict[str, str]]:
@@ -69,7 +70,8 @@ def declared_study(store: ResultsStore, name: str | None = None, *, choose: str 
         (name,) = studies
     if name not in studies:
         raise UnknownName("study", name, studies)
-    return Declared(name, tuple(newest_document(store, studies[name]).get("cells", ())))
+    document = newest_document(store, studies[name])
+    return Declared(name, tuple(document.get("cells", ())), document)
 
 
 def newest_document(store: ResultsStore, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
