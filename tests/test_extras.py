@@ -138,7 +138,7 @@ def test_everything_imported_is_declared() -> None:
     }
     assert undeclared == {}
     assert {m for m, extra in EXTRA_OF.items() if DISTRIBUTION_OF.get(m, m) not in declared()[extra]} == set()
-    assert declared()["dev"] >= declared()["all"] == declared()["study"] | declared()["report"]
+    assert declared()["dev"] >= declared()["all"] == declared()["study"] | declared()["report"] | declared()["duckdb"]
 
 
 def test_constraints_name_every_dependency() -> None:
@@ -154,6 +154,7 @@ def test_constraints_name_every_dependency() -> None:
         ("typer", ["list"], "sweep"),
         ("ruamel", ["plan", "sweeps/quickstart.yaml"], "sweep"),
         ("pyarrow", ["report", "nowhere"], "sweep"),
+        ("duckdb", ["query", "nowhere", "SELECT 1"], "duckdb"),
         ("matplotlib", ["run", "sweeps/quickstart.yaml", "--executor", "inline"], "report"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Commands about a sweep and its results: run, plan, status, report, export, effects."""
+"""Commands about a sweep and its results: run, plan, status, report, effects."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ from designspace.cli.options import (
 from designspace.errors import DeclarationError, ProtocolError, UnknownName, require
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.dataset as ds
+    from collections.abc import Callable
 
+    import pyarrow as pa
+
+    from designspace.protocol.metric import MetricName
     from designspace.report import Declared
     from designspace.store import ResultsStore
+    from sweeps.effects import GroupEffects
 
 
 def run(
@@ -154,78 +157,52 @@ def report(
     print_results(store, declared, html, as_json=as_json)
 
 
-def export(
-    results: ResultsFolder,
-    out: Annotated[Path, typer.Option(help="File to write; with --partition a new folder.")],
-    file_format: Annotated[
-        Literal["parquet", "csv", "jsonl"] | None, typer.Option("--format", help="[by the suffix of --out]")
-    ] = None,
-    partition: Annotated[str, typer.Option(help="Columns that become folders, e.g. model,task.")] = "",
-    completions: Annotated[
-        bool,
-        typer.Option("--completions", help="Write task_id and completion of each text, as code evaluators read them."),
-    ] = False,
-    study: Annotated[str | None, typer.Option(help="Only the rows of this study, as it is declared now [all].")] = None,
-) -> None:
-    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere.
-
-    In CSV, a text that a spreadsheet would run as a formula gets an apostrophe in front; Parquet and JSON lines are exact.
-    """
-    from designspace.report import export_completions
-    from designspace.store import export_results
-
-    if completions and (partition or file_format not in (None, "jsonl")):
-        raise DeclarationError("--completions writes one JSON Lines file, so it takes no --partition or other --format")
-    dataset = _rows_of(results, study)
-    if completions:
-        typer.echo(export_completions(dataset, out))
-        return
-    columns = [column.strip() for column in partition.split(",") if column.strip()]
-    typer.echo(export_results(dataset, out, file_format=file_format, partition_by=columns))
-
-
-def _rows_of(results: Path, study: str | None) -> ds.Dataset:
-    """Return what may be exported of a folder: all rows, or those of one study under the labels that it has now."""
-    import pyarrow.dataset as ds
-
-    from designspace.report import declared_study, relabelled
-    from designspace.store import ResultsStore
-
-    store = ResultsStore.open(results, create=False)
-    if study is None:
-        return ds.dataset(shown(store.root, store.samples().to_table(), "export", err=True))
-    declared = declared_study(store, study)
-    labels = {} if declared is None else declared.labels
-    rows = shown(store.root, store.samples(cell_ids=labels).to_table(), "export", err=True)
-    return ds.dataset(relabelled(rows, labels))
-
-
 def effects(
-    sweep: SweepFile,
+    target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
     results: ResultsOption = None,
+    study: StudyOption = None,
     as_json: AsJson = False,
     metric: Annotated[
         Literal["accuracy", "forced_agreement"],
         typer.Option(help="What arms are compared by; forced_agreement compares the teacher-forced ones."),
     ] = "accuracy",
 ) -> None:
-    """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
+    """Show which axis matters: main effects and pairwise interactions of the arms of a sweep, or of a study in its folder."""
+    from designspace.protocol.showing import COLUMNS as SHOWN_BY
+    from sweeps.effects import effects_text
+
+    store, cell_ids, compute = _effects_of(target, results, study)
+    rows = store.samples(SHOWN_BY, cell_ids=cell_ids).to_table()
+    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
+        raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
+    found = compute(metric)
+    print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+
+
+def _effects_of(
+    target: Path, results: Path | None, study: str | None
+) -> tuple[ResultsStore, set[str], Callable[[MetricName], list[GroupEffects]]]:
+    """Return the store, the cells, and what computes the effects: of a sweep file as it stands, or of a folder's study."""
     from cluster.run import default_results
     from cluster.study_record import with_rows_of
-    from designspace.protocol.showing import COLUMNS as SHOWN_BY
+    from designspace.report import declared_study
     from designspace.store import ResultsStore
-    from sweeps.effects import axis_effects, effects_text
+    from sweeps.effects import axis_effects, study_effects
     from sweeps.expand import expand
     from sweeps.spec import load_sweep
 
-    declared = load_sweep(sweep)
-    store = ResultsStore.open(results or default_results(declared.study), create=False)
-    declared = with_rows_of(declared, store)
-    rows = store.samples(SHOWN_BY, cell_ids={cell.cell_id for cell in expand(declared)}).to_table()
-    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
-        raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
-    found = axis_effects(declared, store, metric)
-    print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+    if not target.is_dir():
+        sweep = load_sweep(target)
+        if study not in (None, sweep.study):
+            raise UnknownName(f"study of {target}", study, [sweep.study])
+        store = ResultsStore.open(results or default_results(sweep.study), create=False)
+        sweep = with_rows_of(sweep, store)
+        return store, {cell.cell_id for cell in expand(sweep)}, lambda metric: axis_effects(sweep, store, metric)
+    store = ResultsStore.open(target, create=False)
+    declared = declared_study(store, study)
+    if declared is None:
+        raise DeclarationError(f"{target} declares no study: give the sweep file, and --results {target}")
+    return store, set(declared.labels), lambda metric: study_effects(declared, store, metric)
 
 
 def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:

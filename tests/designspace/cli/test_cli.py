@@ -16,7 +16,7 @@ from tests.cluster import tiny
 
 COMMANDS = (
     "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
-    "amend", "tune", "confirm", "verify", "bench", "doctor",
+    "amend", "tune", "confirm", "verify", "bench", "doctor", "query",
 )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_report_as_json_and_html(results: Path, tmp_path: Path) -> None:
 def test_export_takes_the_format_from_the_name(results: Path, tmp_path: Path, suffix: str) -> None:
     """And prints where it wrote."""
     path = tmp_path / f"all.{suffix}"
-    assert str(path) == call("export", results, "--out", path).stdout.strip()
+    assert call("export", results, "--out", path).stdout.strip().endswith(f" columns: {path}")
     assert path.stat().st_size > 0
 
 
@@ -213,6 +213,8 @@ def test_show_a_strategy(name: str) -> None:
         (("plan", "nowhere.yaml"), 2, "error: nowhere.yaml"),
         (("report", "nowhere"), 2, "error: no results store at"),
         (("export", "nowhere", "--out", "x.csv"), 2, "error: no results store at"),
+        (("export", "nowhere", "--out", "x.xlsx"), 2, "error: export writes parquet, csv, jsonl, markdown, latex"),
+        (("query", "nowhere", "SELECT 1"), 2, "error: no results store at"),
         (("calibrate", "pocket-lama"), 2, "error: unknown bundled model 'pocket-lama'"),
         (("grade-cases", "nowhere.jsonl"), 2, "error: nowhere.jsonl: cannot be read"),
         (("run", "x.yaml", "--executor", "dask"), 2, "dask"),

@@ -282,3 +282,16 @@ def test_documents_of_an_earlier_version_are_told_apart_by_their_rows(tmp_path: 
         store.write_study("tiny", {name: value for name, value in document.items() if name != "revision"})
 
     assert {arm["n_generations"] for arm in data("report", results)["arms"]} == {4}
+
+
+def test_effects_of_the_folder_are_those_of_the_sweep(tmp_path: Path, results: Path) -> None:
+    """The folder knows what its arms are composed of, and which cells are of the study as it stands."""
+    grid = "[full, {grid: {scoring: [random, streaming-llm], cadence: [every-step, {kind: every-k, k: 4}]}}]"
+    sweep = write(tmp_path / "s", 4, mechanisms=grid, replicates=2)
+    run(sweep, results)
+    by_file, by_folder = data("effects", sweep, "--results", results), data("effects", results)
+
+    assert by_folder == by_file
+    assert [effect["axes"] for effect in by_file[0]["main"]["effects"]] == [["scoring"], ["cadence"]]
+    run(write(tmp_path / "s", 6, mechanisms=grid, replicates=2), results)
+    assert data("effects", results)[0]["main"]["n_problems"] == 6
