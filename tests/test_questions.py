@@ -52,9 +52,10 @@ def test_the_answers_are_those_of_the_rows(folder: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_ends_well(folder: Path, line: str) -> None:
-    """But for the benchmark, which takes its time: that it exists is enough."""
+    """But for those that run a model, which have tests of their own: that they know the options is enough."""
     _, *arguments = shlex.split(line)
-    done = CliRunner().invoke(app, [arguments[0], "--help"] if arguments[0] == "bench" else arguments)
+    runs_a_model = arguments[0] in ("bench", "trace")
+    done = CliRunner().invoke(app, [*arguments, "--help"] if runs_a_model else arguments)
 
     assert done.exit_code == 0, done.output
     assert done.stdout.strip()

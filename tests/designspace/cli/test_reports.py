@@ -187,12 +187,14 @@ def test_export_takes_one_study_under_its_labels(tmp_path: Path, results: Path) 
     out = tmp_path / "rows.parquet"
     call("export", results, "--out", out)
     assert 4 + 4 + 6 == len(pd.read_parquet(out))
-    call("export", results, "--out", out, "--study", "tiny")
+    call("export", results, "--out", out, "--study", "tiny", "--overwrite")
     rows = pd.read_parquet(out)
     assert (6, {"window"}) == (len(rows), set(rows["mechanism"]))
     call("export", results, "--out", tmp_path / "c.jsonl", "--completions", "--study", "tiny")
     assert 6 == len((tmp_path / "c.jsonl").read_text().splitlines())
-    assert "unknown study 'nope'" in call("export", results, "--out", out, "--study", "nope", code=2).stderr
+    assert (
+        "unknown study 'nope'" in call("export", results, "--out", tmp_path / "n.csv", "--study", "nope", code=2).stderr
+    )
 
 
 def test_identical_texts_are_said_to_be(tmp_path: Path, results: Path) -> None:
