@@ -22,6 +22,7 @@ from designspace.cli import (
     study_commands,
     sweep_commands,
     trace_command,
+    view_command,
 )
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
@@ -35,6 +36,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "query": results_commands.query,
     "export": results_commands.export,
     "effects": sweep_commands.effects,
+    "view": view_command.view,
     "trace": trace_command.trace,
     "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,
