@@ -35,6 +35,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("cadence", "annealed"): {"horizon": 32},
     ("cadence", "growing"): {"period": 8, "window": 4},
     ("cadence", "schedule"): {"horizon": 32},
+    ("cadence", "threshold"): {"tau": 0.02, "k": 3},
     ("cadence", "adaptive"): {"k_max": 8},
     ("representation", "kivi"): {"group": 16, "residual": 16},
     ("representation", "minikv"): {"residual": 16},

@@ -53,6 +53,7 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
     "cadence.every-k": [{"k": 1}, {"k": 5, "prefill": False}],
     "cadence.hysteresis": [{"slack": 7, "prefill": False}],
     "cadence.growing": [{"period": 7, "ratio": 2.5, "window": 0}, {"period": 16, "ratio": 16.0, "window": 3}],
+    "cadence.threshold": [{"tau": 0.5, "k": 5}],
     "cadence.prefill-only": [{"horizon": 12}],
     "representation.kivi": [{"bits": 4, "group": 4, "residual": 4}, {"bits": 8, "group": 8, "residual": 16}],
     "decoding.sampling": [{"temperature": 1.5, "top_p": 1.0}, {"temperature": 0.01, "top_p": 0.01}],
