@@ -140,9 +140,17 @@ class SlotCache:
             self.mass[index].scatter_(2, self.counts[index].long()[..., None], 1)
 
     def record_gate(self, index: int, gate: Gate, opened: Tensor) -> None:
-        """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step."""
+        """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step, or of those before them."""
         newest = (self.counts[index].long() - 1).clamp(min=0)
-        self.observers.record_gate(index, gate, opened, newest, self.active)
+        arrived = self.active[:, None].expand_as(newest)
+        if gate.of_previous:
+            before = (newest - 1).clamp(min=0)
+            position = self.positions[index].gather(2, before[..., None])[..., 0]
+            held = arrived & (newest > 0) & (position == self.next_position[:, None] - 1)  # it may have been evicted
+            self.observers.record_gate(index, gate, torch.full_like(opened, torch.inf), newest, arrived)
+            self.observers.record_gate(index, gate, opened, before, held)
+        else:
+            self.observers.record_gate(index, gate, opened, newest, arrived)
 
     def read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return keys, values [B,H_kv,C,D] and positions [B,H_kv,C] of one cache."""

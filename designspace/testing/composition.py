@@ -32,6 +32,9 @@ from designspace.testing.conformance.mechanism import prompts_for
 SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("scoring", "vatp"): {"sinks": 2},
     ("scoring", "rpc"): {"recent": 8},
+    ("scoring", "dms"): {"recent": 8},
+    ("scoring", "fast-kvzip"): {"sinks": 2, "recent": 8},
+    ("scoring", "kvzap"): {"recent": 8},
     ("cadence", "annealed"): {"horizon": 32},
     ("cadence", "growing"): {"period": 8, "window": 4},
     ("cadence", "schedule"): {"horizon": 32},

@@ -36,6 +36,9 @@ REQUIRED: dict[str, dict[str, Any]] = {}
 FURTHER: dict[str, list[dict[str, Any]]] = {
     "scoring.learned": [{"sinks": 2, "recent": 3}],
     "scoring.trim-kv": [{"look_ahead": 5, "sinks": 2, "recent": 3}],
+    "scoring.kvzap": [{"sinks": 2, "recent": 3}],
+    "scoring.dms": [{"sinks": 2, "recent": 3}],
+    "scoring.fast-kvzip": [{"sinks": 0, "recent": 0}],
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
     "scoring.g-kv": [{"threshold": 0.0, "recent": 3, "sinks": 2}, {"lam": 1.0, "kernel": 3, "recent": 1}],
