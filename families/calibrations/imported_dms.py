@@ -22,7 +22,8 @@ def imported_dms(file: Path, loaded: LoadedModel) -> dict[str, Tensor]:
     file: the tensors `model.layers.N.self_attn.` + `dms_proj_alpha.weight` [H_kv,hidden], `dms_proj_alpha.bias` [H_kv] where
     there is one, and `dms_proj_alpha_norm.weight` [hidden] of a retrofitted model whose configuration says
     `dms_separate_alpha`, in a safetensors file of their own: a model's folder with tensors that transformers does not know is
-    refused. `config.json` beside the file may say `dms_alpha_scale`, `dms_initial_alpha_offset` and `dms_alpha_per` ("head", or "layer": all heads go by the first).
+    refused. `config.json` beside the file may say `dms_alpha_scale`, `dms_initial_alpha_offset` and `dms_alpha_per` ("head",
+    or "layer": all heads go by the first).
     No such checkpoint was at hand: the names are those of the release's modules.
 
     The release's own norm reads the residual stream, as the layer's norm does; the two differ in their weights alone, by
