@@ -52,7 +52,7 @@ SYSTEMS = (
             "no published checkpoint was at hand; `calibrate MODEL kvzap --weights FILE` reads the names of its modules",
             "the loader was tried on weights made here, linear and with a hidden layer",
             "the networks are computed in float32, in the release in the model's type",
-            "the prompt is cut and decoding too; kvpress' default is the prompt alone (decoding)",
+            "the prompt is cut and decoding too; kvpress' default is the prompt alone (cadence)",
         ),
     ),
     system(
