@@ -19,6 +19,7 @@ from designspace.models.calibration import load_artefact
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import kinds, strategy
+from designspace.testing.composition import SHORT
 from designspace.testing.conformance import check_mechanism
 from designspace.testing.views import view_of
 from families.cadence.annealed import Annealed
@@ -169,7 +170,7 @@ def check(arm: Mechanism) -> None:
 @pytest.mark.parametrize("kind", [k for k in kinds("scoring") if k not in {"full", "rpc"}])
 def test_every_scoring_composes(kind: str) -> None:
     """Ledger, batch invariance and protection on the real engine; RPC keeps the whole prompt, so no part is divided."""
-    scoring = strategy("scoring", kind)()
+    scoring = strategy("scoring", kind)(**SHORT.get(("scoring", kind), {}))
     assert isinstance(scoring, Scoring)
     check(composed(scoring))
 
