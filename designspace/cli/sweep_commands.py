@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -54,8 +55,6 @@ def run(
     from designspace.report import declared_study
     from designspace.store import ResultsStore
 
-    if report:
-        require("matplotlib")
     outcome = run_sweep(
         sweep,
         results,
@@ -145,6 +144,10 @@ def report(
     ] = None,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the report to this HTML file.")] = None,
+    static: Annotated[bool, typer.Option("--static", help="Without scripts in the HTML file.")] = False,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Arm that the HTML file holds the others against, beside the references.")
+    ] = None,
 ) -> None:
     """Print the table of one study of a results folder, as the study is declared now."""
     from designspace.report import declared_study
@@ -152,9 +155,16 @@ def report(
 
     if study is not None and sweep is not None:
         raise DeclarationError("--study and --sweep both say which study to report: give one of them")
+    if html is None and (static or against):
+        name = "--static" if static else "--against"
+        raise DeclarationError(f"{name} says what the HTML file is like: give --html FILE too")
+    if static and against:
+        raise DeclarationError("--static leaves contrasts out, so it takes no --against")
+    if static:
+        require("matplotlib")
     store = ResultsStore.open(results, create=False)
     declared = declared_study(store, study) if sweep is None else _declared_by(sweep, results)[0]
-    print_results(store, declared, html, as_json=as_json)
+    print_results(store, declared, html, as_json=as_json, static=static, against=against or ())
 
 
 def effects(
@@ -218,23 +228,40 @@ def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:
     return found.table
 
 
-def print_results(store: ResultsStore, declared: Declared | None, html: Path | None, *, as_json: bool = False) -> None:
+def print_results(
+    store: ResultsStore,
+    declared: Declared | None,
+    html: Path | None,
+    *,
+    as_json: bool = False,
+    static: bool = False,
+    against: Sequence[str] = (),
+) -> None:
     """Print the table of a study, and write the HTML page if a path is given.
 
-    declared: None where the folder has no declaration; every cell is then an arm of its own.
+    declared: None where the folder has no declaration; every cell is then an arm of its own. static: no scripts in the page.
+    against: arms that the page holds the others against.
     """
     from designspace.environment import environment
     from designspace.report import print_report, study_report, write_report
+    from designspace.report.asked import asked
 
-    rows = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
-    found = study_report(store, declared, shown(store.root, rows, "report", err=as_json))
+    everything = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
+    rows = shown(store.root, everything, "report", err=as_json)
+    found = study_report(store, declared, rows)
+    page = None
+    if html is not None:
+        title = store.root.name if declared is None else declared.study
+        question = asked(store, declared, rows)
+        page = write_report(
+            found, html, title=title, environment=environment(), asked=question, against=against, static=static
+        )
     if as_json:
         print_json(found.document())
     else:
         print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity)
-    if html is not None:
-        title = store.root.name if declared is None else declared.study
-        typer.echo(f"report: {write_report(found, html, title=title, environment=environment())}", err=as_json)
+    if page is not None:
+        typer.echo(f"report: {page}", err=as_json)
 
 
 def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsStore | None]:
@@ -249,4 +276,6 @@ def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsSt
     planned = make_plan(with_rows_of(declared, store))
     sizes = {(task.name, task.split): task.n_problems for task in planned.tasks}
     cells = [{**asdict(cell), "n_problems": sizes[cell.task, cell.split]} for cell in planned.cells]
-    return Declared(declared.study, tuple(cells)), store
+    stored = [] if store is None else store.studies().get(declared.study, [])
+    document = next((found for found in stored if found.get("source") == declared.source_text), None)
+    return Declared(declared.study, tuple(cells), document or {"source": declared.source_text}), store

@@ -146,6 +146,19 @@ def test_report_as_json_and_html(results: Path, tmp_path: Path) -> None:
     assert "<!DOCTYPE html>" in (tmp_path / "page.html").read_text()
 
 
+def test_report_says_what_the_page_holds_arms_against(results: Path, tmp_path: Path) -> None:
+    """By --against; an option that is about the page needs one, and the static page has no contrasts."""
+    page = tmp_path / "page.html"
+    call("report", results, "--html", page, "--against", "random")
+    assert '"contrasts":{"columns"' in page.read_text()
+    call("report", results, "--html", page, "--static")
+    assert "<script" not in page.read_text()
+    refused = call("report", results, "--html", page, "--against", "randon", code=2)
+    assert (refused.stdout, "did you mean 'random'" in refused.stderr) == ("", True)
+    for options in (["--static"], ["--against", "random"], ["--static", "--against", "random", "--html", page]):
+        assert call("report", results, *options, code=2).stdout == ""
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_export_takes_the_format_from_the_name(results: Path, tmp_path: Path, suffix: str) -> None:
     """And prints where it wrote."""

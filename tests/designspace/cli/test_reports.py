@@ -146,7 +146,7 @@ def test_an_unfinished_study_says_so_first(tmp_path: Path, results: Path) -> Non
     assert "compared on the 2 problems that all of them have. 4 more" in "".join(found["notes"])
     assert "gsm8k/test · 2 problems" in printed
     page = (results / "report.html").read_text()
-    assert page.index("Not finished") < page.index("Before you compare") < page.index("<figure")
+    assert page.index("Not finished") < page.index("Before you compare") < page.index("id=figures")
 
     run(sweep, results)
     whole = data("report", results)
