@@ -14,7 +14,7 @@ from designspace.errors import DesignspaceError
 from designspace.report import Declared
 from designspace.store import ResultsStore
 from designspace.view.index import Filter, Index, Verdict
-from designspace.view.problem import problem_page
+from designspace.view.one_problem import problem_page
 
 ADDRESS = "127.0.0.1"
 _FILES = {

@@ -16,7 +16,7 @@ import pytest
 from designspace.report import declared_study
 from designspace.store import ResultsStore
 from designspace.view import Filter, Index, ViewServer
-from designspace.view.problem import problem_page
+from designspace.view.one_problem import problem_page
 from tests.designspace.query.stored_study import KINDS, N_PROBLEMS, solves, text_tokens, write_study
 
 HERE = Filter("trace-llama", "trace-recall", "dev", "80", 0)
