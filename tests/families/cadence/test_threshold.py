@@ -19,6 +19,7 @@ from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism
 from designspace.testing.conformance.cases import Case, cases
+from designspace.testing.views import view_of
 from families.cadence.every_k import EveryK
 from families.cadence.threshold import Threshold
 from families.decoding.greedy import Greedy
@@ -91,6 +92,40 @@ def test_kept_sets(tau: float, protect: Any) -> None:
         assert found == slow(case, tau, protect=protects)
         sizes |= {len(kept) for kept in found}
     assert len(sizes) > 2  # heads hold unlike numbers
+
+
+def released(scores: list[float], n_prompt: int, window: int, tau: float) -> list[set[int]]:
+    """Return what kvpress' DMSPress leaves unmasked of one head after the prompt and after each further token.
+
+    Scores wait in a buffer; whatever is in it beyond the window is judged once, and leaves it.
+    """
+    buffer: list[float] = []
+    masked: set[int] = set()
+    left = []
+    for length in range(n_prompt, len(scores) + 1):
+        buffer += scores[:n_prompt] if length == n_prompt else [scores[length - 1]]
+        surplus = max(len(buffer) - window, 0)
+        first = length - len(buffer)
+        masked |= {first + i for i in range(surplus) if buffer[i] < tau}
+        buffer = buffer[surplus:]
+        left.append(set(range(length)) - masked)
+    return left
+
+
+@pytest.mark.parametrize(("n_prompt", "window"), [(3, 5), (12, 5), (9, 1), (1, 8), (5, 0)])
+def test_the_released_rule(n_prompt: int, window: int) -> None:
+    """Scores that are given once: events at every step keep what DMSPress leaves, after the prompt and each token."""
+    scores = torch.randn(3, 30, generator=torch.Generator().manual_seed(n_prompt))
+    held = [set(range(n_prompt)) for _ in range(3)]
+    for length in range(n_prompt, 31):
+        held = [one | {length - 1} for one in held]
+        for head in range(3):
+            positions = torch.tensor(sorted(held[head])).view(1, 1, 1, -1)
+            keys = torch.zeros(*positions.shape, 2)
+            view = view_of(keys, positions=positions, next_position=length, recent=window)
+            kept = reaching(view, scores[head][positions], 0.2)
+            held[head] = set(positions[kept].tolist())
+            assert held[head] == released(scores[head].tolist(), n_prompt, window, 0.2)[length - n_prompt]
 
 
 def test_the_engine_checks_the_exact_set() -> None:
