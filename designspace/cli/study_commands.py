@@ -101,6 +101,7 @@ def confirm(
         raise typer.Exit(EXIT_INCOMPLETE)
     print_json(done.report) if as_json else typer.echo(evidence_text(done.report))
     typer.echo(f"report: {done.path}", err=as_json)
+    typer.echo(f"page: {done.page}", err=as_json)
     if done.report["status"] != "ok":
         raise typer.Exit(EXIT_INCOMPLETE)
 
