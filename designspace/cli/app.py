@@ -19,6 +19,7 @@ from designspace.cli import (
     look_up_commands,
     measuring_commands,
     results_commands,
+    status_command,
     study_commands,
     sweep_commands,
     trace_command,
@@ -33,7 +34,7 @@ from designspace.version import __version__
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": sweep_commands.run,
     "plan": sweep_commands.plan,
-    "status": sweep_commands.status,
+    "status": status_command.status,
     "report": sweep_commands.report,
     "query": results_commands.query,
     "export": results_commands.export,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from designspace.cli.names import registration_file, results_folder, sweep_file,
 if TYPE_CHECKING:
     from cluster.run import RunSettings
     from designspace.models.model_spec import ModelSpec
+    from designspace.report import Declared
     from designspace.store import ResultsStore
 
 SweepFile = Annotated[
@@ -75,6 +77,23 @@ def store_of(study: str, results: Path | None) -> ResultsStore | None:
     from cluster.run import default_results, existing_store
 
     return existing_store(results or default_results(study))
+
+
+def declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsStore | None]:
+    """Return the study of a sweep file as the file stands now, and its store where there is one."""
+    from cluster.study_record import with_rows_of
+    from designspace.report import Declared
+    from sweeps.plan import plan as make_plan
+    from sweeps.spec import load_sweep
+
+    declared = load_sweep(sweep)
+    store = store_of(declared.study, results)
+    planned = make_plan(with_rows_of(declared, store))
+    sizes = {(task.name, task.split): task.n_problems for task in planned.tasks}
+    cells = [{**asdict(cell), "n_problems": sizes[cell.task, cell.split]} for cell in planned.cells]
+    stored = [] if store is None else store.studies().get(declared.study, [])
+    document = next((found for found in stored if found.get("source") == declared.source_text), None)
+    return Declared(declared.study, tuple(cells), document or {"source": declared.source_text}), store
 
 
 def model_spec(name: str, sweep: Path | None) -> ModelSpec:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from designspace.cli.running import running, running_text
 from designspace.report.code_states import code_states, code_states_text
 from designspace.report.declared import OtherCells, declared_study
 from designspace.store import ResultsStore, ShardKey
@@ -40,6 +41,7 @@ def study_status(
         "n_shards": sum(row["n_shards"] or 0 for row in rows),
         "n_committed": sum(row["n_committed"] for row in rows),
         "n_failed_attempts": len(failures),
+        "running": None if store is None else running(store, stored, rows),
         "code_states": {} if store is None else code_states(store, wanted),
         "cells": rows,
         "open_failures": [
@@ -81,6 +83,8 @@ def status_text(status: Mapping[str, Any]) -> str:
         counts[0] += cell["n_committed"]
         counts[1] += cell["n_shards"] or 0
     lines = [f"{status['study']}: {status['n_committed']}/{status['n_shards']} shards of {status['n_cells']} cells"]
+    if status["n_committed"] < status["n_shards"]:
+        lines.append(running_text(status["running"]))
     width = max((len(name) for name, _ in arms), default=0)
     for (name, budget), (n_committed, n_shards) in arms.items():
         lines.append(f"  {name:<{width}}  {budget:>12}  {n_committed}/{n_shards}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +20,7 @@ from designspace.cli.options import (
     SweepFile,
     SweepOrResults,
     WorkersOption,
+    declared_by,
     power_text,
     print_json,
     store_of,
@@ -107,36 +107,6 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
             typer.echo(f"study: register will refuse it: {reason}", err=as_json)
 
 
-def status(
-    target: SweepOrResults,
-    results: ResultsOption = None,
-    study: StudyOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show how far a study has come, and what failed."""
-    from designspace.cli.status import others_text, status_text, store_status, study_status
-    from designspace.report.declared import other_cells
-    from designspace.store import ResultsStore
-
-    store: ResultsStore | None
-    if target.is_dir():
-        store = ResultsStore.open(target, create=False)
-        stored = store.shards()
-        found = store_status(store, stored, study)
-    else:
-        declared, store = _declared_by(target, results)
-        if study not in (None, declared.study):
-            raise UnknownName(f"study of {target}", study, [declared.study])
-        stored = [] if store is None else store.shards()
-        found = [study_status(store, stored, declared.study, declared.cells)]
-    shown_cells = {cell["cell_id"] for entry in found for cell in entry["cells"]}
-    others = [] if store is None else other_cells(store, stored, shown_cells)
-    if as_json:
-        print_json({"studies": found, "others": [asdict(cells) for cells in others]})
-    else:
-        typer.echo("\n".join([*(status_text(entry) for entry in found), *others_text(others)]) or "no study yet")
-
-
 def report(
     results: ResultsFolder,
     study: StudyOption = None,
@@ -164,7 +134,7 @@ def report(
     if static:
         require("matplotlib")
     store = ResultsStore.open(results, create=False)
-    declared = declared_study(store, study) if sweep is None else _declared_by(sweep, results)[0]
+    declared = declared_study(store, study) if sweep is None else declared_by(sweep, results)[0]
     print_results(store, declared, html, as_json=as_json, static=static, against=against or ())
 
 
@@ -263,20 +233,3 @@ def print_results(
         print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity)
     if page is not None:
         typer.echo(f"report: {page}", err=as_json)
-
-
-def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsStore | None]:
-    """Return the study of a sweep file as the file stands now, and its store where there is one."""
-    from cluster.study_record import with_rows_of
-    from designspace.report import Declared
-    from sweeps.plan import plan as make_plan
-    from sweeps.spec import load_sweep
-
-    declared = load_sweep(sweep)
-    store = store_of(declared.study, results)
-    planned = make_plan(with_rows_of(declared, store))
-    sizes = {(task.name, task.split): task.n_problems for task in planned.tasks}
-    cells = [{**asdict(cell), "n_problems": sizes[cell.task, cell.split]} for cell in planned.cells]
-    stored = [] if store is None else store.studies().get(declared.study, [])
-    document = next((found for found in stored if found.get("source") == declared.source_text), None)
-    return Declared(declared.study, tuple(cells), document or {"source": declared.source_text}), store

@@ -128,6 +128,8 @@ class Leases:
             StoreError: the folder cannot be read.
         """
         found: dict[ShardKey, Holder | None] = {}
+        if not self.folder.is_dir():
+            return found
         try:
             now_s = file_system_time_s(self.folder)
             for path in self._lease_files():

@@ -77,6 +77,13 @@ class StoreReader:
         except Damaged as error:
             raise StoreError(f"{self._layout.samples(key)}: {error}") from error
 
+    def committed_at_s(self, key: ShardKey) -> float:
+        """Return when a shard was committed, in seconds since 1970 by the clock of the file system; 0 if it is gone."""
+        try:
+            return self._layout.samples(key).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def shards(self) -> list[ShardKey]:
         """Return the shards that are stored, sorted."""
         found, foreign = shard_files(self._layout.all_samples)

@@ -16,7 +16,7 @@ from tests.cluster import tiny
 
 COMMANDS = (
     "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
-    "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace",
+    "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace", "view",
 )  # fmt: skip
 
 
