@@ -20,6 +20,8 @@ REPOSITORY = Path(__file__).parents[2]
 MOUNTED = {
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/RESULTS.md": "benchmark-results.md",
+    "cluster/examples/README.md": "cluster-examples.md",
     **{
         path.relative_to(REPOSITORY).as_posix(): f"bundled-models/{path.parent.name}.md"
         for path in sorted((REPOSITORY / "designspace/models/pocket").glob("*/README.md"))
