@@ -4,6 +4,7 @@
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
+# make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
 # make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
 # make bench        the claims on speed and memory, side by side, into benchmarks/RESULTS.md (ARGS="--only refill")
@@ -17,18 +18,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CHROMIUM ?= $(shell command -v chromium)
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart quick test test-slow test-triton test-gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
 
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray" --changed
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser" --changed
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu" --durations=25
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser" --durations=25
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -36,6 +38,10 @@ test-slow: $(INSTALLED)
 test-triton: $(INSTALLED) build/triton/.installed
 	PYTHONPATH=build/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
 	PYTHONPATH=build/triton $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
+
+test-browser: $(INSTALLED) build/browser/.installed
+	@test -x "$(CHROMIUM)" || { echo "needs Chromium: apt-get install chromium, or CHROMIUM=/path/to/it"; exit 2; }
+	CHROMIUM=$(CHROMIUM) PYTHONPATH=build/browser $(BIN)/python -m pytest -m browser tests/browser
 
 test-gpu:
 	$(PYTHON) -m pytest -m gpu
@@ -92,5 +98,11 @@ build/triton/.installed:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) triton==3.9.0
 	touch $@
 
+# Beside the environment, as only these tests need it: the driver of the browser, and the judge of accessibility.
+build/browser/.installed:
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(@D) "playwright>=1.50,<2"
+	cd $(@D) && tar -xzf "$$(npm pack --silent axe-core@4.14.1)" && cp package/axe.min.js . && rm -r package *.tgz
+	touch $@
+
 clean:
-	rm -rf .venv site build/triton benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build/triton build/browser benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from designspace import open_results
-from designspace.store import Results
+from designspace.query import Results
 
 # Arms here, and what the same arms are called in the outcomes of the real model.
 SAME_ARMS = {

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from designspace.engine import Engine
     from designspace.models.loading import load_model
     from designspace.models.model_spec import ModelSpec
+    from designspace.query.results import open_results
     from designspace.registry import mechanism
-    from designspace.store import open_results
     from designspace.tasks.task_spec import TaskSpec
     from sweeps.plan import plan
     from sweeps.spec import load_sweep
@@ -50,7 +50,7 @@ _MODULE_OF = {
     "load_model": "designspace.models.loading",
     "load_sweep": "sweeps.spec",
     "mechanism": "designspace.registry",
-    "open_results": "designspace.store",
+    "open_results": "designspace.query.results",
     "plan": "sweeps.plan",
     "run_sweep": "cluster.run",
 }

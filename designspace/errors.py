@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 # Which extra of this distribution brings a top-level module that a mechanism by itself does not need.
 EXTRA_OF = {
+    "duckdb": "duckdb",
     "math_verify": "sweep",
     "matplotlib": "report",
     "optuna": "study",
@@ -22,6 +23,7 @@ EXTRA_OF = {
     "statsmodels": "study",
     "typer": "sweep",
 }
+_MOST_NAMED = 20
 
 
 class DesignspaceError(Exception):
@@ -114,9 +116,10 @@ def require(module: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the nearest known name, else the list of all known names."""
-    known = list(known)
+    """Return ` (did you mean 'x'?)` for the nearest known name, else the list of known names, of very many the first."""
+    known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" (known: {', '.join(sorted(known))})" if known else ""
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    return f" (known: {', '.join(known[:_MOST_NAMED])}{more})" if known else ""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from designspace.axes import Mechanism, Strategy
-from designspace.canonical import canonical_json
+from designspace.axes import Mechanism
 from designspace.errors import DeclarationError
 from designspace.protocol.metric import MetricName
+from designspace.report import levels
+from designspace.report.declared import Declared
 from designspace.statistics import (
     AxisEffect,
     FactorialEffects,
@@ -21,11 +22,10 @@ from designspace.statistics import (
     main_effects,
 )
 from designspace.store import ResultsStore
-from sweeps.expand import Cell, expand
-from sweeps.scores import has_metric, problem_means
+from families.decoding.teacher_forced import TeacherForced
+from sweeps.expand import expand
+from sweeps.scores import has_metric, means_of
 from sweeps.spec import Sweep
-
-AXES = ("scoring", "protect", "selector", "head_routing", "cadence", "representation", "decoding")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ class GroupEffects:
         }
 
 
+class _Cell(NamedTuple):
+    """A cell with what effects need to know of it; group: model, task and budget."""
+
+    group: tuple[str, str, str]
+    arm: str
+    cell_id: str
+
+
 def axis_effects(sweep: Sweep, store: ResultsStore, metric: MetricName = "accuracy") -> list[GroupEffects]:
     """Return the effects of every axis on which a sweep's arms differ; the first arm's levels are the references.
 
@@ -65,38 +73,76 @@ def axis_effects(sweep: Sweep, store: ResultsStore, metric: MetricName = "accura
     Raises:
         DeclarationError: all arms agree on every axis, or a generation of the sweep is not graded yet.
     """
-    arms = [mechanism for mechanism in sweep.mechanisms if mechanism.budget_applies and has_metric(mechanism, metric)]
-    levels = axis_levels(arms)
-    if not levels:
+    composed = {
+        mechanism.name: mechanism.identity()
+        for mechanism in sweep.mechanisms
+        if mechanism.budget_applies and has_metric(mechanism, metric)
+    }
+    cells = [
+        _Cell(
+            (cell.model.name, f"{cell.task.name}/{cell.task.split}", str(cell.budget)),
+            cell.mechanism.name,
+            cell.cell_id,
+        )
+        for cell in expand(sweep)
+    ]
+    return _effects(store, composed, cells, sweep.seeds.count, metric)
+
+
+def study_effects(declared: Declared, store: ResultsStore, metric: MetricName = "accuracy") -> list[GroupEffects]:
+    """Return the same of a study as its results folder declares it, without its sweep file.
+
+    Raises:
+        DeclarationError: as above, or the folder does not say what the arms are composed of.
+    """
+    arms = declared.document.get("mechanisms", ())
+    if not arms:
+        raise DeclarationError(
+            f"{store.root} does not say what the arms of {declared.study!r} are: give the sweep file"
+        )
+    composed = {arm["name"]: arm["axes"] for arm in arms if arm["budget_applies"] and _has_metric(arm["axes"], metric)}
+    cells = [
+        _Cell((cell["model"], f"{cell['task']}/{cell['split']}", cell["budget"]), cell["mechanism"], cell["cell_id"])
+        for cell in declared.cells
+    ]
+    return _effects(store, composed, cells, declared.document["seeds"]["count"], metric)
+
+
+def _effects(
+    store: ResultsStore,
+    composed: Mapping[str, Mapping[str, Any]],
+    cells: Iterable[_Cell],
+    n_replicates: int,
+    metric: MetricName,
+) -> list[GroupEffects]:
+    """Return the effects of arms by name, each with the identity of its axes; cells of other arms are left out."""
+    levels_of = levels.axis_levels(composed)
+    if not levels_of:
         which = "arms" if metric == "accuracy" else "teacher-forced arms"
         raise DeclarationError(f"effects need {which} that differ in an axis: declare a grid")
-    axes = tuple(levels)
-    references = {axis: of_arm[arms[0].name] for axis, of_arm in levels.items()}
-    groups: dict[tuple[str, str, str], dict[str, list[Cell]]] = {}
-    for cell in expand(sweep):
-        if cell.mechanism.budget_applies and has_metric(cell.mechanism, metric):
-            key = (cell.model.name, f"{cell.task.name}/{cell.task.split}", str(cell.budget))
-            groups.setdefault(key, {}).setdefault(cell.mechanism.name, []).append(cell)
+    axes, first = tuple(levels_of), next(iter(composed))
+    references = {axis: of_arm[first] for axis, of_arm in levels_of.items()}
+    groups: dict[tuple[str, str, str], dict[str, list[_Cell]]] = {}
+    for cell in cells:
+        if cell.arm in composed:
+            groups.setdefault(cell.group, {}).setdefault(cell.arm, []).append(cell)
     found = []
-    for key, cells in groups.items():
-        scores = _scores(store, axes, levels, cells, sweep.seeds.count, metric)
+    for key, of_group in groups.items():
+        scores = _scores(store, axes, levels_of, of_group, n_replicates, metric)
         m = family_size(scores, references)
         main, pairs = (of(scores, references, n_comparisons=m) for of in (main_effects, interactions))
         found.append(GroupEffects(*key, references, main, pairs, metric))
     return found
 
 
+def _has_metric(axes: Mapping[str, Mapping[str, Any]], metric: MetricName) -> bool:
+    is_fed = axes.get("decoding", {}).get("kind") == TeacherForced.kind
+    return is_fed == (metric == "forced_agreement")
+
+
 def axis_levels(arms: Sequence[Mechanism]) -> dict[str, dict[str, str]]:
     """Return axis -> arm -> level, for the axes on which arms differ. A level is a kind, with parameters where kinds repeat."""
-    levels: dict[str, dict[str, str]] = {}
-    for axis in AXES:
-        chosen = {arm.name: _level(arm, axis) for arm in arms}
-        distinct = {canonical_json(document): document for document in chosen.values()}
-        if len(distinct) < 2:
-            continue
-        labels = {text: _label(document, list(distinct.values())) for text, document in distinct.items()}
-        levels[axis] = {name: labels[canonical_json(document)] for name, document in chosen.items()}
-    return levels
+    return levels.axis_levels({arm.name: arm.identity() for arm in arms})
 
 
 def effects_text(groups: Sequence[GroupEffects]) -> str:
@@ -143,40 +189,27 @@ def _line(effect: AxisEffect) -> str:
     )
 
 
-def _level(arm: Mechanism, axis: str) -> dict[str, Any]:
-    if axis == "protect":
-        return {"kind": arm.scoring.protect}
-    strategy: Strategy | None = arm.scoring.selector if axis == "selector" else getattr(arm, axis)
-    if strategy is None:
-        return {"kind": "as generation says"}
-    identity = strategy.identity()
-    return {name: value for name, value in identity.items() if name not in ("selector", "version", "protect")}
-
-
-def _label(document: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    same_kind = [other for other in others if other["kind"] == document["kind"]]
-    differing = [n for n in document if any(other.get(n) != document[n] for other in same_kind)]
-    parameters = ", ".join(f"{name}={document[name]}" for name in differing)
-    return f"{document['kind']}({parameters})" if parameters else str(document["kind"])
-
-
 def _scores(
     store: ResultsStore,
     axes: tuple[str, ...],
-    levels: Mapping[str, Mapping[str, str]],
-    cells: Mapping[str, Sequence[Cell]],
+    levels_of: Mapping[str, Mapping[str, str]],
+    cells: Mapping[str, Sequence[_Cell]],
     n_replicates: int,
     metric: MetricName,
 ) -> FactorialScores:
     names = list(cells)
-    means = [problem_means(store, cells[name], n_replicates, metric) for name in names]
+    means = []
+    for name, of_arm in cells.items():
+        model, task, budget = of_arm[0].group
+        label = f"{model} · {task} · {name} · budget {budget}"
+        means.append(means_of(store, {cell.cell_id for cell in of_arm}, n_replicates, metric, label=label))
     problems = sorted(means[0])
     for name, mean in zip(names, means, strict=True):
         if sorted(mean) != problems:
             raise DeclarationError(f"arm {name!r} has not run on the problems of {names[0]!r}: run the sweep first")
     return FactorialScores(
         axes=axes,
-        cells=tuple(tuple(levels[axis][name] for axis in axes) for name in names),
+        cells=tuple(tuple(levels_of[axis][name] for axis in axes) for name in names),
         problem_ids=tuple(problems),
         accuracy=np.array([[mean[problem] for problem in problems] for mean in means]),
         n_replicates=n_replicates,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from designspace.axes import Mechanism
 from designspace.errors import DeclarationError
@@ -37,13 +37,24 @@ def problem_means(
             else f"only teacher-forced arms have {metric}"
         )
         raise DeclarationError(f"{rule}, got {cells[0].mechanism.name!r}")
+    return means_of(store, {cell.cell_id for cell in cells}, n_replicates, metric, label=cells[0].label())
+
+
+def means_of(
+    store: ResultsStore, cell_ids: Collection[str], n_replicates: int, metric: MetricName = "accuracy", *, label: str
+) -> dict[str, float]:
+    """Return the same of cells that are known by their ids; label: what they are called in a message.
+
+    Raises:
+        DeclarationError: a generation is missing or not graded.
+    """
     column = score_column(metric)
-    table = store.samples(["problem_id", column], cell_ids={cell.cell_id for cell in cells}).to_table()
+    table = store.samples(["problem_id", column], cell_ids=cell_ids).to_table()
     outcomes: dict[str, list[float]] = {}
     for row in table.to_pylist():
         if row[column] is None:
-            raise DeclarationError(f"not graded yet, run it again: {cells[0].label()}")
+            raise DeclarationError(f"not graded yet, run it again: {label}")
         outcomes.setdefault(row["problem_id"], []).append(float(row[column]))
     if not outcomes or any(len(found) != n_replicates for found in outcomes.values()):
-        raise DeclarationError(f"not finished, run it first: {cells[0].label()}")
+        raise DeclarationError(f"not finished, run it first: {label}")
     return {problem: sum(found) / len(found) for problem, found in outcomes.items()}

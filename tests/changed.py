@@ -23,18 +23,21 @@ REPOSITORY = Path(__file__).parent.parent
 KIT = "tests/designspace/testing/test_registered.py"
 # Test files that take more than about two seconds of one core, by folder.
 LONG = {
-    "tests": ("extras", "readme"),
+    "tests": ("extras", "questions", "readme"),
     "tests/benchmarks": ("fidelity_predicts", "memory", "random_model", "refill", "sides"),
     "tests/cluster": (
         "bundles", "crash", "design_power", "evidence", "fed_texts", "inline", "plug_in_package", "preflight", "prompt_check",
         "ray_session", "run", "texts_that_do_not_fit", "two_runs", "worker",
     ),
     "tests/designspace/axes": ("window",),
-    "tests/designspace/cli": ("cli", "plan_says_what_run_would", "pressed_twice", "reports", "same_mistake_same_code"),
+    "tests/designspace/cli": (
+        "cli", "plan_says_what_run_would", "pressed_twice", "query_and_export", "reports", "same_mistake_same_code",
+    ),
     "tests/designspace/engine": ("captured_step", "decode_step", "device", "engine", "protect", "sentences", "speed"),
     "tests/designspace/memory": ("footprint",),
     "tests/designspace/models": ("config_file", "layer_rotations", "proof"),
     "tests/designspace/protocol": ("analysis", "cheats"),
+    "tests/designspace/query": ("results", "sql"),
     "tests/designspace/statistics": (
         "axis_effects", "corrections", "equivalence", "error_rates", "lattice", "power",
     ),

@@ -111,6 +111,25 @@ def toy_gate(loaded: LoadedModel, seed: int = 0) -> Artefact:
     return Artefact("trim-gate", made)
 
 
+def toy_gates(loaded: LoadedModel, seed: int = 0) -> dict[str, Artefact]:
+    """Return made-up weights of every network that speaks of a token when it comes, of a model's width."""
+    geometry, hidden = loaded.geometry, loaded.model.config.hidden_size
+    layers, heads, group = geometry.n_layers, geometry.n_kv_heads, geometry.group
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(layers, *shape, generator=generator) * shape[-1] ** -0.5
+
+    sinks = {
+        "q_proj.weight": drawn(heads * group * 4, hidden), "q_proj.bias": drawn(heads * group * 4),
+        "k_proj.weight": drawn(heads * 4, hidden), "q_norm.weight": drawn(4).abs(), "k_norm.weight": drawn(4).abs(),
+        "k_base": drawn(heads, 1, 3, 4), "b": drawn(heads, 1, group),
+    }  # fmt: skip
+    linear = [{"weight": drawn(heads, hidden), "bias": drawn(heads)} for _ in range(2)]
+    made = {"kvzap": linear[0], "dms-gate": linear[1], "fast-kvzip": sinks}
+    return {"trim-gate": toy_gate(loaded, seed), **{name: Artefact(name, tensors) for name, tensors in made.items()}}
+
+
 @pytest.fixture(scope="session")
 def toy_llama() -> LoadedModel:
     """A two-layer Llama with two KV heads."""

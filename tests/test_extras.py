@@ -15,6 +15,7 @@ import pytest
 
 from designspace.errors import EXTRA_OF, MissingExtra, missing_extra, require
 from tests.conftest import REPOSITORY
+from tests.designspace.query.stored_study import write_study
 from tests.test_readme import blocks
 
 # Runs before a program: to it the named packages are not installed, neither for `import` nor for who asks beforehand.
@@ -138,7 +139,7 @@ def test_everything_imported_is_declared() -> None:
     }
     assert undeclared == {}
     assert {m for m, extra in EXTRA_OF.items() if DISTRIBUTION_OF.get(m, m) not in declared()[extra]} == set()
-    assert declared()["dev"] >= declared()["all"] == declared()["study"] | declared()["report"]
+    assert declared()["dev"] >= declared()["all"] == declared()["study"] | declared()["report"] | declared()["duckdb"]
 
 
 def test_constraints_name_every_dependency() -> None:
@@ -154,7 +155,8 @@ def test_constraints_name_every_dependency() -> None:
         ("typer", ["list"], "sweep"),
         ("ruamel", ["plan", "sweeps/quickstart.yaml"], "sweep"),
         ("pyarrow", ["report", "nowhere"], "sweep"),
-        ("matplotlib", ["run", "sweeps/quickstart.yaml", "--executor", "inline"], "report"),
+        ("matplotlib", ["report", "nowhere", "--html", "page.html", "--static"], "report"),
+        ("duckdb", ["query", "nowhere", "SELECT 1"], "duckdb"),
     ],
 )
 def test_a_command_names_the_extra_that_it_needs(absent: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
@@ -167,6 +169,17 @@ def test_a_command_names_the_extra_that_it_needs(absent: str, arguments: list[st
         f"error: this command needs {absent}: pip install 'designspace[{extra}]'\n",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_arms_need_no_other_extra(tmp_path: Path) -> None:
+    """The table, its contrasts and the terminal's report: with what sweeps need, and nothing of studies, figures or SQL."""
+    folder, out = str(tmp_path / "r"), str(tmp_path / "c.csv")
+    write_study(tmp_path / "r")
+    absent = {module for module, extra in EXTRA_OF.items() if extra != "sweep"}
+    for arguments in (["report", folder], ["export", folder, "--table", "contrasts", "--out", out]):
+        done = run_without(absent, COMMAND, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "c.csv").read_text().count("\n") == 9
 
 
 def test_any_other_missing_module_keeps_its_traceback() -> None:

@@ -34,15 +34,19 @@ class Arrival(NamedTuple):
 class Gate(ABC):
     """What a trained network says of a token at its arrival. A frozen dataclass, so that two strategies share it.
 
+    With `of_previous` the network speaks of the token before the one that comes; of the newest token nothing is known yet,
+    and its number is +inf.
+
     Attributes:
         artefact: the calibration that holds the network's weights, by layer of the model. `Needs` asks for it.
     """
 
     channels: ClassVar[int] = 1
     dtype: ClassVar[torch.dtype] = torch.float32
+    of_previous: ClassVar[bool] = False
 
     artefact: str
 
     @abstractmethod
     def open(self, weights: Artefact, arrival: Arrival) -> Tensor:
-        """Return one number for each KV head and token, [B,H_kv,T] float32. A token's number depends on that token alone."""
+        """Return one number for each KV head and token that comes, [B,H_kv,T] float32. It depends on that token alone."""

@@ -10,6 +10,7 @@ import torch
 from designspace.axes.budget import Budget
 from designspace.axes.byte_budget import tokens_for_bytes
 from designspace.axes.geometry import Geometry
+from designspace.axes.least_score import least_score_errors
 from designspace.axes.needs import Needs
 from designspace.axes.schedule import Schedule
 from designspace.axes.strategy import Cadence, Decoding, HeadRouting, Representation, Scoring, Strategy
@@ -77,6 +78,8 @@ class Mechanism:
             )
         if self.cadence.compresses and not self.representation.evicts:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
+        if self.cadence.least_score is not None:
+            reasons.extend(least_score_errors(self))
         reasons.extend(
             reason for strategy in self.strategies().values() if (reason := strategy.conflict_reason(self)) is not None
         )

@@ -80,7 +80,8 @@ class Schedule(ABC):
         """Return the attended sizes `m_1 … m_T` of a row, in exact integers, without any model.
 
         `signals`: what the cadence's signal says at steps 1 … T, for cadences that have one. This is the reference that
-        the engine's ledger must equal.
+        the engine's ledger must equal. Where the cadence has a least score, sizes follow from the scores: then these are
+        those of a row all of whose tokens reach it, the largest that there can be.
         """
         row_schedule, size, attended = self.row_schedule(), n_prompt, []
         for step in range(n_steps + 1):

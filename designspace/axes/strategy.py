@@ -231,6 +231,11 @@ class Scoring(Strategy):
         """Whether a token's score is the same in every layer and head."""
         return False
 
+    @property
+    def follows_target(self) -> bool:
+        """Whether scores depend on the size that an event cuts to."""
+        return False
+
     @abstractmethod
     def score(self, view: View) -> Tensor:
         """Return [L,E,H_kv,C] float32 scores, larger = keep; entries of free slots are ignored."""
@@ -284,6 +289,14 @@ class Cadence(Strategy):
     bounded: ClassVar[bool] = True  # False: the cache grows with the text, so no steady mean exists
     cuts_while_decoding: ClassVar[bool] = True  # False: what is generated is never cut
     is_matched: ClassVar[bool] = True  # False: sizes follow from the text and not from a budget, so it takes none
+
+    @property
+    def least_score(self) -> float | None:
+        """The score from which on a token stays, however many there are; None (the default): events cut to a size.
+
+        The size of such a cache depends on what the scores say of the text, so `is_matched` must be False.
+        """
+        return None
 
     @property
     def reads_signals(self) -> bool:

@@ -271,8 +271,11 @@ class PrefillPass(Pass):
                 )
                 for layer in self._keys
             ]
-            padding = torch.arange(opened[0].shape[-1], device=opened[0].device) >= self.n_tokens
-            self._gated[gate] = torch.stack(opened).masked_fill(padding, 0).to(gate.dtype)[..., None]
+            said = torch.stack(opened)  # [L,1,H_kv,P]
+            position = torch.arange(said.shape[-1], device=said.device)
+            if gate.of_previous:
+                said = said.roll(-1, dims=-1).masked_fill(position == self.n_tokens - 1, torch.inf)
+            self._gated[gate] = said.masked_fill(position >= self.n_tokens, 0).to(gate.dtype)[..., None]
 
     def record_sentences(self, hidden: Tensor, ends: list[int]) -> None:
         """Sum up the text's sentences, which end at these positions; hidden: [1,P,hidden], what the model's head reads."""

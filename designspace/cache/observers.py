@@ -66,13 +66,13 @@ class Observers:
             state[layer] = tracker.observe(state[layer], weights, positions[layer], now).masked_fill(free, 0)
 
     def record_gate(self, layer: int, gate: Gate, opened: Tensor, slot: Tensor, arrived: Tensor) -> None:
-        """Record what a gate said of one layer's new tokens.
+        """Record what a gate said of one token in each row and head of a layer.
 
-        opened: [B,H_kv]. slot: [B,H_kv], where they are. arrived: [B] bool, the rows that have a new token.
+        opened: [B,H_kv]. slot: [B,H_kv], where they are. arrived: [B,H_kv] bool, where there is one.
         """
-        state = self.tracked[gate][layer]
-        new = opened.masked_fill(~arrived[:, None], 0).to(gate.dtype)
-        state.scatter_(2, slot[..., None, None], new[..., None, None])
+        state, at = self.tracked[gate][layer], slot[..., None, None]
+        new = torch.where(arrived, opened.to(gate.dtype), state.gather(2, at)[..., 0, 0])
+        state.scatter_(2, at, new[..., None, None])
 
     def rows(self, rows: Rows) -> Observed:
         """Return the observations of rows [E] in all layers."""

@@ -142,9 +142,17 @@ class SlotCache:
             self.mass[index].scatter_(2, self.counts[index].long()[..., None], 1)
 
     def record_gate(self, index: int, gate: Gate, opened: Tensor) -> None:
-        """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step."""
+        """Note what a gate says, [B,H_kv], of the tokens that one cache was given in this step, or of those before them."""
         newest = (self.counts[index].long() - 1).clamp(min=0)
-        self.observers.record_gate(index, gate, opened, newest, self.active)
+        arrived = self.active[:, None].expand_as(newest)
+        if gate.of_previous:
+            before = (newest - 1).clamp(min=0)
+            position = self.positions[index].gather(2, before[..., None])[..., 0]
+            held = arrived & (newest > 0) & (position == self.next_position[:, None] - 1)  # it may have been evicted
+            self.observers.record_gate(index, gate, torch.full_like(opened, torch.inf), newest, arrived)
+            self.observers.record_gate(index, gate, opened, before, held)
+        else:
+            self.observers.record_gate(index, gate, opened, newest, arrived)
 
     def record_sentences(self, hidden: Tensor, ended: Tensor) -> None:
         """Note the hidden states [B,hidden] of the tokens of this step, and which of them end a sentence, [B] bool."""

@@ -18,9 +18,11 @@ from designspace.cli import (
     doctor_commands,
     look_up_commands,
     measuring_commands,
+    results_commands,
     study_commands,
     sweep_commands,
     trace_command,
+    view_command,
 )
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
@@ -31,8 +33,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "plan": sweep_commands.plan,
     "status": sweep_commands.status,
     "report": sweep_commands.report,
-    "export": sweep_commands.export,
+    "query": results_commands.query,
+    "export": results_commands.export,
     "effects": sweep_commands.effects,
+    "view": view_command.view,
     "trace": trace_command.trace,
     "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,
@@ -75,6 +79,7 @@ app = typer.Typer(
     name="designspace",
     cls=_Group,
     help="Which design choice of KV-cache compression matters at a small budget, and is the gain real?",
+    epilog="Exit codes: 0 done, 1 could not be done, 2 wrong input, 3 not as registered, 4 incomplete, 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

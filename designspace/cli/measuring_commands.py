@@ -32,7 +32,9 @@ def calibrate(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Take the named artefact, trim-gate, from a checkpoint of trained gates instead."),
+        typer.Option(
+            help="Take the named artefact (dms-gate, fast-kvzip, kvzap or trim-gate) from a checkpoint of trained networks."
+        ),
     ] = None,
     head_scores: Annotated[
         Path | None,
@@ -53,10 +55,7 @@ def calibrate(
         _save(_imported_gate(spec, head_scores), spec, out)
         return
     if weights is not None:
-        if artefacts != ["trim-gate"]:
-            named = ", ".join(artefacts or []) or "none"
-            raise DeclarationError(f"--weights makes the artefact trim-gate, which must be named, got {named}")
-        _save(_imported_weights(spec, weights), spec, out)
+        _save(_imported_weights(spec, artefacts or [], weights), spec, out)
         return
     measures = {name: calibration(name) for name in artefacts or calibrations()}
     # Who names an artefact wants that one; who wants all of them wants those that this model can have.
@@ -75,17 +74,22 @@ def _save(artefact: Artefact, spec: ModelSpec, out: Path | None) -> None:
     typer.echo(path)
 
 
-def _imported_weights(spec: ModelSpec, file: Path) -> Artefact:
-    """Return the gates of a checkpoint as the artefact that scoring `trim-kv` reads."""
+def _imported_weights(spec: ModelSpec, named: list[str], file: Path) -> Artefact:
+    """Return the networks of a checkpoint as the one artefact that is named.
+
+    Raises:
+        DeclarationError: none is named, or several, or one that has no checkpoints.
+    """
     from designspace.axes import Artefact
     from designspace.models.calibration import model_key
-    from designspace.models.skeleton import load_skeleton
-    from families.calibrations.imported_retention_gate import imported_retention_gate
-    from families.scoring.trim_kv import ARTEFACT
+    from families.calibrations.checkpoints import CHECKPOINTS
 
-    skeleton = load_skeleton(spec)
-    tensors = imported_retention_gate(file, skeleton.geometry, skeleton.model.config.hidden_size)
-    return Artefact(ARTEFACT, tensors, model_key(spec), source=file.name)
+    if len(named) != 1 or named[0] not in CHECKPOINTS:
+        known = ", ".join(CHECKPOINTS)
+        raise DeclarationError(
+            f"--weights makes one artefact of {known}, which must be named, got {', '.join(named) or 'none'}"
+        )
+    return Artefact(named[0], CHECKPOINTS[named[0]](file, spec), model_key(spec), source=file.name)
 
 
 def _imported_gate(spec: ModelSpec, file: Path) -> Artefact:

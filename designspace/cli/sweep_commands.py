@@ -1,7 +1,8 @@
-"""Commands about a sweep and its results: run, plan, status, report, export, effects."""
+"""Commands about a sweep and its results: run, plan, status, report, effects."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,11 +27,14 @@ from designspace.cli.options import (
 from designspace.errors import DeclarationError, ProtocolError, UnknownName, require
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.dataset as ds
+    from collections.abc import Callable
 
+    import pyarrow as pa
+
+    from designspace.protocol.metric import MetricName
     from designspace.report import Declared
     from designspace.store import ResultsStore
+    from sweeps.effects import GroupEffects
 
 
 def run(
@@ -51,8 +55,6 @@ def run(
     from designspace.report import declared_study
     from designspace.store import ResultsStore
 
-    if report:
-        require("matplotlib")
     outcome = run_sweep(
         sweep,
         results,
@@ -142,6 +144,10 @@ def report(
     ] = None,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the report to this HTML file.")] = None,
+    static: Annotated[bool, typer.Option("--static", help="Without scripts in the HTML file.")] = False,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Arm that the HTML file holds the others against, beside the references.")
+    ] = None,
 ) -> None:
     """Print the table of one study of a results folder, as the study is declared now."""
     from designspace.report import declared_study
@@ -149,83 +155,64 @@ def report(
 
     if study is not None and sweep is not None:
         raise DeclarationError("--study and --sweep both say which study to report: give one of them")
+    if html is None and (static or against):
+        name = "--static" if static else "--against"
+        raise DeclarationError(f"{name} says what the HTML file is like: give --html FILE too")
+    if static and against:
+        raise DeclarationError("--static leaves contrasts out, so it takes no --against")
+    if static:
+        require("matplotlib")
     store = ResultsStore.open(results, create=False)
     declared = declared_study(store, study) if sweep is None else _declared_by(sweep, results)[0]
-    print_results(store, declared, html, as_json=as_json)
-
-
-def export(
-    results: ResultsFolder,
-    out: Annotated[Path, typer.Option(help="File to write; with --partition a new folder.")],
-    file_format: Annotated[
-        Literal["parquet", "csv", "jsonl"] | None, typer.Option("--format", help="[by the suffix of --out]")
-    ] = None,
-    partition: Annotated[str, typer.Option(help="Columns that become folders, e.g. model,task.")] = "",
-    completions: Annotated[
-        bool,
-        typer.Option("--completions", help="Write task_id and completion of each text, as code evaluators read them."),
-    ] = False,
-    study: Annotated[str | None, typer.Option(help="Only the rows of this study, as it is declared now [all].")] = None,
-) -> None:
-    """Write all rows to one file, or to a partitioned folder of Parquet files; or the texts for a grader elsewhere.
-
-    In CSV, a text that a spreadsheet would run as a formula gets an apostrophe in front; Parquet and JSON lines are exact.
-    """
-    from designspace.report import export_completions
-    from designspace.store import export_results
-
-    if completions and (partition or file_format not in (None, "jsonl")):
-        raise DeclarationError("--completions writes one JSON Lines file, so it takes no --partition or other --format")
-    dataset = _rows_of(results, study)
-    if completions:
-        typer.echo(export_completions(dataset, out))
-        return
-    columns = [column.strip() for column in partition.split(",") if column.strip()]
-    typer.echo(export_results(dataset, out, file_format=file_format, partition_by=columns))
-
-
-def _rows_of(results: Path, study: str | None) -> ds.Dataset:
-    """Return what may be exported of a folder: all rows, or those of one study under the labels that it has now."""
-    import pyarrow.dataset as ds
-
-    from designspace.report import declared_study, relabelled
-    from designspace.store import ResultsStore
-
-    store = ResultsStore.open(results, create=False)
-    if study is None:
-        return ds.dataset(shown(store.root, store.samples().to_table(), "export", err=True))
-    declared = declared_study(store, study)
-    labels = {} if declared is None else declared.labels
-    rows = shown(store.root, store.samples(cell_ids=labels).to_table(), "export", err=True)
-    return ds.dataset(relabelled(rows, labels))
+    print_results(store, declared, html, as_json=as_json, static=static, against=against or ())
 
 
 def effects(
-    sweep: SweepFile,
+    target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
     results: ResultsOption = None,
+    study: StudyOption = None,
     as_json: AsJson = False,
     metric: Annotated[
         Literal["accuracy", "forced_agreement"],
         typer.Option(help="What arms are compared by; forced_agreement compares the teacher-forced ones."),
     ] = "accuracy",
 ) -> None:
-    """Show which axis matters: main effects and pairwise interactions of a sweep's arms."""
+    """Show which axis matters: main effects and pairwise interactions of the arms of a sweep, or of a study in its folder."""
+    from designspace.protocol.showing import COLUMNS as SHOWN_BY
+    from sweeps.effects import effects_text
+
+    store, cell_ids, compute = _effects_of(target, results, study)
+    rows = store.samples(SHOWN_BY, cell_ids=cell_ids).to_table()
+    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
+        raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
+    found = compute(metric)
+    print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+
+
+def _effects_of(
+    target: Path, results: Path | None, study: str | None
+) -> tuple[ResultsStore, set[str], Callable[[MetricName], list[GroupEffects]]]:
+    """Return the store, the cells, and what computes the effects: of a sweep file as it stands, or of a folder's study."""
     from cluster.run import default_results
     from cluster.study_record import with_rows_of
-    from designspace.protocol.showing import COLUMNS as SHOWN_BY
+    from designspace.report import declared_study
     from designspace.store import ResultsStore
-    from sweeps.effects import axis_effects, effects_text
+    from sweeps.effects import axis_effects, study_effects
     from sweeps.expand import expand
     from sweeps.spec import load_sweep
 
-    declared = load_sweep(sweep)
-    store = ResultsStore.open(results or default_results(declared.study), create=False)
-    declared = with_rows_of(declared, store)
-    rows = store.samples(SHOWN_BY, cell_ids={cell.cell_id for cell in expand(declared)}).to_table()
-    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
-        raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
-    found = axis_effects(declared, store, metric)
-    print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+    if not target.is_dir():
+        sweep = load_sweep(target)
+        if study not in (None, sweep.study):
+            raise UnknownName(f"study of {target}", study, [sweep.study])
+        store = ResultsStore.open(results or default_results(sweep.study), create=False)
+        sweep = with_rows_of(sweep, store)
+        return store, {cell.cell_id for cell in expand(sweep)}, lambda metric: axis_effects(sweep, store, metric)
+    store = ResultsStore.open(target, create=False)
+    declared = declared_study(store, study)
+    if declared is None:
+        raise DeclarationError(f"{target} declares no study: give the sweep file, and --results {target}")
+    return store, set(declared.labels), lambda metric: study_effects(declared, store, metric)
 
 
 def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:
@@ -241,23 +228,40 @@ def shown(root: Path, table: pa.Table, command: str, *, err: bool) -> pa.Table:
     return found.table
 
 
-def print_results(store: ResultsStore, declared: Declared | None, html: Path | None, *, as_json: bool = False) -> None:
+def print_results(
+    store: ResultsStore,
+    declared: Declared | None,
+    html: Path | None,
+    *,
+    as_json: bool = False,
+    static: bool = False,
+    against: Sequence[str] = (),
+) -> None:
     """Print the table of a study, and write the HTML page if a path is given.
 
-    declared: None where the folder has no declaration; every cell is then an arm of its own.
+    declared: None where the folder has no declaration; every cell is then an arm of its own. static: no scripts in the page.
+    against: arms that the page holds the others against.
     """
     from designspace.environment import environment
     from designspace.report import print_report, study_report, write_report
+    from designspace.report.asked import asked
 
-    rows = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
-    found = study_report(store, declared, shown(store.root, rows, "report", err=as_json))
+    everything = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
+    rows = shown(store.root, everything, "report", err=as_json)
+    found = study_report(store, declared, rows)
+    page = None
+    if html is not None:
+        title = store.root.name if declared is None else declared.study
+        question = asked(store, declared, rows)
+        page = write_report(
+            found, html, title=title, environment=environment(), asked=question, against=against, static=static
+        )
     if as_json:
         print_json(found.document())
     else:
         print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity)
-    if html is not None:
-        title = store.root.name if declared is None else declared.study
-        typer.echo(f"report: {write_report(found, html, title=title, environment=environment())}", err=as_json)
+    if page is not None:
+        typer.echo(f"report: {page}", err=as_json)
 
 
 def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsStore | None]:
@@ -272,4 +276,6 @@ def _declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsSt
     planned = make_plan(with_rows_of(declared, store))
     sizes = {(task.name, task.split): task.n_problems for task in planned.tasks}
     cells = [{**asdict(cell), "n_problems": sizes[cell.task, cell.split]} for cell in planned.cells]
-    return Declared(declared.study, tuple(cells)), store
+    stored = [] if store is None else store.studies().get(declared.study, [])
+    document = next((found for found in stored if found.get("source") == declared.source_text), None)
+    return Declared(declared.study, tuple(cells), document or {"source": declared.source_text}), store

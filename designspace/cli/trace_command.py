@@ -88,19 +88,17 @@ def _said(traced: TracedText) -> str:
 
 
 def _write_changes(traced: list[TracedText], path: Path) -> None:
-    """Write the changes of all texts as one table, with the arm's name in front.
+    """Write the changes of all texts as one table.
 
     Raises:
         StoreError: the file cannot be written.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = []
-    for found in traced:
-        names = pa.array([found.labels["mechanism"]] * len(found.record.changes), type=pa.string())
-        tables.append(found.record.table().add_column(0, "mechanism", names))
+    from cluster.retention_table import retention_table
+
+    table = retention_table({found.labels["mechanism"]: found.record for found in traced})
     try:
-        pq.write_table(pa.concat_tables(tables), path)
+        pq.write_table(table, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error

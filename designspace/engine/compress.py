@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Draw, EventTracker, Mechanism, Needs, Selector, Tracker, View
+from designspace.axes.least_score import reaching
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
 from designspace.cache.packing import CompressionResult
+from designspace.engine.exact_set import check_exact_set
 from designspace.engine.parts import divided
 from designspace.errors import InvariantViolation
 
@@ -19,8 +21,11 @@ from designspace.errors import InvariantViolation
 def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     """Decide what each (layer, row, head) keeps when its row is cut to a mean of `view.target` [E] tokens.
 
+    Where the cadence has a least score, the row is cut to no size: what reaches that score stays, and what is protected.
+
     Raises:
-        InvariantViolation: a strategy returned NaN, a wrong shape, a wrong total, or dropped a protected token.
+        InvariantViolation: a strategy returned NaN, a wrong shape, a wrong total, or dropped a protected token; or what
+            is kept is not exactly what reaches a least score.
     """
     scoring, routing, representation = mechanism.scoring, mechanism.head_routing, mechanism.representation
     scores = scoring.score(view.narrowed(scoring.needs()))
@@ -28,9 +33,14 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     for_routing = view.narrowed(routing.needs())
     scores = routing.adapt(for_routing, scores)
     _check_scores(f"head routing {routing.kind!r}", view, scores)
-    shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
-    _check_shares(mechanism, view, shares, view.target)
-    keep, inclusion = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
+    least = mechanism.cadence.least_score
+    if least is None:
+        shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
+        _check_shares(mechanism, view, shares, view.target)
+        keep, inclusion = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
+    else:
+        keep, inclusion = Draw(reaching(view, scores, least))
+        shares = keep.sum(dim=-1)
     merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
     if merged.keep is not keep:
         _check_merged(f"representation {representation.kind!r}", view, shares, keep, merged.keep)
@@ -43,6 +53,8 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
         merged.memory,
         _tracked(mechanism.needs(), view),
     )
+    if least is not None:
+        check_exact_set(view, scores, least, kept)
     return kept if inclusion is None else _weighted(kept, mechanism.scoring.selector, view, inclusion)
 
 

@@ -57,8 +57,13 @@ class Compressor:
         )
         self._foresee(view, [state])
         kept = compress(self.mechanism, view)
-        state.account.event(state.n_steps, int(view.counts.sum() - kept.counts.sum()), _errors(kept, 1)[0])
+        self._charge(state, int(view.counts.sum() - kept.counts.sum()), _errors(kept, 1)[0])
         return kept
+
+    def _charge(self, state: RowState, n_evicted: int, error: float | None) -> None:
+        """Note an event on a row's account. One at which every token reached the least score has cut nothing, and is none."""
+        if n_evicted or self.mechanism.cadence.least_score is None:
+            state.account.event(state.n_steps, n_evicted, error)
 
     def _foresee(self, view: View, states: Sequence[RowState]) -> None:
         """Show what the rows' tokens will still be attended to, if the mechanism asks for it."""
@@ -83,7 +88,7 @@ class Compressor:
         evicted = (view.counts - kept.counts).sum(dim=(0, 2)).tolist()
         self.cache.compact(rows, len(states), view, kept)
         for state, n_evicted, error in zip(states, evicted, _errors(kept, len(evicted)), strict=False):
-            state.account.event(state.n_steps, n_evicted, error)
+            self._charge(state, n_evicted, error)
             state.charge_checkpoint(self.cache.positions[:, state.index])
 
     def _indices(self, states: Sequence[RowState]) -> Tensor:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from designspace.cache.slots import SlotCache
@@ -20,15 +19,6 @@ from designspace.engine.row import RowState
 
 STILL_HELD = -1
 NEVER_HELD = -2
-CHANGES_SCHEMA = pa.schema(
-    [
-        pa.field("step", pa.int32(), nullable=False),
-        pa.field("layer", pa.int16(), nullable=False),
-        pa.field("head", pa.int16(), nullable=False),
-        pa.field("gone", pa.list_(pa.int32()), nullable=False),
-        pa.field("back", pa.list_(pa.int32()), nullable=False),
-    ]
-)
 
 _Mask = NDArray[np.bool_]
 
@@ -92,14 +82,6 @@ class RetentionRecord:
             found[change.layer, change.head, change.gone] = change.step
             found[change.layer, change.head, change.back] = STILL_HELD
         return found
-
-    def table(self) -> pa.Table:
-        """Return the changes as a table: a line for each step, layer and KV head in which a token went or came back."""
-        columns = [list(column) for column in zip(*self.changes, strict=True)] or [[] for _ in CHANGES_SCHEMA]
-        return pa.table(
-            [pa.array(column, type=field.type) for column, field in zip(columns, CHANGES_SCHEMA, strict=True)],
-            schema=CHANGES_SCHEMA,
-        )
 
 
 class RetentionRecorder(EngineHook):

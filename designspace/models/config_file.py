@@ -141,6 +141,21 @@ def check_owners(config: Any) -> None:
         )
 
 
+def check_retrofit(config: Any) -> None:
+    """Check that a model does not carry decisions of DMS in its queries: its weights load, its attention is another.
+
+    Raises:
+        ModelError: naming what the configuration says.
+    """
+    said = sorted(name for name in vars(config) if name.startswith("dms_"))
+    if said and not getattr(config, "dms_separate_alpha", False):
+        raise ModelError(
+            "a model retrofitted by DMS keeps decisions in the last component of its queries, which its own code sets to zero "
+            "before attention and transformers does not: only those with dms_separate_alpha are supported, "
+            f"got {', '.join(said)}"
+        )
+
+
 @cache
 def _n_numbers(file: Path, changed_ns: int) -> int:
     """Return how many numbers a file of weights holds; its header alone is read."""

@@ -17,7 +17,14 @@ from designspace.cache import attention
 from designspace.cache.attention import Pass
 from designspace.cache.layer_call import in_flight
 from designspace.errors import ModelError
-from designspace.models.config_file import check_owners, check_size, configuration_of, one_line, source_of
+from designspace.models.config_file import (
+    check_owners,
+    check_retrofit,
+    check_size,
+    configuration_of,
+    one_line,
+    source_of,
+)
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, Subject, prove
 from designspace.models.proven import keep_proof, kept_proof
@@ -268,6 +275,7 @@ def prepare(
     model.eval().requires_grad_(False)
     geometry = _read_off(geometry_of, model)
     check_owners(model.config)
+    check_retrofit(model.config)
     if hasattr(model.config, "_experts_implementation"):
         model.set_experts_implementation(_EXPERTS)
     model.set_attn_implementation(attention.IMPLEMENTATION)

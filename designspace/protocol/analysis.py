@@ -58,10 +58,9 @@ def analyse(
     chosen = _checked_selection(registration, selection, sha256)
     if not (isinstance(look, int) and look >= 1):
         raise ProtocolError(f"look must be at least 1, got look={look}")
-    metric = registration["metric"]
-    table = in_order(table, metric)
+    table = in_order(table, registration["metric"])
     rows = checked_rows(registration, table)
-    figures = figures_of(metric, table, registration["tolerance"]) if rows else {}
+    figures = figures_of(registration["metric"], table, registration["tolerance"]) if rows else {}
     sides = _sides(rows)
     results = corrected(
         registration, [judge(registration, found, sides, figures) for found in registration["hypotheses"]]
@@ -78,7 +77,7 @@ def analyse(
         "look": look,
         "ledger_head": ledger_head,
         "rows": {"n": len(rows), "sha256": rows_hash(rows), "cells": sorted({row["cell_id"] for row in rows})},
-        "metric": metric,
+        "metric": registration["metric"],
         "test": dict(registration["test"]),
         "alpha": registration["alpha"],
         "m": registration["m"],

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from designspace.protocol.matched_memory import memory_record
 from designspace.protocol.metric import ArmFigures, score_column
+from designspace.report.matched_memory import memory_record
 from designspace.report.summary import GroupKey
 from designspace.statistics.corrections import bonferroni, bonferroni_threshold, holm
 from designspace.statistics.equivalence import equivalence, non_inferiority

@@ -126,6 +126,22 @@ def arm_rows(table: pa.Table) -> Arms:
     return arms
 
 
+def named_apart(table: pa.Table) -> pa.Table:
+    """Return rows under the names that their arms have: with digits of the cell where one name stands for several arms."""
+    labels = table.select(["model", "task", "split", "budget", "mechanism", "replicate", "cell_id"]).to_pylist()
+    apart = _apart(labels)
+    if not apart:
+        return table
+    names = []
+    for row in labels:
+        key = ArmKey(*(row[name] for name in ("model", "task", "split", "budget", "mechanism")))
+        digits = apart.get(key)
+        names.append(key.name if digits is None else key._replace(configuration=row["cell_id"][:digits]).name)
+    place = table.schema.get_field_index("mechanism")
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.array(names, type=pa.string()).cast(field.type))
+
+
 def _rows(table: pa.Table) -> list[Row]:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:

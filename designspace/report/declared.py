@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,11 +23,12 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class Declared:
     """A study as it stands now: its cells, each with its labels, `cell_id`, `replicate`, `n_shards` and `n_problems`.
 
-    The two numbers are None where they are not known here.
+    The two numbers are None where they are not known here. `document` is what declares it, empty where that is not stored.
     """
 
     study: str
     cells: tuple[Mapping[str, Any], ...]
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def labels(self) -> dict[str, dict[str, str]]:
@@ -49,8 +50,10 @@ class OtherCells:
     n_texts: int
 
 
-def declared_study(store: ResultsStore, name: str | None = None) -> Declared | None:
+def declared_study(store: ResultsStore, name: str | None = None, *, choose: str = "--study") -> Declared | None:
     """Return a study as its newest document declares it: the one of that name, or the only one; None if there is none.
+
+    choose: how whoever asks can name one, for the message.
 
     Raises:
         UnknownName: there is no study of that name.
@@ -62,12 +65,13 @@ def declared_study(store: ResultsStore, name: str | None = None) -> Declared | N
             return None
         if len(studies) > 1:
             raise DeclarationError(
-                f"{store.root} holds {len(studies)} studies, so say which one with --study: {_some(sorted(studies))}"
+                f"{store.root} holds {len(studies)} studies, so say which one with {choose}: {_some(sorted(studies))}"
             )
         (name,) = studies
     if name not in studies:
         raise UnknownName("study", name, studies)
-    return Declared(name, tuple(newest_document(store, studies[name]).get("cells", ())))
+    document = newest_document(store, studies[name])
+    return Declared(name, tuple(document.get("cells", ())), document)
 
 
 def newest_document(store: ResultsStore, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -35,7 +35,9 @@ DARK = {
 CSS_NAMES = {INK: "--ink", GRID: "--grid", PAPER: "--paper", **{hue: f"--series-{i}" for i, hue in enumerate(SERIES)}}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 8 hues x 11 markers before a pair repeats
 
-_WIDTH_IN, _HEIGHT_IN = 8.2, 4.4
+_HEIGHT_IN = 4.4
+_LEFT_IN, _AXES_IN, _GAP_IN = 0.7, 5.4, 0.3
+_LETTER_IN = 0.082  # of a label, no narrower than most fonts have it
 _AXES_HEIGHT = 0.84  # of the figure
 _LABEL_PITCH_IN = 0.193
 
@@ -55,8 +57,9 @@ def accuracy_figure(arms: Sequence[ArmSummary]) -> Figure | None:
         return None
     with rc_context({"font.size": 10, "text.parse_math": False, "axes.edgecolor": INK, "text.color": INK}):
         height_in = max(_HEIGHT_IN, (len(series) + 2) * _LABEL_PITCH_IN / _AXES_HEIGHT)
-        figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="none")
-        axes = figure.add_axes((0.085, 0.125, 0.66, _AXES_HEIGHT))
+        width_in = _LEFT_IN + _AXES_IN + _GAP_IN + _LETTER_IN * max(map(len, (*series, *map(_reference, graded))))
+        figure = Figure(figsize=(width_in, height_in), facecolor="none")
+        axes = figure.add_axes((_LEFT_IN / width_in, 0.125, _AXES_IN / width_in, _AXES_HEIGHT))
         budgeted = [arm for members in series.values() for arm in members]
         in_bytes = any(arm.budget_of == "bytes" for arm in budgeted)
         left, right = _limits([_size(arm, in_bytes) for arm in budgeted])
@@ -152,8 +155,12 @@ def _draw_references(axes: Axes, arms: Sequence[ArmSummary]) -> list[tuple[str, 
         if arm.comparison == "reference":
             level = 100 * (arm.accuracy or 0.0)
             axes.axhline(level, color=INK, linewidth=1.1, linestyle=(0, (5, 4)), zorder=1)
-            found.append((f"{arm.mechanism} ({arm.mean_cache_tokens:.0f} tokens)", None, level, INK))
+            found.append((_reference(arm), None, level, INK))
     return found
+
+
+def _reference(arm: ArmSummary) -> str:
+    return f"{arm.mechanism} ({arm.mean_cache_tokens:.0f} tokens)" if arm.comparison == "reference" else arm.mechanism
 
 
 def _label(axes: Axes, ends: Sequence[tuple[str, float | None, float, str]], pitch: float) -> None:
@@ -168,7 +175,7 @@ def _label(axes: Axes, ends: Sequence[tuple[str, float | None, float, str]], pit
             [start[0], 1.025], [start[1], height], transform=axes.transAxes, color=hue, linewidth=0.6, alpha=0.45,
             clip_on=False, zorder=1,
         )  # fmt: skip
-        text = wording.printable(name if len(name) <= 26 else f"{name[:25]}…")
+        text = wording.printable(name)
         axes.text(1.03, height, text, transform=axes.transAxes, color=hue, va="center", fontsize=9, parse_math=False)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from designspace.report.arm_rows import AT_HAND, COLUMNS, arm_rows
+from designspace.report.arm_rows import AT_HAND, COLUMNS, Arms, arm_rows
 from designspace.report.common_problems import CommonProblems, on_common_problems
 from designspace.report.declared import Declared, OtherCells, other_cells
 from designspace.report.fidelity import ArmFidelity, fed, fidelity_of
@@ -35,6 +35,7 @@ class StudyReport:
         others: cells of the folder that are not in any number here.
         progress: arm by arm; None where no declaration says what there should be.
         tolerance: of realised means.
+        rows: those that the arms sum up, arm by arm; `designspace.report.contrasts` pairs them.
     """
 
     studies: tuple[str, ...]
@@ -46,6 +47,7 @@ class StudyReport:
     others: tuple[OtherCells, ...] = ()
     progress: Progress | None = None
     tolerance: float = TOLERANCE
+    rows: Arms = field(default_factory=dict, repr=False, compare=False)
 
     def document(self) -> dict[str, Any]:
         """Return the report as plain JSON data; what is missing comes first among the notes."""
@@ -115,7 +117,7 @@ def table_report(table: pa.Table, tolerance: float = TOLERANCE) -> StudyReport:
     said = (*common_notes(common), *prompts, *identical_notes(identical), *notes(arms, tolerance))
     said = (*said, *fidelity_notes(fed_common, [found.cache for found in faithful], tolerance))
     return StudyReport(
-        tuple(studies), tuple(arms), tuple(faithful), notes=said, common=tuple(common), tolerance=tolerance
+        tuple(studies), tuple(arms), tuple(faithful), notes=said, common=tuple(common), tolerance=tolerance, rows=rows
     )
 
 

@@ -41,7 +41,10 @@ def bonferroni(p_values: Sequence[float], n_comparisons: int | None = None, alph
     Raises:
         DeclarationError: m is below the number of p values, or a p value is not in [0, 1].
     """
-    return _corrected("bonferroni", p_values, n_comparisons, alpha)
+    family = _family(p_values, n_comparisons, alpha)
+    adjusted = tuple(min(1.0, family * float(p)) for p in p_values)
+    threshold = bonferroni_threshold(family, alpha)
+    return Corrected("bonferroni", alpha, family, adjusted, tuple(bool(p <= threshold) for p in p_values))
 
 
 def holm(p_values: Sequence[float], n_comparisons: int | None = None, alpha: float = 0.05) -> Corrected:
@@ -49,7 +52,11 @@ def holm(p_values: Sequence[float], n_comparisons: int | None = None, alpha: flo
 
     A registered comparison that has no p value counts as one of 1. Arguments and errors are those of `bonferroni`.
     """
-    return _corrected("holm", p_values, n_comparisons, alpha)
+    from statsmodels.stats.multitest import multipletests  # 2 s cold
+
+    n, family = len(p_values), _family(p_values, n_comparisons, alpha)
+    rejected, adjusted, _, _ = multipletests([*p_values, *[1.0] * (family - n)], alpha=alpha, method="holm")
+    return Corrected("holm", alpha, family, tuple(map(float, adjusted[:n])), tuple(map(bool, rejected[:n])))
 
 
 def bonferroni_threshold(n_comparisons: int, alpha: float = 0.05) -> float:
@@ -60,11 +67,8 @@ def bonferroni_threshold(n_comparisons: int, alpha: float = 0.05) -> float:
     return alpha / n_comparisons
 
 
-def _corrected(
-    method: Literal["bonferroni", "holm"], p_values: Sequence[float], n_comparisons: int | None, alpha: float
-) -> Corrected:
-    from statsmodels.stats.multitest import multipletests  # 2 s cold
-
+def _family(p_values: Sequence[float], n_comparisons: int | None, alpha: float) -> int:
+    """Return the size of the family, once everything is checked."""
     check_open_unit(alpha=alpha)
     n = len(p_values)
     family = n if n_comparisons is None else n_comparisons
@@ -74,11 +78,4 @@ def _corrected(
         )
     if not all(0 <= p <= 1 for p in p_values):
         raise DeclarationError(f"p values must be in [0, 1], got {list(p_values)}")
-    rejected, adjusted, _, _ = multipletests([*p_values, *[1.0] * (family - n)], alpha=alpha, method=method)
-    return Corrected(
-        method=method,
-        alpha=alpha,
-        n_comparisons=family,
-        adjusted=tuple(float(p) for p in adjusted[:n]),
-        rejected=tuple(bool(reject) for reject in rejected[:n]),
-    )
+    return family

@@ -7,7 +7,6 @@ from designspace.store.export import export_results
 from designspace.store.layout import ShardKey
 from designspace.store.listing import DamagedFile
 from designspace.store.reader import DamagedFilesWarning
-from designspace.store.results import Results, open_results
 from designspace.store.results_store import ResultsStore
 from designspace.store.schema import GRADES_SCHEMA, RESULTS_SCHEMA, SAMPLES_SCHEMA
 
@@ -19,10 +18,8 @@ __all__ = [
     "DamagedFilesWarning",
     "Failure",
     "Finding",
-    "Results",
     "ResultsStore",
     "SetAside",
     "ShardKey",
     "export_results",
-    "open_results",
 ]

@@ -35,7 +35,7 @@ def export_results(
     dataset: ds.Dataset,
     path: str | Path,
     *,
-    file_format: ExportFormat | None = None,
+    file_format: str | None = None,
     partition_by: Sequence[str] = (),
 ) -> Path:
     """Write a dataset to `path`, whole or not at all, and return the path.
@@ -53,16 +53,16 @@ def export_results(
     chosen = file_format or ("parquet" if partition_by else path.suffix.lstrip("."))
     if chosen not in get_args(ExportFormat):
         raise StoreError(f"export writes {', '.join(get_args(ExportFormat))}, got {chosen!r} from {path.name!r}")
-    table = _plain(dataset.to_table())
+    table = plain_columns(dataset.to_table())
     if partition_by:
         return _write_partitioned(table, path, chosen, partition_by)
     with atomic_file(path, path.resolve().parent) as stream:
-        {"parquet": _write_parquet, "csv": _write_csv, "jsonl": _write_jsonl}[chosen](table, stream)
+        {"parquet": _write_parquet, "csv": write_csv, "jsonl": _write_jsonl}[chosen](table, stream)
     return path
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    # Not every reader knows dictionary columns.
+def plain_columns(table: pa.Table) -> pa.Table:
+    """Return a table without dictionary columns, which not every reader knows."""
     fields = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
     return table.cast(pa.schema(fields))
 
@@ -73,7 +73,8 @@ def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
     pq.write_table(table, stream, compression="zstd")
 
 
-def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
+def write_csv(table: pa.Table, stream: BinaryIO) -> None:
+    """Write a table as CSV: lists as JSON, and with texts guarded from spreadsheets."""
     import pyarrow.csv
 
     for index, field in enumerate(table.schema):

@@ -14,15 +14,15 @@ def begin_store(layout: Layout, create: bool) -> None:
     """Make an empty store in a folder that is absent or empty.
 
     Raises:
-        StoreError: the folder holds something else, or `create` is false.
+        NoResults: the folder holds something else, or `create` is false.
     """
     root = layout.root
     if root.exists() and not root.is_dir():
-        raise StoreError(f"{root} is a file, not a results store")
+        raise NoResults(f"{root} is a file, not a results store")
     # `tmp` alone is a store that another process is beginning at this moment.
     others = sorted(p.name for p in root.iterdir() if p != layout.scratch and p.name[0] != ".") if root.is_dir() else []
     if others and not layout.format_file.exists():
-        raise StoreError(f"{root} is not a results store: it holds {others[0]!r} but no {layout.format_file.name}")
+        raise NoResults(f"{root} is not a results store: it holds {others[0]!r} but no {layout.format_file.name}")
     if not create:
         raise NoResults(f"no results store at {root}")
     write_format(layout)

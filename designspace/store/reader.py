@@ -202,11 +202,16 @@ def mending(root: Path) -> str:
     return f"designspace doctor {shlex.quote(str(root))} --mend"
 
 
-def frame(table: pa.Table) -> pd.DataFrame:
+def frame(table: pa.Table, *, nullable: bool = False) -> pd.DataFrame:
     """Return a table as a data frame with plain text columns.
 
     Dictionary columns would become pandas categories, and grouping by several of those counts combinations that never
     occurred (the default before pandas 3).
+
+    nullable: whether whole numbers stay whole where some are missing; else such a column becomes one of floats.
     """
+    import pandas as pd
+
     plain = [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in table.schema]
-    return table.cast(pa.schema(plain)).to_pandas()
+    kinds = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()} if nullable else {}
+    return table.cast(pa.schema(plain)).to_pandas(types_mapper=kinds.get)

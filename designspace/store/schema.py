@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from designspace.errors import StoreError, did_you_mean
+from designspace.store.column_texts import SAMPLE_TEXTS, described
 
 SAMPLES_VERSION = 1
 GRADES_VERSION = 1
@@ -110,8 +111,10 @@ GRADES_SCHEMA = pa.schema(
 ROW_KEY = ("problem_id", "replicate")  # names one row of a shard, in samples and in grades
 GRADE_COLUMNS = tuple(name for name in GRADES_SCHEMA.names if name not in SAMPLES_SCHEMA.names)
 # Samples that nobody has graded yet are rows too, so every grade column is nullable in the joined table.
-RESULTS_SCHEMA = pa.schema(
-    [*SAMPLES_SCHEMA, *(GRADES_SCHEMA.field(name).with_nullable(True) for name in GRADE_COLUMNS)]
+# Its fields say what they mean, in metadata; shard files do not repeat that.
+RESULTS_SCHEMA = described(
+    pa.schema([*SAMPLES_SCHEMA, *(GRADES_SCHEMA.field(name).with_nullable(True) for name in GRADE_COLUMNS)]),
+    SAMPLE_TEXTS,
 )
 
 

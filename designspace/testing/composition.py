@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any, cast
@@ -33,9 +33,13 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("scoring", "vatp"): {"sinks": 2},
     ("scoring", "rpc"): {"recent": 8},
     ("scoring", "skip-kv"): {"ends": (";", "ok"), "alike": 0.5},
+    ("scoring", "dms"): {"recent": 8},
+    ("scoring", "fast-kvzip"): {"sinks": 2, "recent": 8},
+    ("scoring", "kvzap"): {"recent": 8},
     ("cadence", "annealed"): {"horizon": 32},
     ("cadence", "growing"): {"period": 8, "window": 4},
     ("cadence", "schedule"): {"horizon": 32},
+    ("cadence", "threshold"): {"tau": 0.02, "k": 3},
     ("cadence", "adaptive"): {"k_max": 8},
     ("representation", "kivi"): {"group": 16, "residual": 16},
     ("representation", "minikv"): {"residual": 16},
@@ -50,6 +54,15 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("decoding", "self-consistency"): {"samples": 2, "matched": "integral"},
     ("decoding", "state-emit"): {"instruction": "", "marker": "so", "end": "="},
     ("decoding", "thought-aware"): {"tag": "so"},
+}
+
+# Of each axis a few kinds in whose company every other kind means something.
+PARTNERS: Mapping[str, tuple[str, ...]] = {
+    "scoring": ("full", "h2o", "snapkv", "triattention", "kvzap", "rpc"),
+    "head_routing": ("uniform", "ada-kv"),
+    "cadence": ("every-k", "never", "prefill-only", "threshold", "growing"),
+    "representation": ("full", "turboquant", "nearest-merge"),
+    "decoding": ("greedy", "sampling"),
 }
 
 PROTECT: tuple[Protect, ...] = ("none", "prompt")  # a factor beside the axes: whether the scoring may evict the prompt
@@ -114,15 +127,18 @@ def declare(
     protect: Sequence[Protect] = PROTECT,
     *,
     divided: bool = False,
+    only: Iterable[Sequence[int]] | None = None,
 ) -> Product:
-    """Declare every combination at a budget on a model's geometry.
+    """Declare combinations at a budget on a model's geometry.
 
-    protect: the first entries of `PROTECT`. divided: whether the budget is in two parts.
+    protect: the first entries of `PROTECT`. divided: whether the budget is in two parts. only: combinations as indices, the
+    last one into `protect`; None takes all.
     """
     legal: list[tuple[int, ...]] = []
     refused: Counter[str] = Counter()
     scorings = [[protecting(cast(Scoring, one), kept) for kept in protect] for one in strategies["scoring"]]
-    for indices in product(*(range(len(strategies[axis])) for axis in AXES), range(len(protect))):
+    everything = product(*(range(len(strategies[axis])) for axis in AXES), range(len(protect)))
+    for indices in everything if only is None else map(tuple, only):
         chosen: dict[str, Any] = {axis: strategies[axis][i] for axis, i in zip(AXES, indices, strict=False)}
         chosen["scoring"] = scorings[indices[AXES.index("scoring")]][indices[-1]]
         try:
@@ -137,6 +153,23 @@ def declare(
         else:
             legal.append(indices)
     return Product(strategies, np.array(legal, dtype=np.int64).reshape(-1, len(AXES) + 1), refused)
+
+
+def candidates(strategies: Mapping[str, Sequence[Strategy]], n_drawn: int = 60_000) -> list[tuple[int, ...]]:
+    """Return combinations among which every pair occurs that can be legal, as indices, the last one into `PROTECT`.
+
+    They are far fewer than the product has: all those in which all but two strategies are `PARTNERS`, so that no pair is
+    missing, and as many drawn ones, so that a sample needs few rows. The slow suite holds them against the product.
+    """
+    every = {axis: range(len(strategies[axis])) for axis in AXES}
+    few = {axis: [i for i, s in enumerate(strategies[axis]) if s.kind in PARTNERS[axis]] for axis in AXES}
+    found: set[tuple[int, ...]] = set()
+    for free in combinations(AXES, 2):
+        found.update(product(*(every[axis] if axis in free else few[axis] for axis in AXES), range(len(PROTECT))))
+    numbers = np.random.default_rng(0)
+    sizes = [*(len(strategies[axis]) for axis in AXES), len(PROTECT)]
+    found.update(zip(*(numbers.integers(0, size, n_drawn).tolist() for size in sizes), strict=True))
+    return sorted(found)
 
 
 def pairwise_sample(declared: Product) -> np.ndarray:

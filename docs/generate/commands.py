@@ -13,7 +13,7 @@ from docs.generate.markdown import prose, table
 HEAD = """# Commands
 
 `designspace COMMAND --help` prints the same. An option in brackets says what is taken without it. Results go to stdout; errors,
-warnings and progress to stderr.
+warnings and progress to stderr. [Exit codes](../exit-codes.md) are those of all commands.
 """
 
 

@@ -22,7 +22,7 @@ for strategies and tasks of your own in `designspace.testing.conformance` ([cont
 RETURNED = {
     "Generation": "designspace.axes",
     "LoadedModel": "designspace.models.loading",
-    "Results": "designspace.store",
+    "Results": "designspace.query.results",
 }
 
 
@@ -69,7 +69,7 @@ def _method(owner: str, name: str, found: Any) -> list[str]:
 
 
 def _signature(name: str, value: Any) -> str:
-    text = f"{name}{inspect.signature(value)}"
+    text = re.sub(r"<function (\w+) at 0x\w+>", r"\1", f"{name}{inspect.signature(value)}")
     # Annotations are text in the source, and would be shown as such.
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text).replace(
         "\"Literal['float32', 'bfloat16']\"", "Literal['float32', 'bfloat16']"

@@ -113,7 +113,7 @@ def fitted(weights: Weights, score: Score, pieces: list[Piece], seed: int) -> We
     PIECES_PER_STEP pieces drawn anew at each of STEPS steps of Adam. One thread: the same numbers on every machine of a kind.
     """
     random = torch.Generator().manual_seed(seed)
-    with _training():
+    with training():
         own = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
         taken = [_recordable(piece) for piece in pieces]
         optimiser = torch.optim.Adam(own.values(), lr=LEARNING_RATE)
@@ -136,7 +136,7 @@ def loss_of(scores: Tensor, piece: Piece) -> Tensor:
 
 
 @contextmanager
-def _training() -> Iterator[None]:
+def training() -> Iterator[None]:
     """Record gradients, which calibrations do not need otherwise, in one thread."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -56,6 +56,11 @@ class CriticalKV(ValueWeighted):
         """Return the needs of the base, and the output projection."""
         return super().needs() | Needs(output_projection=True)
 
+    @property
+    def follows_target(self) -> bool:
+        """How many tokens the first stage ranks is a share of the size."""
+        return True
+
     def score(self, view: View) -> Tensor:
         """Return the ranking of both stages, [L,E,H_kv,C]."""
         base = self.base_scores(view)

@@ -66,6 +66,11 @@ class Vase(Scoring):
         """Return the need for the queries of the newest tokens."""
         return Needs(queries=self.recent)
 
+    @property
+    def follows_target(self) -> bool:
+        """How many of the largest values are certain is a share of the size."""
+        return True
+
     def score(self, view: View) -> Tensor:
         """Return the attention of each token, or `CERTAIN` for the largest values, [L,E,H_kv,C]."""
         scores = self.attention(view)

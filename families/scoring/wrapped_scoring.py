@@ -55,6 +55,11 @@ class Wrapper(Scoring):
                 raise DeclarationError(f"{name} must be 0 or at least the base's {bases}, got {name}={own}")
             object.__setattr__(self, name, own or bases)
 
+    @property
+    def follows_target(self) -> bool:
+        """Whether the scores of the base depend on the size that an event cuts to."""
+        return self.scoring.follows_target
+
     def needs(self) -> Needs:
         """Return the needs of the base."""
         return self.scoring.needs()

@@ -21,6 +21,7 @@ from cluster.run import RunSettings, run_sweep
 from designspace import registry
 from designspace.cli import app as cli
 from designspace.errors import DeclarationError, ProtocolError, RegistrationMismatch
+from designspace.query import ResultsWarning, open_results
 from designspace.store import GRADES_SCHEMA, SAMPLES_SCHEMA, ResultsStore
 from tests.cluster.tiny import write_model
 
@@ -546,6 +547,24 @@ def test_exported_texts_are_a_look(copy: Path, tmp_path: Path) -> None:
     (copy / "protocol/away").rename(copy / "protocol/looks.jsonl.head")
     assert call("export", copy, "--out", out, "--completions").exit_code == 0
     assert looks_in(copy) == ["confirm", "export"]
+
+
+def test_a_query_of_held_out_problems_is_a_look(copy: Path) -> None:
+    """Noted once for the same rows, whatever is asked of them."""
+    asked = call("query", copy, "SELECT count(*) FROM samples", *CONFIRMED)
+    assert asked.exit_code == 0 and "held-out look #2" in asked.output
+    assert looks_in(copy) == ["confirm", "query"]
+    call("query", copy, "SELECT 1 FROM arms", *CONFIRMED)
+    assert looks_in(copy) == ["confirm", "query"]
+
+
+def test_asking_held_out_problems_from_python_is_a_look(copy: Path) -> None:
+    """With a warning that says so."""
+    results = open_results(copy, study=CONFIRMED[1])
+    with pytest.warns(ResultsWarning, match="held-out look #2"):
+        results.summary()
+    results.texts("q10")
+    assert looks_in(copy) == ["confirm", "open_results"]
 
 
 def test_effects_of_held_out_problems_are_a_look(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.evidence import confirm, register, tune, verify
 from cluster.evidence.design_power import power
-from designspace.store import open_results
+from designspace.query import open_results
 from designspace.tasks.task_spec import forget_problems
 from sweeps.study import load_study
 from tests.cluster.test_evidence import INLINE, report_in, write_problems, write_study

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from designspace.store import open_results
+from designspace.query import open_results
 
 PACKAGE = Path(__file__).parents[1] / "plug_in_package"
 DEADLINE_S = 300

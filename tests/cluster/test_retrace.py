@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from cluster.retrace import first_queries, retrace, token_texts
 from cluster.run import run_sweep
 from designspace.cli import app as cli
-from designspace.engine.retention import NEVER_HELD, STILL_HELD
+from designspace.engine.retention import NEVER_HELD, STILL_HELD, Change, RetentionRecord
 from designspace.errors import DeclarationError, ModelError, StoreError, UnknownName
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
-from designspace.store import open_results
+from designspace.query import open_results
 from tests.cluster.tiny import write_replicated
 
 ARMS = "[full, {name: h2o-few, base: h2o, scoring: {kind: h2o, recent: 4}}, {name: sampled, base: random, cadence: every-k}]"
@@ -131,3 +131,8 @@ def test_the_command_writes_a_page_with_everything_in_it(done: Path, tmp_path: P
     assert (first["name"], second["name"], second["lookups"]) == ("h2o-few", "full", [])
     table = pq.read_table(changes)
     assert set(table["mechanism"].to_pylist()) == {"h2o-few"} and table.num_rows == len(record.changes)
+    again = RetentionRecord(record.stream, record.n_prompt_tokens, record.at_start, record.newest)
+    for line in table.to_pylist():
+        gone, back = (np.array(line[name], dtype=np.int32) for name in ("gone", "back"))
+        again.changes.append(Change(line["step"], line["layer"], line["head"], gone, back))
+    assert np.array_equal(again.held(len(record.newest)), record.held(len(record.newest)))

@@ -16,6 +16,7 @@ WINDOWS: dict[str, Any] = {
     "h2o": HALF, "vatp": HALF, "caote": HALF, "d2o": HALF, "minikv": HALF,
     "mmr": HALF, "facility-location": HALF, "dpp": HALF, "k-center": HALF, "k-center-weighted": HALF,
     "squeeze": WindowShare(0.175), "scope": WindowShare(0.1), "morph-kv": 32,
+    "kvzap": 128, "dms": 512, "fast-kvzip": WindowShare(0.03125), "fast-kvzip-threshold": 128,
     "snapkv": 32, "snapkv-prefill": 32, "ada-kv": 32, "critical-kv": 32,
     "r-kv": 8, "r-kv-equal": 8, "skip-kv": 8,
     "pyramid-kv": 8, "headkv": 8, "dynamic-kv": 8, "scissorhands": 10, "scissorhands-rate": 10,

@@ -146,4 +146,7 @@ def test_the_command_makes_an_artefact_that_runs(tmp_path: Path) -> None:
     for changed in ([*command[:2], "q-stats", *command[3:]], [*command[:2], *command[3:]]):
         refused = CliRunner().invoke(app, changed)
         assert refused.exit_code == 2
-        assert "--weights makes the artefact trim-gate, which must be named" in refused.output + str(refused.exception)
+        assert (
+            "--weights makes one artefact of dms-gate, fast-kvzip, kvzap, trim-gate, which must"
+            in refused.output + str(refused.exception)
+        )

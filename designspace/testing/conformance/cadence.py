@@ -195,8 +195,12 @@ def check_peak(t: Trial) -> None:
 def check_mean(t: Trial) -> None:
     """Check over a long run that the attended mean is the budget, for a mean, and `steady_mean` whatever the reading.
 
-    A cadence that takes no budget must have the same schedule at all of them.
+    A cadence that takes no budget must have the same schedule at all of them, and one with a least score takes none.
     """
+    expect(
+        t.strategy.least_score is None or not t.strategy.is_matched,
+        f"{named(t.strategy)} has a least score, so its size depends on the scores and is_matched must be False",
+    )
     if not t.strategy.is_matched:
         (_, first), *others = t.bound
         for budget, schedule in others:

@@ -85,7 +85,8 @@ def check_mechanism(
 ) -> None:
     """Run a mechanism on a model, on a few short prompts of random tokens, with every invariant on.
 
-    Checked: the ledger equals the cadence's simulator at every step (where no controller steers the text); a row is
+    Checked: the ledger equals the cadence's simulator at every step (where no controller steers the text), or where events
+    cut to no size, it grows as it may; a row is
     bit-identical whatever its batch-mates and their order; protected tokens stay; nothing is left after the run.
     artefacts: calibrations; query statistics are made up if missing.
 
@@ -146,6 +147,9 @@ def _check_ledger(engine: Engine, generations: dict[str, Generation], signals: M
     if engine.decoding.controller(engine.loaded) is not None:
         return
     for name, generation in generations.items():
+        if engine.mechanism.cadence.least_score is not None:
+            _check_growth(engine, generation)
+            continue
         expected = engine.schedule.simulate(generation.n_prompt_tokens, generation.n_steps, signals.get(name))
         seen = list(generation.cache_tokens_per_step)
         at = next((i for i, (a, b) in enumerate(zip(seen, expected, strict=True)) if a != b), None)
@@ -154,6 +158,21 @@ def _check_ledger(engine: Engine, generations: dict[str, Generation], signals: M
                 f"mechanism {engine.mechanism.name!r}, {name}: at step {at + 1} the ledger says {seen[at]} tokens, "
                 f"the cadence's simulator {expected[at]}"
             )
+
+
+def _check_growth(engine: Engine, generation: Generation) -> None:
+    """Check the sizes of a row that is cut to none: it grows by a token where no event comes, and by no more anywhere."""
+    scoring, who = engine.mechanism.scoring, f"mechanism {engine.mechanism.name!r}, {generation.problem_id}"
+    sizes, n_prompt = list(generation.cache_tokens_per_step), generation.n_prompt_tokens
+    before = float(n_prompt)
+    for step, size in enumerate(sizes, start=1):
+        uncut = before + 1
+        expect(size <= uncut + 1e-9, f"{who}: {size} tokens at step {step}, after {before}")
+        if not engine.schedule.due(step - 1, int(before), 0):
+            expect(abs(size - uncut) < 1e-9, f"{who}: no event before step {step}, but {size} tokens after {before}")
+        least = min(n_prompt + step, scoring.n_protected(engine.schedule.low, n_prompt))
+        expect(size >= least, f"{who}: {size} tokens at step {step}, of which {least} are protected")
+        before = size
 
 
 def _check_same(

@@ -146,6 +146,21 @@ def check_scores(t: Trial) -> None:
         expect(not bool(torch.isnan(scores[view.valid]).any()), f"{t.who(case)}: NaN for a held token")
 
 
+def check_target(t: Trial) -> None:
+    """Check that scores do not depend on the size that an event cuts to, unless the scoring says so.
+
+    A cadence with a least score cuts to no size, and takes no scoring that depends on one.
+    """
+    if t.strategy.follows_target:
+        return
+    for i, case in enumerate(t.tried):
+        expect_equal(
+            t.scores(case.aiming_at(case.view.target + 3)),
+            t.usual(i).scores,
+            f"{t.who(case)}: other scores where the event cuts to another size, so follows_target must be True",
+        )
+
+
 def check_identity_when_all_fits(t: Trial) -> None:
     """Check that an event whose target covers everything held keeps everything, in place."""
     for case in t.tried:
@@ -231,6 +246,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "needs": check_declared_needs,
     "purity": check_purity,
     "scores": check_scores,
+    "target": check_target,
     "identity when all fits": check_identity_when_all_fits,
     "event": check_event,
     "row independence": check_row_independence,

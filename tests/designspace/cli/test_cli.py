@@ -16,7 +16,7 @@ from tests.cluster import tiny
 
 COMMANDS = (
     "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
-    "amend", "tune", "confirm", "verify", "bench", "doctor",
+    "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace",
 )  # fmt: skip
 
 
@@ -146,11 +146,24 @@ def test_report_as_json_and_html(results: Path, tmp_path: Path) -> None:
     assert "<!DOCTYPE html>" in (tmp_path / "page.html").read_text()
 
 
+def test_report_says_what_the_page_holds_arms_against(results: Path, tmp_path: Path) -> None:
+    """By --against; an option that is about the page needs one, and the static page has no contrasts."""
+    page = tmp_path / "page.html"
+    call("report", results, "--html", page, "--against", "random")
+    assert '"contrasts":{"columns"' in page.read_text()
+    call("report", results, "--html", page, "--static")
+    assert "<script" not in page.read_text()
+    refused = call("report", results, "--html", page, "--against", "randon", code=2)
+    assert (refused.stdout, "did you mean 'random'" in refused.stderr) == ("", True)
+    for options in (["--static"], ["--against", "random"], ["--static", "--against", "random", "--html", page]):
+        assert call("report", results, *options, code=2).stdout == ""
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_export_takes_the_format_from_the_name(results: Path, tmp_path: Path, suffix: str) -> None:
     """And prints where it wrote."""
     path = tmp_path / f"all.{suffix}"
-    assert str(path) == call("export", results, "--out", path).stdout.strip()
+    assert call("export", results, "--out", path).stdout.strip().endswith(f" columns: {path}")
     assert path.stat().st_size > 0
 
 
@@ -213,6 +226,8 @@ def test_show_a_strategy(name: str) -> None:
         (("plan", "nowhere.yaml"), 2, "error: nowhere.yaml"),
         (("report", "nowhere"), 2, "error: no results store at"),
         (("export", "nowhere", "--out", "x.csv"), 2, "error: no results store at"),
+        (("export", "nowhere", "--out", "x.xlsx"), 2, "error: export writes parquet, csv, jsonl, markdown, latex"),
+        (("query", "nowhere", "SELECT 1"), 2, "error: no results store at"),
         (("calibrate", "pocket-lama"), 2, "error: unknown bundled model 'pocket-lama'"),
         (("grade-cases", "nowhere.jsonl"), 2, "error: nowhere.jsonl: cannot be read"),
         (("run", "x.yaml", "--executor", "dask"), 2, "dask"),

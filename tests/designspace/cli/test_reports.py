@@ -146,7 +146,7 @@ def test_an_unfinished_study_says_so_first(tmp_path: Path, results: Path) -> Non
     assert "compared on the 2 problems that all of them have. 4 more" in "".join(found["notes"])
     assert "gsm8k/test · 2 problems" in printed
     page = (results / "report.html").read_text()
-    assert page.index("Not finished") < page.index("Before you compare") < page.index("<figure")
+    assert page.index("Not finished") < page.index("Before you compare") < page.index("id=figures")
 
     run(sweep, results)
     whole = data("report", results)
@@ -187,12 +187,14 @@ def test_export_takes_one_study_under_its_labels(tmp_path: Path, results: Path) 
     out = tmp_path / "rows.parquet"
     call("export", results, "--out", out)
     assert 4 + 4 + 6 == len(pd.read_parquet(out))
-    call("export", results, "--out", out, "--study", "tiny")
+    call("export", results, "--out", out, "--study", "tiny", "--overwrite")
     rows = pd.read_parquet(out)
     assert (6, {"window"}) == (len(rows), set(rows["mechanism"]))
     call("export", results, "--out", tmp_path / "c.jsonl", "--completions", "--study", "tiny")
     assert 6 == len((tmp_path / "c.jsonl").read_text().splitlines())
-    assert "unknown study 'nope'" in call("export", results, "--out", out, "--study", "nope", code=2).stderr
+    assert (
+        "unknown study 'nope'" in call("export", results, "--out", tmp_path / "n.csv", "--study", "nope", code=2).stderr
+    )
 
 
 def test_identical_texts_are_said_to_be(tmp_path: Path, results: Path) -> None:
@@ -282,3 +284,16 @@ def test_documents_of_an_earlier_version_are_told_apart_by_their_rows(tmp_path: 
         store.write_study("tiny", {name: value for name, value in document.items() if name != "revision"})
 
     assert {arm["n_generations"] for arm in data("report", results)["arms"]} == {4}
+
+
+def test_effects_of_the_folder_are_those_of_the_sweep(tmp_path: Path, results: Path) -> None:
+    """The folder knows what its arms are composed of, and which cells are of the study as it stands."""
+    grid = "[full, {grid: {scoring: [random, streaming-llm], cadence: [every-step, {kind: every-k, k: 4}]}}]"
+    sweep = write(tmp_path / "s", 4, mechanisms=grid, replicates=2)
+    run(sweep, results)
+    by_file, by_folder = data("effects", sweep, "--results", results), data("effects", results)
+
+    assert by_folder == by_file
+    assert [effect["axes"] for effect in by_file[0]["main"]["effects"]] == [["scoring"], ["cadence"]]
+    run(write(tmp_path / "s", 6, mechanisms=grid, replicates=2), results)
+    assert data("effects", results)[0]["main"]["n_problems"] == 6

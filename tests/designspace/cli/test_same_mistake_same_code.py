@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from designspace.cli import exit_codes
 from designspace.cli.app import app
 from designspace.cli.exit_codes import EXIT_USAGE
+from tests.conftest import REPOSITORY
 
 SWEEP = """\
 schema: 1
@@ -29,14 +31,18 @@ OF_A_DOCUMENT = (
     ["verify", "{}"],
     ["grade-cases", "{}"],
 )
-OF_RESULTS = (["report", "{}"], ["export", "{}", "--out", "x.csv"], ["doctor", "{}"], ["status", "{}"])
+OF_RESULTS = (
+    *(["report", "{}"], ["export", "{}", "--out", "x.csv"], ["export", "{}", "--out", "x.tex"], ["doctor", "{}"]),
+    *(["query", "{}", "SELECT 1"], ["status", "{}"], ["effects", "{}"]),
+)
 OF_A_NAME = (
     *(["check", "{}"], ["calibrate", "{}"], ["calibrate", "pocket-llama", "{}"], ["bench", "{}", "full"]),
     *(["bench", "pocket-llama", "{}"], ["list", "{}"], ["show", "{}"], ["{}"], ["list", "--{}"]),
 )
 CASES = (
     *((command, "missing") for command in (*OF_A_SWEEP, *OF_A_DOCUMENT, *OF_RESULTS)),
-    *((command, "empty") for command in OF_RESULTS),
+    *((command, given) for command in OF_RESULTS for given in ("empty", "protocol")),
+    *((command, "latin.txt") for command in OF_RESULTS[:5]),
     *((command, "broken.yaml") for command in OF_A_SWEEP),
     *((command, "unknown.yaml") for command in OF_A_SWEEP[:4]),
     *((command, "protocol/broken.json") for command in OF_A_DOCUMENT),
@@ -65,3 +71,15 @@ def test_the_code_is_that_of_the_mistake(
     assert (done.exit_code, type(done.exception)) == (EXIT_USAGE, SystemExit), done.stderr
     # A usage error of the command line itself has typer's own form.
     assert done.stderr.startswith("Usage:") or (done.stderr.startswith("error: ") and done.stderr.count("\n") == 1)
+
+
+def test_the_page_and_the_help_name_every_code() -> None:
+    """Whoever writes a script finds them in both."""
+    codes = {name: code for name, code in vars(exit_codes).items() if name.startswith("EXIT_")}
+    page = (REPOSITORY / "docs/exit-codes.md").read_text(encoding="utf-8")
+    (line,) = [line for line in (app.info.epilog or "").splitlines() if line.startswith("Exit codes:")]
+
+    assert len(codes) == 5
+    for name, code in codes.items():
+        assert f"| {code} | `{name}` |" in page
+        assert f" {code} " in line

@@ -31,7 +31,7 @@ from families.scoring.selectors.diversity import Diversity
 from families.scoring.snapkv import SnapKV
 from families.scoring.streaming_llm import StreamingLLM
 from families.scoring.triattention import TriAttention
-from tests.conftest import Numbers, start, toy_gate, toy_model, toy_statistics
+from tests.conftest import Numbers, start, toy_gates, toy_model, toy_statistics
 
 # The network of `learned` is trained on a model: the conformance kit runs it on a bundled one.
 SCORINGS = [kind for kind in kinds("scoring") if kind not in {"full", "learned"}]
@@ -84,7 +84,7 @@ def generate(
     """Run and index by problem."""
     engine = Engine(
         replace(loaded, tokenizer=Numbers()), mechanism, budget, rows=rows, max_new_tokens=N_NEW,
-        max_prompt_tokens=max(LENGTHS), artefacts={**toy_statistics(loaded), "trim-gate": toy_gate(loaded)}, burst=burst,
+        max_prompt_tokens=max(LENGTHS), artefacts={**toy_statistics(loaded), **toy_gates(loaded)}, burst=burst,
     )  # fmt: skip
     return {g.problem_id: g for g in engine.generate(todo)}
 

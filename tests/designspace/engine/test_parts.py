@@ -170,7 +170,7 @@ def check(arm: Mechanism) -> None:
 @pytest.mark.parametrize("kind", [k for k in kinds("scoring") if k not in {"full", "rpc"}])
 def test_every_scoring_composes(kind: str) -> None:
     """Ledger, batch invariance and protection on the real engine; RPC keeps the whole prompt, so no part is divided."""
-    scoring = strategy("scoring", kind)(**(SHORT["scoring", kind] if kind == "skip-kv" else {}))
+    scoring = strategy("scoring", kind)(**SHORT.get(("scoring", kind), {}))
     assert isinstance(scoring, Scoring)
     check(composed(scoring))
 

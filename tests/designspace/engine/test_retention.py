@@ -119,19 +119,6 @@ def test_a_token_is_evicted_at_the_first_step_that_lacks_it(loaded: LoadedModel,
     assert NEVER_HELD not in found
 
 
-def test_the_table_holds_every_change(loaded: LoadedModel) -> None:
-    """From which the record is made again."""
-    record = next(iter(watched(loaded, "global scope").records.values()))
-    table = record.table()
-    assert table.num_rows == len(record.changes) > 0
-    again = RetentionRecord(record.stream, record.n_prompt_tokens, record.at_start, record.newest)
-    for row in table.to_pylist():
-        change = (row["step"], row["layer"], row["head"], np.array(row["gone"], int), np.array(row["back"], int))
-        again.changes.append(type(record.changes[0])(*change))
-    last = len(record.newest)
-    assert np.array_equal(again.held(last), record.held(last))
-
-
 def test_what_is_looked_up_after_its_eviction_is_the_largest_later_attention(loaded: LoadedModel) -> None:
     """Against attention weights that transformers computes itself."""
     from transformers import AutoModelForCausalLM

@@ -21,14 +21,16 @@ from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.models.skeleton import load_skeleton, skeleton_of, weight_bytes
 from designspace.registry import catalog, mechanism
+from families.cadence.threshold import Threshold
 from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.decoding.self_consistency import SelfConsistency
 from families.decoding.teacher_forced import TeacherForced
 from families.representation.kivi import Kivi
 from families.scoring.critical_kv import CriticalKV
+from families.scoring.kvzap import KVzap
 from families.scoring.snapkv import SnapKV
-from tests.conftest import toy_gate, toy_model, toy_statistics
+from tests.conftest import toy_gates, toy_model, toy_statistics
 
 ROWS, N_PROMPT, N_NEW, N_PROMPTS = 12, 28, 20, 24
 MOST_KEPT = 16
@@ -48,6 +50,7 @@ def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | 
         "kivi": {"representation": Kivi(group=16, residual=16)},
         "snapkv": {"scoring": SnapKV()},
         "critical-kv": {"scoring": CriticalKV()},
+        "kvzap": {"scoring": KVzap(recent=8), "cadence": Threshold(tau=0.0)},
     }.get(name, {})
     found = mechanism(name).override(name, decoding=decoding or Greedy(), **axes)
     reading = "nominal" if found.cadence.kind == "prefill-only" else "mean"
@@ -56,7 +59,8 @@ def arm(name: str, decoding: object | None = None) -> tuple[Mechanism, Budget | 
 
 def made_up(loaded: LoadedModel, name: str) -> dict[str, Artefact]:
     """Return the calibrations of a mechanism, and no gate without need: whatever is handed over counts."""
-    return {"trim-gate": toy_gate(loaded)} if name == "trim-kv" else toy_statistics(loaded)
+    gate = {"trim-kv": "trim-gate", "kvzap": "kvzap"}.get(name)
+    return toy_statistics(loaded) if gate is None else {gate: toy_gates(loaded)[gate]}
 
 
 def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = None) -> int:
@@ -88,6 +92,7 @@ def peak_of_engine(loaded: LoadedModel, name: str, decoding: object | None = Non
         "critical-kv",
         "squeeze",
         "trim-kv",
+        "kvzap",
     ],
 )
 def test_an_engine_takes_what_is_stated(name: str) -> None:

@@ -21,6 +21,18 @@ def test_every_arm_is_labelled(small):
     assert {"h2o", "r-kv", "greedy", "full (200 tokens)"} <= set(labels)
 
 
+def test_labels_are_whole(make_table):
+    """Names that begin alike are told apart, and the figure is as wide as they need."""
+    names = [f"triattention/uniform/{'every-k' * 3}/{kind}" for kind in ("none", "prompt")]
+    figure = accuracy_figure(
+        summarise(make_table(*({"mechanism": name, "mean_cache_tokens": 40.0 + i} for i, name in enumerate(names))))
+    )
+    figure.canvas.draw()
+    edges = {text.get_text(): text.get_window_extent().x1 for text in figure.axes[0].texts}
+    assert set(edges) == set(names)
+    assert max(edges.values()) <= figure.bbox.x1
+
+
 def markers(figure):
     """Where markers are, left to right."""
     lines = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", None, "", "none")]

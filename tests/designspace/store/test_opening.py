@@ -8,7 +8,8 @@ import time
 import pytest
 
 from designspace.errors import StoreError
-from designspace.store import ResultsStore, open_results
+from designspace.query import open_results
+from designspace.store import ResultsStore
 
 
 @pytest.mark.parametrize(

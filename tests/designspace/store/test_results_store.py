@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from designspace.errors import StoreError
+from designspace.query import open_results
 from designspace.store import (
     GRADES_SCHEMA,
     RESULTS_SCHEMA,
     DamagedFilesWarning,
     ResultsStore,
     ShardKey,
-    open_results,
 )
 from designspace.store.scan import grades_contents
 from designspace.store.schema import table_from_rows

@@ -235,6 +235,16 @@ class Unmatched(ToldCadence):
     is_matched: ClassVar[bool] = False
 
 
+@dataclass(frozen=True)
+class Sizeless(ToldCadence):
+    """Has a least score, and takes a budget all the same."""
+
+    @property
+    def least_score(self) -> float:
+        """Return some score."""
+        return 1.0
+
+
 class RowsFirst(PlainStore):
     """A tensor that snapshots would cut across."""
 
@@ -429,6 +439,7 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldScoring(selector=ToldSelector(give=unprotected), recent=3), "event", "dropped a protected token"),
     (ToldScoring(give=lambda v: norms(v) - norms(v)[:, :1].mean(-1, keepdim=True)), "row independence", "other scores"),
     (ToldScoring(give=lambda v: norms(v) + head_numbers(norms(v))), "head permutation", "have other scores"),
+    (ToldScoring(give=lambda v: norms(v) * v.target[:, None, None]), "target", "follows_target must be True"),
     (ToldScoring(give=lambda v: norms(v) / norms(v).amax(-1, keepdim=True)), "free slots", "have other scores"),
     (ToldScoring(give=lambda v: norms(v) / v.positions.shape[-1]), "free slots", "five more free slots"),
     # trackers that events update
@@ -479,6 +490,7 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldCadence(bound=Optimist), "replay", "simulate.. says"),
     (ToldCadence(bound=IntegersOnly), "tensor form", "differs between tensors and integers"),
     (ToldCadence(bound=Tight), "peak", "above peak_bound"),
+    (Sizeless(), "mean", "has a least score, so its size depends on the scores and is_matched must be False"),
     (Unmatched(), "mean", "is_matched is False, but the schedule depends on the budget"),
     (ToldCadence(bound=Late), "mean", "the mean over 10000 steps is"),
     # representation

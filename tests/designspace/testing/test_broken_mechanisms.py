@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import Action, Budget, Controller, Mechanism, SlotState, View
+from designspace.axes import Action, Budget, Controller, Mechanism, MergeResult, RowSchedule, SlotState, View
 from designspace.models.loading import LoadedModel
 from designspace.testing.conformance import check_mechanism
-from designspace.testing.conformance.probes import Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
+from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
+from families.cadence.threshold import Threshold, ThresholdSchedule
 from tests.conftest import toy_model
 from tests.designspace.testing.told import (
     ToldCadence,
@@ -47,6 +49,39 @@ class Tight(EveryFew):
     def peak_bound(self, n_prompt: int, n_steps: int) -> int:
         """Return too little."""
         return super().peak_bound(n_prompt, n_steps) - 2
+
+
+class Everywhere(RowSchedule):
+    """Cuts at steps at which its schedule says that nothing is due."""
+
+    def due(self, step: int, size: int, signal: float | None) -> bool:
+        """Return True."""
+        return True
+
+
+class Sly(ThresholdSchedule):
+    """Says when rows are due, and hands out rows that do not keep to it."""
+
+    def row_schedule(self) -> RowSchedule:
+        """Return such a row."""
+        return Everywhere(self)
+
+
+@dataclass(frozen=True)
+class SlyThreshold(Threshold):
+    """A threshold at other steps than it says."""
+
+    def schedule(self, budget: Budget) -> ThresholdSchedule:
+        """Return such a schedule."""
+        return Sly(**vars(super().schedule(budget)))
+
+
+def swapped(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
+    """Keep a slot that was to go in the place of one that was to stay, where there are both."""
+    kept, gone = keep & view.candidates, view.valid & ~keep
+    both = (kept.any(dim=-1) & gone.any(dim=-1))[..., None]
+    first = [mask & (mask.cumsum(dim=-1) == 1) & both for mask in (kept, gone)]
+    return MergeResult(keep ^ first[0] ^ first[1], view.keys, view.values)
 
 
 class Neighbourly(PlainStore):
@@ -96,6 +131,24 @@ def toy() -> LoadedModel:
 def test_sound_mechanisms_pass(toy: LoadedModel) -> None:
     """What the broken ones are made from breaks nothing."""
     check_mechanism(Mechanism("sound", **SOUND), toy, Budget(12))
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"cadence": SlyThreshold(tau=3.0, k=4)}, "no event before step 2, but"),
+        (
+            {"cadence": Threshold(tau=3.0), "representation": ToldRepresentation(folded=swapped)},
+            "keep what is protected or has a score of at least 3, and nothing else",
+        ),
+    ],
+)
+def test_what_is_cut_to_no_size_is_followed(toy: LoadedModel, axes: dict[str, Any], message: str) -> None:
+    """Sizes grow as they may, and the kept set is exact; without the fault nothing is found."""
+    whole = SOUND | {"head_routing": Even(), "scoring": Norms(sinks=1, recent=3, selector=Best())}
+    check_mechanism(Mechanism("sound", **(whole | {"cadence": Threshold(tau=3.0, k=4)})), toy, None)
+    with pytest.raises(AssertionError, match=message):
+        check_mechanism(Mechanism("broken", **(whole | axes)), toy, None)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ REQUIRED: dict[str, dict[str, Any]] = {}
 FURTHER: dict[str, list[dict[str, Any]]] = {
     "scoring.learned": [{"sinks": 2, "recent": 3}],
     "scoring.trim-kv": [{"look_ahead": 5, "sinks": 2, "recent": 3}],
+    "scoring.kvzap": [{"sinks": 2, "recent": 3}],
+    "scoring.dms": [{"sinks": 2, "recent": 3}],
+    "scoring.fast-kvzip": [{"sinks": 0, "recent": 0}],
     "scoring.snapkv": [{"kernel": 5, "pool": "avg", "recent": 3, "sinks": 2}],
     "scoring.r-kv": [{"lam": 0.5, "threshold": 0.0}, {"lam": 1.0, "kernel": 1, "recent": 1}],
     "scoring.skip-kv": [{"alike": 0.0, "lam": 0.5, "recent": 3, "sinks": 2}, {"alike": 1.0, "kernel": 1}],
@@ -54,6 +57,7 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
     "cadence.every-k": [{"k": 1}, {"k": 5, "prefill": False}],
     "cadence.hysteresis": [{"slack": 7, "prefill": False}],
     "cadence.growing": [{"period": 7, "ratio": 2.5, "window": 0}, {"period": 16, "ratio": 16.0, "window": 3}],
+    "cadence.threshold": [{"tau": 0.5, "k": 5}],
     "cadence.prefill-only": [{"horizon": 12}],
     "representation.kivi": [{"bits": 4, "group": 4, "residual": 4}, {"bits": 8, "group": 8, "residual": 16}],
     "decoding.sampling": [{"temperature": 1.5, "top_p": 1.0}, {"temperature": 0.01, "top_p": 0.01}],

@@ -30,7 +30,7 @@ def memory_record(arm: ArmSummary, baseline: ArmSummary, budget: Mapping[str, An
     apart = larger / smaller - 1 if smaller > 0 else None
     faults = []
     for side in (arm, baseline):
-        faults += _faults(side, target, tolerance)
+        faults += budget_faults(side, target, tolerance)
     if apart is None or apart > tolerance:
         faults.append(
             f"the realised means must agree within {tolerance:.1%}: {arm.mechanism} has {arm.held:.1f} {unit}, "
@@ -47,7 +47,8 @@ def memory_record(arm: ArmSummary, baseline: ArmSummary, budget: Mapping[str, An
     }
 
 
-def _faults(side: ArmSummary, target: float | None, tolerance: float) -> list[str]:
+def budget_faults(side: ArmSummary, target: float | None, tolerance: float) -> list[str]:
+    """Return why one arm does not test its budget: it is off its target, or was hardly ever cut; target: None for no mean."""
     faults = []
     steady = side.steady_mean_cache_tokens
     if target is not None and (steady is None or abs(steady - target) > tolerance * target):
