@@ -32,7 +32,9 @@ def page() -> str:
     names = {name: getattr(designspace, name) for name in designspace.__all__ if name != "__version__"}
     names |= {name: getattr(import_module(module), name) for name, module in RETURNED.items()}
     for name, value in sorted(names.items(), key=lambda item: item[0].lower()):
-        parts += [f"## {name}", f"Of `{RETURNED[name]}`." if name in RETURNED else "", *_documented(name, value)]
+        documented = _documented(name, value)
+        # What is only returned is not made by its users, so its constructor is not shown.
+        parts += [f"## {name}", *([f"Of `{RETURNED[name]}`.", *documented[1:3]] if name in RETURNED else documented)]
         for method in _methods(value):
             parts += _method(name, method, inspect.getattr_static(value, method))
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -30,6 +30,9 @@ INDEX = """# Strategies
 A mechanism has one strategy on each of five axes. Any can be combined with any on the other axes; the few combinations that
 make no sense are refused before the run, with the reason. A strategy is named in [the sweep file](../sweep-file.md) by its
 kind, or with parameters: `{kind: every-k, k: 8}`. [Systems](../systems/index.md) are published combinations.
+
+`make compositions` runs a sample that covers every pair of kinds of different axes, with every invariant checked. An axis that
+would change nothing in an arm is named by `plan` and `run`.
 """
 
 

@@ -21,6 +21,7 @@ PAGES = (
     "how-to/extend-a-sweep.md",
     "tutorial/own-model-and-task.md",
     "tutorial/study.md",
+    "how-to/use-a-mechanism.md",
 )
 
 
