@@ -11,7 +11,7 @@
 # make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
 # make bench-peer   the environment of kvpress that make bench compares with (KVPRESS_PYTHON=… names another one instead)
 # make bench-events time of one compression event, per selector and per scoring, next to top-k's
-# make docs         the documents as a site, into site/; every warning is an error
+# make docs         the reference from the code, and all documents as a site, into site/; every warning is an error
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
 # make trace        the same for the two models of trace-recall (35 minutes)
 
@@ -72,7 +72,8 @@ bench-events: $(INSTALLED)
 	$(BIN)/python -m benchmarks.event_time
 
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 pocket: $(INSTALLED)
 	$(BIN)/python -m designspace.models.train_pocket --architecture llama --minutes 30 --seed 1 --out build/pocket-llama & \

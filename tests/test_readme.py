@@ -7,7 +7,9 @@ import re
 import pytest
 from typer.testing import CliRunner
 
+from designspace.axes.mechanism import AXES
 from designspace.cli.app import app
+from designspace.registry import kinds
 from sweeps.plan import plan
 from sweeps.spec import parse_sweep
 from tests.conftest import REPOSITORY
@@ -28,6 +30,16 @@ def test_yaml_blocks_are_sweeps(source: str) -> None:
 
     assert planned.n_cells > 0
     assert not planned.refused
+
+
+def test_the_strategies_that_are_named_exist() -> None:
+    """In the table of axes; the page that it leads to has all of them."""
+    rows = re.findall(r"^\| ([a-z ]+) \| [^|?]+\? \| (.*) \|$", README, re.MULTILINE)
+    named = {axis.replace(" ", "_"): re.findall(r"`([^`]+)`", examples) for axis, examples in rows}
+
+    assert {*named} == {*AXES}
+    for axis, found in named.items():
+        assert {*found} <= {*kinds(axis), *(kinds("selector") if axis == "scoring" else ())}
 
 
 def test_commands_exist() -> None:
@@ -54,3 +66,18 @@ def test_links_lead_somewhere() -> None:
 
     assert targets
     assert [t for t in targets if not (REPOSITORY / t).exists()] == []
+
+
+def test_the_table_is_that_of_the_quickstart() -> None:
+    """Its rows are columns 80 of the page that has them all."""
+
+    def rows(text: str) -> dict[str, list[str]]:
+        found = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*", text, re.MULTILINE)
+        ]
+        return {name: cells for name, *cells in found if re.match(r"\d", cells[0])}
+
+    whole = rows((REPOSITORY / "docs/quickstart.md").read_text(encoding="utf-8"))
+
+    assert len(whole) > 5
+    assert rows(README) == {name: [cells[0], cells[1], cells[4], cells[5]] for name, cells in whole.items()}
