@@ -97,26 +97,31 @@ def bars(table: pd.DataFrame, scores: Mapping[str, str]) -> list[str]:
 
     scores: what scores the tokens in each arm.
     """
-    lines, n_scores = [], len(set(scores.values()) - NO_SCORES)
+    lines = []
     for model in table.columns.get_level_values("model").unique():
-        budgets = [b for b in table.xs(model, level="model", axis=1).columns.get_level_values("budget") if b.isdigit()]
-        smaller = min(budgets, key=int)
         percent = 100 * table.xs(model, level="model", axis=1).mean()
-        full = percent["full"].iloc[0]
-        at = percent.xs(smaller, level="budget")
-        best = best_scores(at, scores)
+        smaller = _smaller(percent)
+        full, at = percent["full"].iloc[0], percent.xs(smaller, level="budget")
         lines += [
             f"{model}, {smaller}: full cache {full:.1f} %",
             _bar("the prompt and the newest tokens lose", full - at["prefix-sliding"], 40, at_least=True),
             _bar("the oracle loses", full - at["oracle"], 5, at_least=False),
-            _bar(
-                f"the ten best scores of {n_scores} ({best.index[0]} to {best.index[-1]}) are spread over",
-                best.max() - best.min(),
-                30,
-                True,
-            ),
+            _spread(at, scores),
         ]
-    return lines
+    percent = 100 * table.mean()
+    smaller = _smaller(percent)
+    means = percent.xs(smaller, level="budget").groupby("mechanism").mean()
+    return [*lines, f"mean of the models, {smaller}:", _spread(means, scores)]
+
+
+def _smaller(percent: pd.Series) -> str:
+    return str(min((b for b in percent.index.get_level_values("budget") if b.isdigit()), key=int))
+
+
+def _spread(percent: pd.Series, scores: Mapping[str, str]) -> str:
+    best, n_scores = best_scores(percent, scores), len(set(scores.values()) - NO_SCORES)
+    what = f"the ten best scores of {n_scores} ({best.index[0]} to {best.index[-1]}) are spread over"
+    return _bar(what, best.max() - best.min(), 30, at_least=True)
 
 
 def _bar(what: str, points: float, bar: float, at_least: bool) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from cluster.code_id import code_id
 from cluster.evidence.arms import looked_arms
+from cluster.evidence.confirmation_page import write_confirmation_page
 from cluster.evidence.folder import EvidenceFolder, opened
 from cluster.evidence.register import study_of
 from cluster.evidence.tune import require_development_rows, require_unchanged
@@ -38,9 +39,14 @@ class Confirmed:
     report: dict[str, Any] | None
     path: Path
 
+    @property
+    def page(self) -> Path:
+        """Where the page of the report is."""
+        return self.path.with_suffix(".html")
+
 
 def confirm(registration: str | Path, settings: RunSettings | None = None) -> Confirmed:
-    """Note the look, run the held-out problems, analyse, and seal the result.
+    """Note the look, run the held-out problems, analyse, seal the result, and write its report and its page.
 
     The same call again resumes; once the result is sealed, it only holds rows and report against the seal, and gives the
     same report. Where sealed rows are gone, making them anew is another look, with a report of its own.
@@ -67,6 +73,7 @@ def confirm(registration: str | Path, settings: RunSettings | None = None) -> Co
     report = analyse(registered.document, chosen, table, ledger_head=key.ledger_head, look=key.look)
     folder.ledger.seal(key.ledger_head, seal_of(table), report_hash(report), code=code_id())
     _write_once(path, report)
+    write_confirmation_page(path, _graders(registered))
     return Confirmed(outcome, report, path)
 
 

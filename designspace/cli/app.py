@@ -24,10 +24,12 @@ from designspace.cli import (
     trace_command,
     view_command,
 )
+from designspace.cli.examples import EXAMPLES
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
 from designspace.version import __version__
 
+# In the order in which `--help` lists them.
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": sweep_commands.run,
     "plan": sweep_commands.plan,
@@ -53,8 +55,30 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "Sweeps": ("plan", "run", "status"),
+    "Results": ("report", "view", "trace", "query", "export", "effects", "doctor"),
+    "Studies": ("register", "tune", "confirm", "verify", "amend"),
+    "Models and mechanisms": ("list", "show", "check", "calibrate", "bench", "grade-cases"),
+}
+
+
+_LONGEST_HELP = 300  # characters of the first sentence of a command's help; all of it, that is
+
+
 class _Group(TyperGroup):
-    """Turns errors raised on purpose into one message and an exit code; anything else keeps its traceback."""
+    """Lists the commands by what they are about, and turns errors raised on purpose into one message and an exit code.
+
+    Any other error keeps its traceback.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands group by group, each with the first sentence of its help."""
+        width = max(map(len, self.commands))
+        for title, names in _GROUPS.items():
+            rows = [(name.ljust(width), self.commands[name].get_short_help_str(_LONGEST_HELP)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -81,7 +105,7 @@ app = typer.Typer(
     help="Which design choice of KV-cache compression matters at a small budget, and is the gain real?",
     epilog="Exit codes: 0 done, 1 could not be done, 2 wrong input, 3 not as registered, 4 incomplete, 130 Ctrl-C.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -103,7 +127,7 @@ def _options(
 
 
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(_command)
 
 
 def main() -> None:

@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from designspace.cli.names import registration_file, results_folder, sweep_file, sweep_or_results
+
 if TYPE_CHECKING:
     from cluster.run import RunSettings
     from designspace.models.model_spec import ModelSpec
     from designspace.store import ResultsStore
 
-SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML).")]
-ResultsFolder = Annotated[Path, typer.Argument(metavar="RESULTS", help="Results folder.")]
+SweepFile = Annotated[
+    Path,
+    typer.Argument(metavar="SWEEP", callback=sweep_file, help="Sweep file (YAML), or the name of one that ships."),
+]
+ResultsFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RESULTS", callback=results_folder, help="Results folder, or the name of one below results/."
+    ),
+]
+SweepOrResults = Annotated[
+    Path,
+    typer.Argument(metavar="SWEEP|RESULTS", callback=sweep_or_results, help="Sweep file or results folder, or a name."),
+]
 ResultsOption = Annotated[
     Path | None, typer.Option("--results", envvar="DESIGNSPACE_RESULTS", help="Results folder [results/<study>].")
 ]
@@ -22,7 +36,12 @@ StudyOption = Annotated[
     str | None, typer.Option("--study", help="Which study of the folder, if several share it [the only one].")
 ]
 RegistrationFile = Annotated[
-    Path, typer.Argument(metavar="REGISTRATION", help="Registration file: <results>/protocol/….registration.json.")
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        callback=registration_file,
+        help="Its name or results folder, for its newest registration; or a file <results>/protocol/….registration.json.",
+    ),
 ]
 ExecutorOption = Annotated[Literal["ray", "inline"], typer.Option("--executor", envvar="DESIGNSPACE_EXECUTOR")]
 AddressOption = Annotated[

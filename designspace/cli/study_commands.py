@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from designspace.cli.exit_codes import EXIT_INCOMPLETE, EXIT_MISMATCH
+from designspace.cli.names import report_file, sweep_file
 from designspace.cli.options import (
     AddressOption,
     AsJson,
@@ -24,7 +25,14 @@ from designspace.cli.options import (
 
 
 def register(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Sweep file with a protocol (YAML).")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDY",
+            callback=sweep_file,
+            help="Sweep file with a protocol (YAML), or the name of one that ships.",
+        ),
+    ],
     results: ResultsOption = None,
     underpowered: UnderpoweredOption = None,
 ) -> None:
@@ -93,12 +101,20 @@ def confirm(
         raise typer.Exit(EXIT_INCOMPLETE)
     print_json(done.report) if as_json else typer.echo(evidence_text(done.report))
     typer.echo(f"report: {done.path}", err=as_json)
+    typer.echo(f"page: {done.page}", err=as_json)
     if done.report["status"] != "ok":
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def verify(
-    report: Annotated[Path, typer.Argument(metavar="REPORT", help="Report of a confirmation (JSON).")],
+    report: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REPORT",
+            callback=report_file,
+            help="Report of a confirmation (JSON), or the study's name.",
+        ),
+    ],
 ) -> None:
     """Recompute every number of a report from the store."""
     from cluster.evidence import verify as recompute

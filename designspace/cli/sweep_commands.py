@@ -19,6 +19,7 @@ from designspace.cli.options import (
     ResultsOption,
     StudyOption,
     SweepFile,
+    SweepOrResults,
     WorkersOption,
     power_text,
     print_json,
@@ -107,7 +108,7 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
 
 
 def status(
-    target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
+    target: SweepOrResults,
     results: ResultsOption = None,
     study: StudyOption = None,
     as_json: AsJson = False,
@@ -168,7 +169,7 @@ def report(
 
 
 def effects(
-    target: Annotated[Path, typer.Argument(metavar="SWEEP|RESULTS", help="Sweep file or results folder.")],
+    target: SweepOrResults,
     results: ResultsOption = None,
     study: StudyOption = None,
     as_json: AsJson = False,

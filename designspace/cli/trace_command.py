@@ -40,8 +40,6 @@ def trace(
 
     The texts come out token by token as they are stored, or the command says that they do not. A budget does not matter to a
     mechanism that takes none, such as full.
-
-    Example: designspace trace results/quickstart trace-dev-00001 h2o+none oracle --model trace-llama --budget 80
     """
     from cluster.retrace import retrace
     from designspace.report.retention import write_retention_page

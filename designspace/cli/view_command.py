@@ -20,8 +20,6 @@ def view(
 
     The page is served to this machine only, until Ctrl-C. Texts are read when they are looked at, so a folder with millions of
     them opens at once.
-
-    Example: designspace view results/quickstart
     """
     import webbrowser
 

@@ -19,11 +19,12 @@ from designspace.report.asked import Asked
 from designspace.report.block_tables import block_tables
 from designspace.report.columns import FIDELITY_COLUMNS, arm_columns
 from designspace.report.declared import OtherCells
+from designspace.report.evidence_html import evidence_section
 from designspace.report.fidelity import ArmFidelity
 from designspace.report.figure import accuracy_figure, svg
 from designspace.report.kinds_table import kinds_tables
 from designspace.report.markup import bullets, facts, scrolling, text
-from designspace.report.page_data import page_data, script_text
+from designspace.report.page_data import Evidence, page_data, script_text
 from designspace.report.page_files import policy, scripts, style, weight_kb
 from designspace.report.reading import how_to_read
 from designspace.report.study_report import StudyReport, table_report
@@ -41,6 +42,7 @@ def write_report(
     against: Sequence[str] = (),
     static: bool = False,
     tolerance: float = TOLERANCE,
+    evidence: Evidence | None = None,
 ) -> Path:
     """Write a report to one HTML file, whole or not at all, and return its path.
 
@@ -56,6 +58,7 @@ def write_report(
         against: arms that the page holds the others against, before those that there is room for.
         static: a page without scripts, whose figures do not move; it needs matplotlib.
         tolerance: of a table of rows: relative difference of realised means up to which arms count as matched.
+        evidence: of a confirmation: its report and its registration.
 
     Raises:
         StoreError: a column is missing, or writing failed.
@@ -63,7 +66,15 @@ def write_report(
     """
     path = Path(path)
     report = source if isinstance(source, StudyReport) else table_report(source, tolerance)
-    page = render(report, title=title, environment=environment, asked=asked or Asked(), against=against, static=static)
+    page = render(
+        report,
+        title=title,
+        environment=environment,
+        asked=asked or Asked(),
+        against=against,
+        static=static,
+        evidence=evidence,
+    )
     atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
     return path
 
@@ -76,11 +87,13 @@ def render(
     asked: Asked,
     against: Sequence[str] = (),
     static: bool = False,
+    evidence: Evidence | None = None,
 ) -> str:
     """Return the page of a report."""
     body = [
         f"<header><h1>{text(title)}</h1><p class=lede>{text(_lede(report, asked))}</p></header>",
         bullets("Not finished", (*report.missing, *asked.failed), "notes missing"),
+        "" if evidence is None else evidence_section(*evidence),
         _question(report, asked),
         bullets("Before you compare", report.notes),
         "" if static else _figures(),
@@ -90,13 +103,14 @@ def render(
         how_to_read(report.tolerance),
         _environment(environment, static),
     ]
+    data = {} if static else page_data(report, asked, title=title, against=against, evidence=evidence)
     head = f'<meta http-equiv="Content-Security-Policy" content="{text(policy())}">\n' if not static else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'{head}<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text(title)}</title>\n<style>\n{style()}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
-        + f"\n</main>\n{'' if static else _scripts(page_data(report, asked, title=title, against=against))}</body>\n</html>\n"
+        + f"\n</main>\n{'' if static else _scripts(data)}</body>\n</html>\n"
     )
 
 

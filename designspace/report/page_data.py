@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from designspace.report import wording
 from designspace.report.asked import Asked
 from designspace.report.columns import FIDELITY_COLUMNS, Column, arm_columns
+from designspace.report.evidence_html import evidence_contrasts
 from designspace.report.page_contrasts import page_contrasts
 from designspace.report.page_effects import page_effects
 from designspace.report.study_report import StudyReport
@@ -20,10 +21,20 @@ _Arm = TypeVar("_Arm")
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-def page_data(report: StudyReport, asked: Asked, *, title: str, against: Sequence[str] = ()) -> dict[str, Any]:
+Evidence = tuple[Mapping[str, Any], Mapping[str, Any]]  # the report of a confirmation, and the registration
+
+
+def page_data(
+    report: StudyReport,
+    asked: Asked,
+    *,
+    title: str,
+    against: Sequence[str] = (),
+    evidence: Evidence | None = None,
+) -> dict[str, Any]:
     """Return plain JSON data: the tables in the order of the page, each with its arms; contrasts of arms, effects of axes.
 
-    against: arms to hold the others against, first.
+    against: arms to hold the others against, first. evidence: of a confirmation, whose hypotheses are then the contrasts.
     """
     tables = []
     for place, members in groupby(report.arms, key=lambda arm: arm.place):
@@ -38,7 +49,7 @@ def page_data(report: StudyReport, asked: Asked, *, title: str, against: Sequenc
     return {
         "title": title,
         "tables": tables,
-        "contrasts": page_contrasts(report, against),
+        "contrasts": page_contrasts(report, against) if evidence is None else evidence_contrasts(evidence[0]),
         "effects": page_effects(report, asked.levels),
     }
 

@@ -827,3 +827,17 @@ def test_the_same_held_out_problems_under_new_ids_are_not_new(copy: Path, tmp_pa
     tune(path, INLINE)
     report = confirm(path, INLINE).report
     assert report is not None and report["look"] == 2
+
+
+def test_a_confirmation_has_a_page_with_its_own_numbers(done: Path) -> None:
+    """What was registered, every hypothesis as it was sealed, and the hypotheses alone as contrasts."""
+    report = json.loads(report_in(done / "results").read_text())
+    page = report_in(done / "results").with_suffix(".html").read_text()
+    (found,) = report["hypotheses"]
+    assert report["registration"] in page and report["ledger_head"] in page
+    assert f"{100 * found['effect']:+.2f}" in page and f"{found['bonferroni_p']:.4f}" in page
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    (row,) = data["contrasts"]["rows"]
+    contrast = dict(zip(data["contrasts"]["columns"], row, strict=True))
+    assert (contrast["arm"], contrast["against"], contrast["n_comparisons"]) == ("arm", "baseline", report["m"])
+    assert contrast["points"] == pytest.approx(100 * found["effect"], abs=1e-6)

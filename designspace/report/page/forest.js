@@ -8,7 +8,7 @@ function describeContrast(point) {
   if (point.void != null) return [...lines, `no number: ${point.void}`].join("\n");
   return [...lines, `${signed(point.points)} points (${signed(point.low_points)} to ${signed(point.high_points)})`,
     `p = ${point.p_value.toPrecision(2)}, corrected for ${point.n_comparisons}`,
-    `${point.n_problems} problems: ${point.n_better} better, ${point.n_worse} worse`].join("\n");
+    `${point.n_problems} problems${point.n_better == null ? "" : `: ${point.n_better} better, ${point.n_worse} worse`}`].join("\n");
 }
 
 function signed(value) {
@@ -40,6 +40,7 @@ function forestPanel(points, picks, domain, width) {
 }
 
 function forestWords(points) {
+  if (DATA.contrasts.words) return DATA.contrasts.words;
   const m = unique(points.filter((point) => point.n_comparisons).map((point) => point.n_comparisons)).sort((a, b) => a - b);
   const corrected = m.length === 0 ? "" : m.at(-1) === 1 ? " One contrast needs no correction."
     : ` The intervals of a panel hold together with 95 % confidence, and its p values are corrected likewise (Bonferroni over ${m.join(" or ")} contrasts).`;
