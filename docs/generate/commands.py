@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from designspace.cli.app import app
+from designspace.cli.app import _GROUPS, app
 from docs.generate.markdown import prose, table
 
 HEAD = """# Commands
@@ -20,15 +20,20 @@ warnings and progress to stderr. [Exit codes](../exit-codes.md) are those of all
 def page() -> str:
     """Return every command with its arguments and options."""
     group: Any = typer.main.get_command(app)
-    rows = [[f"[`{name}`](#{name})", prose(_first(command.help))] for name, command in group.commands.items()]
-    sections = [_section(group, name, command) for name, command in group.commands.items()]
-    return "\n\n".join([HEAD.rstrip(), table(["command", "what it does"], rows), *sections]) + "\n"
+    parts, names = [HEAD.rstrip()], [name for members in _GROUPS.values() for name in members]
+    for title, members in _GROUPS.items():
+        rows = [[f"[`{name}`](#{name})", prose(_first(group.commands[name].help))] for name in members]
+        parts.append(table([title.lower(), "what it does"], rows))
+    assert {*names} == {*group.commands}
+    return "\n\n".join([*parts, *(_section(group, name, group.commands[name]) for name in names)]) + "\n"
 
 
 def _section(group: Any, name: str, command: Any) -> str:
     context = command.context_class(command, info_name=name, parent=group.context_class(group, info_name="designspace"))
     usage = " ".join(command.collect_usage_pieces(context))
-    text = [_paragraph(paragraph) for paragraph in (command.help or "").split("\n\n")]
+    text = [
+        _paragraph(paragraph) for paragraph in [*(command.help or "").split("\n\n"), command.epilog or ""] if paragraph
+    ]
     records = [record for param in command.params if (record := param.get_help_record(context))]
     rows = [[f"`{names}`", prose(re.sub(r"\s+", " ", says))] for names, says in records]
     options = table(["argument or option", "meaning"], rows)
