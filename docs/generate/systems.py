@@ -87,7 +87,7 @@ def page(system: Mechanism) -> str:
 
 def _picture(system: Mechanism) -> list[str]:
     if not (FIGURES / f"{system.name}.png").is_file():
-        return []
+        return [] if system.cadence.compresses else ["It holds every token of a text, so there is nothing to draw."]
     budget = drawn_budget(system)
     how = (
         f", at a budget of {budget['tokens']} tokens{', nominal' * (len(budget) == 2)}" if system.budget_applies else ""
