@@ -11,6 +11,7 @@
 # make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
 # make bench-peer   the environment of kvpress that make bench compares with (KVPRESS_PYTHON=… names another one instead)
 # make bench-events time of one compression event, per selector and per scoring, next to top-k's
+# make docs         the reference from the code, and all documents as a site, into site/; every warning is an error
 # make pocket       train the two pocket models anew into build/ (half an hour, one core each) and say what they reach
 # make trace        the same for the two models of trace-recall (35 minutes)
 
@@ -20,7 +21,7 @@ INSTALLED := .venv/.installed
 CHROMIUM ?= $(shell command -v chromium)
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu check format compositions bench bench-growth bench-peer bench-events pocket trace clean
+.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -70,6 +71,10 @@ bench-peer: $(PEER)
 bench-events: $(INSTALLED)
 	$(BIN)/python -m benchmarks.event_time
 
+docs: $(INSTALLED)
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 pocket: $(INSTALLED)
 	$(BIN)/python -m designspace.models.train_pocket --architecture llama --minutes 30 --seed 1 --out build/pocket-llama & \
 	$(BIN)/python -m designspace.models.train_pocket --architecture qwen2 --minutes 30 --seed 1 --out build/pocket-qwen2; \
@@ -101,4 +106,4 @@ build/browser/.installed:
 	touch $@
 
 clean:
-	rm -rf .venv build/triton build/browser benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build/triton build/browser benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

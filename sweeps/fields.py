@@ -53,6 +53,17 @@ class Root(Strict):
 
     Example: `{schema: 1, study: quickstart, models: […], tasks: […], budgets: […], mechanisms: […], seeds: {…},
     generation: {…}, exclude: […]}`.
+
+    Attributes:
+        schema: version of this form, 1.
+        study: name of the study; results go to `results/<study>` unless told otherwise, so it must be a folder name.
+        models: what writes the texts.
+        tasks: what is asked.
+        budgets: how large the cache may be; needed by every mechanism that cuts it.
+        mechanisms: the arms, each run at every budget, or once if it takes none.
+        seeds: how many replicates, and of what random numbers.
+        generation: how every arm generates.
+        exclude: cells that are left out.
     """
 
     schema_: int = Field(alias="schema")
@@ -76,7 +87,16 @@ class Root(Strict):
 
 
 class ModelEntry(Strict):
-    """`pocket-llama`, `{name, hub, revision}` or `{name, path}`; `dtype` and `calibration` go with any of them."""
+    """`pocket-llama`, `{name, hub, revision}` or `{name, path}`; `dtype` and `calibration` go with any of them.
+
+    Attributes:
+        name: of a bundled model, or any name for one of yours.
+        hub: the repository of a model on the Hugging Face hub, `organisation/model`.
+        revision: its commit id (40 hex digits), tag or branch; only a commit id fixes the weights. Required with `hub`.
+        path: the folder of a model in safetensors form.
+        dtype: number type of weights and cache.
+        calibration: folder of calibration artefacts, if they are not where `designspace calibrate` puts them.
+    """
 
     name: Label
     hub: str | None = None
@@ -110,7 +130,16 @@ class ModelEntry(Strict):
 
 
 class ProblemFields(Strict):
-    """Columns of a task's file under other names than the usual ones: ours on the left, the file's on the right."""
+    """Columns of a task's file under other names than the usual ones: ours on the left, the file's on the right.
+
+    Attributes:
+        id: name of a problem.
+        problem: its text.
+        answer: the correct answer.
+        kind: the kind of problem, by which reports sort accuracy.
+        choices: the options.
+        solution: a worked solution, which teacher forcing feeds to the arms.
+    """
 
     id: str | None = None
     problem: str | None = None
@@ -130,10 +159,14 @@ class TaskEntry(Strict):
     A task of one's own is a name, a path and how answers are graded: `{name: mine, path: file.jsonl, answer: integer}`.
 
     Attributes:
+        name: of a task that ships or is installed, or any name for one of yours.
         split: by default `all` for a task of one's own, else `dev`.
+        problems: how many of the split, from the first on; all by default.
+        path: the JSON Lines file of the problems.
         answer: a kind of grader, or a mapping such as `{kind: regex, pattern: "=> (.*)"}`.
         prompt: `boxed-suffix`, `answer-colon`, `none`, or a text with `{problem}` in it.
-        system: a system message. chat: whether prompts go through the model's chat template; `auto`: where it has one.
+        system: a system message, which needs a chat template.
+        chat: whether prompts go through the model's chat template; `auto`: where it has one.
         fields: columns of the file under other names.
     """
 
@@ -154,6 +187,13 @@ class BudgetEntry(Strict):
     `{bytes_per_token_full: 64}` is the bytes of 64 tokens in full precision, which a smaller representation may fill with
     more of them. `{prompt: 64, trace: 64}` is 128 tokens in two parts: the prompt's tokens compete for 64 slots among
     themselves, the tokens after it for the others; it takes `of` too.
+
+    Attributes:
+        tokens: per layer and KV head, on average over the heads.
+        prompt: slots that the prompt's tokens compete for among themselves.
+        trace: slots that the tokens after the prompt compete for.
+        of: what the number is: the `mean` over decode steps, the size right after an event (`nominal`), or the largest.
+        bytes_per_token_full: as many tokens as fit into the bytes of so many full-precision ones.
     """
 
     tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
@@ -182,7 +222,12 @@ class BudgetEntry(Strict):
 
 
 class Seeds(Strict):
-    """How many replicates; their random numbers are derived from `root`, never listed by hand."""
+    """How many replicates; their random numbers are derived from `root`, never listed by hand.
+
+    Attributes:
+        count: replicates of each cell.
+        root: what all random numbers are derived from.
+    """
 
     count: int = Field(default=1, ge=1, le=_MOST_REPLICATES)
     root: int = Field(default=0, ge=0, le=_LARGEST_SEED)
@@ -196,8 +241,9 @@ class GenerationCaps(Strict):
 
     Attributes:
         temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as does `top_p`.
-        max_new_tokens: cap on generated tokens. max_total_tokens: cap on prompt and generated tokens together. At least
-            one of them is needed.
+        top_p: draw from the most likely tokens that have this probability together; 1 = from all.
+        max_new_tokens: cap on generated tokens. This or the next is needed.
+        max_total_tokens: cap on prompt and generated tokens together.
         block: problems per shard; None = the number of rows.
         step: how a decode step is run. `compiled`: once per model and number of rows captured as a graph, for long runs; its
             logits differ in their last bits, so it belongs to a cell's identity.
@@ -264,6 +310,7 @@ class AutoGeneration(GenerationCaps):
     cells are other cells. A results folder keeps the number that it began with; elsewhere, write it down.
 
     Attributes:
+        rows: `auto`.
         memory: bytes for weights, cache and workspace of one worker, such as `80GiB` or `24GB`; a tenth is kept free.
     """
 
@@ -286,7 +333,11 @@ class AutoGeneration(GenerationCaps):
 class BudgetMatch(Strict):
     """A partial match on a budget: what is left out matches anything.
 
-    `tokens` names budgets that are not divided, `prompt` and `trace` the parts of those that are.
+    Attributes:
+        tokens: of a budget that is not divided.
+        prompt: of a divided one, the prompt's part.
+        trace: of a divided one, the other part.
+        of: as under `budgets`, or `bytes`.
     """
 
     tokens: int | None = Field(default=None, ge=1)
@@ -303,14 +354,27 @@ class BudgetMatch(Strict):
 
 
 class TaskMatch(Strict):
-    """A partial match on a task."""
+    """A partial match on a task; a plain name matches all its splits.
+
+    Attributes:
+        name: of the task.
+        split: of its problems.
+    """
 
     name: str | None = None
     split: str | None = None
 
 
 class ExcludeEntry(Strict):
-    """A partial match on a cell; `why` is for the reader and shows in the plan."""
+    """A partial match on a cell: what is left out matches anything.
+
+    Attributes:
+        model: its name.
+        task: its name, or a match.
+        budget: a number, which is a mean, or a match.
+        mechanism: its name.
+        why: for the reader; shows in the plan.
+    """
 
     model: str | None = None
     task: TaskMatch | None = None
@@ -342,7 +406,14 @@ class MechanismEntry(Strict):
     """`{name, base, <axis>: …}` or `{name, <axis>: …}`: an axis that is given replaces the base's whole strategy.
 
     Attributes:
-        protect: whether the scoring may evict the prompt; None: as the scoring says.
+        name: the arm's label.
+        base: a system of the catalogue, whose other axes are taken over.
+        scoring: which tokens are worth a slot.
+        head_routing: how many each layer and head may hold; without a base `uniform`.
+        cadence: when the cache is cut; without a base `every-step`, or `never` with the scoring `full`.
+        representation: what a slot holds; without a base `full`.
+        decoding: how logits become tokens; by default as `generation` says.
+        protect: whether the scoring may evict the prompt; by default as the scoring says.
     """
 
     name: Label
@@ -359,7 +430,8 @@ class GridEntry(Strict):
     """`{grid: {<axis>: […], protect: [none, prompt], …}}`: all combinations.
 
     Attributes:
-        name: template over the axes, e.g. "{scoring}+{cadence}".
+        grid: for each axis, and for `protect`, a list of what it may be.
+        name: template over the axes, e.g. "{scoring}+{cadence}"; by default the axes with "/" between.
         illegal: "skip" drops combinations that are refused, and lists them in the plan; "error" refuses the sweep.
     """
 

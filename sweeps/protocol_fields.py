@@ -20,7 +20,12 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class CellMatch(Strict):
-    """A partial match on a contrast's cells: `{model: pocket-llama, budget: 48}`; what is left out matches anything."""
+    """A partial match on a contrast's cells: `{model: pocket-llama, budget: 48}`; what is left out matches anything.
+
+    Attributes:
+        model: its name.
+        budget: a number, which is a mean, or a match.
+    """
 
     model: str | None = None
     budget: BudgetMatch | None = None
@@ -44,7 +49,11 @@ class Contrast(Strict):
     """One comparison: one hypothesis per model, held-out task and budget.
 
     Attributes:
+        id: name of the contrast.
+        arm: the mechanism that is tested.
+        baseline: the one that it is held against.
         cells: the models and budgets that count; none given = all.
+        kind: what is to be shown: that the arm is better, not worse by the margin, or no different by the margin.
         margin: of non-inferiority and equivalence, in the metric's own unit.
     """
 
@@ -70,7 +79,9 @@ class TuningSpec(Strict):
     """How the placeholders' values are found on the development tasks, and the rule by which one trial is selected.
 
     Attributes:
+        sampler: `grid` takes all values, `random` draws them, `tpe` is Optuna's.
         trials: number of trials; a grid has as many as it has points, and needs no number.
+        seed: of the sampler.
         maximise: `mean-effect`: the mean over all cells of all contrasts of metric(arm) - metric(baseline).
         ties_within: trials whose objective is this near the best one's count as equal to it.
         prefer: which of equal trials is taken; `smaller` and `larger` speak of the values, `first` of the trial's number.
@@ -93,7 +104,13 @@ class TuningSpec(Strict):
 
 
 class PairedTest(Strict):
-    """The primary test; `resamples` and `seed` belong to the tests that draw."""
+    """The primary test; `resamples` and `seed` belong to the tests that draw.
+
+    Attributes:
+        name: permutation of signs, exact McNemar for one generation per problem, or the bootstrap over problems.
+        resamples: how often a test draws; 10,000 by default.
+        seed: of its draws; 1 by default.
+    """
 
     name: Literal["sign_flip", "mcnemar_exact", "cluster_bootstrap"]
     resamples: int | None = Field(default=None, ge=100, le=10_000_000)
@@ -115,14 +132,25 @@ class PairedTest(Strict):
 
 
 class PaperRoles(Strict):
-    """Which model of the study stands for which model of the source paper."""
+    """Which model of the study stands for which model of the source paper.
+
+    Attributes:
+        qwen: the model of the first condition.
+        llama: the model of the second.
+    """
 
     qwen: str
     llama: str
 
 
 class PaperDecision(Strict):
-    """`{rules: paper, roles: {…}}`: the branches A, B and C of the source paper, on the cells of one contrast."""
+    """`{rules: paper, roles: {…}}`: the branches A, B and C of the source paper, on the cells of one contrast.
+
+    Attributes:
+        rules: `paper`.
+        roles: which model is which.
+        contrast: its id; needed where the study has several.
+    """
 
     rules: Literal["paper"]
     roles: PaperRoles
@@ -134,10 +162,15 @@ class ProtocolSpec(Strict):
 
     Attributes:
         heldout: the tasks that only a confirmation may load.
+        contrasts: what is compared with what.
         metric: `accuracy` of arms that write their texts, or `forced_agreement`: of arms that are fed them, the share of
             tokens that are their first choice.
         replicates: of the confirmation; `seeds.count` is that of tuning.
         smallest_effect: smallest effect of interest, to hold the design's power against.
+        tuning: of the placeholders that mechanisms have; none if there are none.
+        test: the primary test.
+        alpha: level of the whole family of hypotheses.
+        correction: for the size of the family.
         tolerance: by how much the mean memory of an arm may differ from its budget, and from the other arm's.
         decision: the paper's rules, or a list of branches; None where the study ends with its tests.
     """

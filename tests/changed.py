@@ -44,6 +44,7 @@ LONG = {
     "tests/designspace/store": ("crash", "examine", "harm", "leases", "mending", "results_store"),
     "tests/designspace/tasks/grading": ("equality", "exactness", "labelled_cases", "sandbox"),
     "tests/designspace/testing": ("composition", "pytest_class", "tasks_and_graders"),
+    "tests/docs": ("examples", "generated", "site", "tutorial"),
     "tests/families": ("idle_reasons",),
     "tests/families/cadence": ("adaptive", "horizon"),
     "tests/families/decoding": ("pocket", "refresh", "rollback", "self_consistency", "teacher_forced", "wrapped_decoding"),

@@ -27,7 +27,7 @@ from tests.conftest import REPOSITORY
 
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
-    for pattern in ("*.md", "docs/*.md", "docs/decisions/*.md", "benchmarks/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/README.md")
     for path in REPOSITORY.glob(pattern)
 )
 FOLDERS = ("designspace", "families", "sweeps", "cluster", "tests", "benchmarks", "docs", "notebooks")

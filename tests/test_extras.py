@@ -16,7 +16,7 @@ import pytest
 from designspace.errors import EXTRA_OF, MissingExtra, missing_extra, require
 from tests.conftest import REPOSITORY
 from tests.designspace.query.stored_study import write_study
-from tests.test_readme import blocks
+from tests.docs.run_page import blocks
 
 # Runs before a program: to it the named packages are not installed, neither for `import` nor for who asks beforehand.
 WITHOUT = """
@@ -119,9 +119,10 @@ def test_a_mechanism_needs_no_extra() -> None:
     assert (n_strategies > 60, n_systems > 60, n_new_tokens, most_tokens <= 20) == (True, True, 8, True)
 
 
-def test_the_readme_is_true_without_extras() -> None:
+def test_the_page_on_programs_is_true_without_extras() -> None:
     """Its program that uses a mechanism by itself."""
-    (program,) = [body for body in blocks("python") if "engine.generate" in body]
+    page = (REPOSITORY / "docs/how-to/use-a-mechanism.md").read_text(encoding="utf-8")
+    program, *_ = [block.body for block in blocks(page) if "engine.generate" in block.body]
     done = run_without(set(EXTRA_OF), program)
 
     assert done.returncode == 0, done.stderr

@@ -1,17 +1,17 @@
-"""Every block of the README is true: Python runs, YAML is a valid sweep, commands exist."""
+"""Every block of the README is true: YAML is a valid sweep, commands exist."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from designspace.axes.mechanism import AXES
 from designspace.cli.app import app
-from designspace.tasks import lookup
+from designspace.registry import kinds
 from sweeps.plan import plan
-from sweeps.spec import load_sweep, parse_sweep
+from sweeps.spec import parse_sweep
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -23,15 +23,7 @@ def blocks(language: str) -> list[str]:
     return [body for found, body in BLOCKS if found == language]
 
 
-@pytest.mark.parametrize("source", blocks("python"))
-def test_python_blocks_run(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each block is a whole program."""
-    exec(compile(source, "README.md", "exec"), {})
-
-    assert capsys.readouterr().out.strip()
-
-
-@pytest.mark.parametrize("source", [block for block in blocks("yaml") if block.startswith("schema:")])
+@pytest.mark.parametrize("source", blocks("yaml"))
 def test_yaml_blocks_are_sweeps(source: str) -> None:
     """Each block validates and expands."""
     planned = plan(parse_sweep(source))
@@ -40,23 +32,14 @@ def test_yaml_blocks_are_sweeps(source: str) -> None:
     assert not planned.refused
 
 
-def test_a_task_of_your_own_is_declared_like_that(tmp_path: Path) -> None:
-    """The block with tasks alone is valid in a sweep beside such a file: every field is known, every row is read."""
-    whole, tasks = blocks("yaml")
-    (tmp_path / "sweep.yaml").write_text(re.sub(r"^tasks:\n(  .*\n)+", lambda _: tasks, whole, flags=re.MULTILINE))
-    rows = [f'{{"id": "{i}", "text": "Of {i}?", "choices": ["a", "b"], "key": "B"}}\n' for i in range(20)]
-    (tmp_path / "capitals.jsonl").write_text("".join(rows))
-    (task,) = load_sweep(tmp_path / "sweep.yaml").tasks
-    problems = task.load()
+def test_the_strategies_that_are_named_exist() -> None:
+    """In the table of axes; the page that it leads to has all of them."""
+    rows = re.findall(r"^\| ([a-z ]+) \| [^|?]+\? \| (.*) \|$", README, re.MULTILINE)
+    named = {axis.replace(" ", "_"): re.findall(r"`([^`]+)`", examples) for axis, examples in rows}
 
-    assert 0 < len(problems) < 20
-    assert problems[0].prompt.endswith("?\n\n(A) a\n(B) b\n\nAnswer:")
-    assert {problem.answer for problem in problems} == {"(B) b"}
-
-
-def test_every_grader_is_named() -> None:
-    """Whoever declares a task finds all graders there are."""
-    assert [kind for kind in lookup.grader_kinds() if f"`{kind}`" not in README] == []
+    assert {*named} == {*AXES}
+    for axis, found in named.items():
+        assert {*found} <= {*kinds(axis), *(kinds("selector") if axis == "scoring" else ())}
 
 
 def test_commands_exist() -> None:
@@ -83,3 +66,18 @@ def test_links_lead_somewhere() -> None:
 
     assert targets
     assert [t for t in targets if not (REPOSITORY / t).exists()] == []
+
+
+def test_the_table_is_that_of_the_quickstart() -> None:
+    """Its rows are columns 80 of the page that has them all."""
+
+    def rows(text: str) -> dict[str, list[str]]:
+        found = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*", text, re.MULTILINE)
+        ]
+        return {name: cells for name, *cells in found if re.match(r"\d", cells[0])}
+
+    whole = rows((REPOSITORY / "docs/quickstart.md").read_text(encoding="utf-8"))
+
+    assert len(whole) > 5
+    assert rows(README) == {name: [cells[0], cells[1], cells[4], cells[5]] for name, cells in whole.items()}
