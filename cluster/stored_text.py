@@ -47,6 +47,7 @@ def stored_text(
         if not fitting & known:
             raise UnknownName(name.removesuffix("_id"), str(wanted), sorted(known))
         rows = [row for row in rows if str(row[name]) in fitting]
+    rows = _as_declared(store, rows)
     if len(rows) > 1:
         raise DeclarationError(
             f"{len(rows)} texts are of {mechanism!r} on problem {problem_id!r}, so say which: {_differing(rows)}"
@@ -81,6 +82,17 @@ def cell_of(store: ResultsStore, row: Row, sweep: str | Path | None) -> Cell:
         f"{row['model']}: the sweep, the model, the data or the engine's version are others now (--sweep names the file "
         "that made it)"
     )
+
+
+def _as_declared(store: ResultsStore, rows: list[Row]) -> list[Row]:
+    """Return the rows of the cells that their studies have now; all, where that leaves none.
+
+    A study that was extended has made a problem's text in several cells, which nothing but their ids tells apart.
+    """
+    studies = store.studies()
+    documents = [newest_document(store, studies[name]) for name in {row["study"] for row in rows} if name in studies]
+    declared = {cell["cell_id"] for document in documents for cell in document.get("cells", ())}
+    return [row for row in rows if row["cell_id"] in declared] or rows
 
 
 def _differing(rows: list[Row]) -> str:

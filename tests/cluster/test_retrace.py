@@ -19,7 +19,8 @@ from designspace.errors import DeclarationError, ModelError, StoreError, Unknown
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.query import open_results
-from tests.cluster.tiny import write_replicated
+from designspace.tasks.task_spec import forget_problems
+from tests.cluster.tiny import write_problems, write_replicated
 
 ARMS = "[full, {name: h2o-few, base: h2o, scoring: {kind: h2o, recent: 4}}, {name: sampled, base: random, cadence: every-k}]"
 
@@ -136,3 +137,16 @@ def test_the_command_writes_a_page_with_everything_in_it(done: Path, tmp_path: P
         gone, back = (np.array(line[name], dtype=np.int32) for name in ("gone", "back"))
         again.changes.append(Change(line["step"], line["layer"], line["head"], gone, back))
     assert np.array_equal(again.held(len(record.newest)), record.held(len(record.newest)))
+
+
+def test_a_study_that_was_extended_has_one_text_of_a_problem(tmp_path: Path) -> None:
+    """That of the cell that it has now; the earlier one is there too."""
+    sweep = write_replicated(tmp_path, mechanisms=ARMS, replicates=1, rows=3)
+    run_sweep(sweep, tmp_path / "results", executor="inline", progress="none")
+    write_problems(tmp_path, 8)
+    forget_problems()
+    run_sweep(sweep, tmp_path / "results", executor="inline", progress="none")
+    rows = open_results(tmp_path / "results").to_pandas(["problem_id", "mechanism", "cell_id"])
+    assert len(rows[(rows.problem_id == "p4") & (rows.mechanism == "full")]) == 2
+    traced = retrace(tmp_path / "results", "p4", "full")
+    assert len(traced.record.newest) > 0
