@@ -214,8 +214,9 @@ def print_results(
     against: arms that the page holds the others against.
     """
     from designspace.environment import environment
-    from designspace.report import print_report, study_report, write_report
+    from designspace.report import print_report, relabelled, study_report, write_report
     from designspace.report.asked import asked
+    from designspace.report.page_problems import problems_data
 
     everything = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
     rows = shown(store.root, everything, "report", err=as_json)
@@ -225,7 +226,16 @@ def print_results(
         title = store.root.name if declared is None else declared.study
         question = asked(store, declared, rows)
         page = write_report(
-            found, html, title=title, environment=environment(), asked=question, against=against, static=static
+            found,
+            html,
+            title=title,
+            environment=environment(),
+            asked=question,
+            against=against,
+            static=static,
+            problems=problems_data(
+                rows if declared is None else relabelled(rows, declared.labels), title, str(store.root)
+            ),
         )
     if as_json:
         print_json(found.document())

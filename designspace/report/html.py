@@ -26,6 +26,7 @@ from designspace.report.kinds_table import kinds_tables
 from designspace.report.markup import bullets, facts, scrolling, text
 from designspace.report.page_data import Evidence, page_data, script_text
 from designspace.report.page_files import policy, scripts, style, weight_kb
+from designspace.report.page_problems import problems_section
 from designspace.report.reading import how_to_read
 from designspace.report.study_report import StudyReport, table_report
 from designspace.report.summary import TOLERANCE, ArmSummary
@@ -43,6 +44,7 @@ def write_report(
     static: bool = False,
     tolerance: float = TOLERANCE,
     evidence: Evidence | None = None,
+    problems: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report to one HTML file, whole or not at all, and return its path.
 
@@ -59,6 +61,7 @@ def write_report(
         static: a page without scripts, whose figures do not move; it needs matplotlib.
         tolerance: of a table of rows: relative difference of realised means up to which arms count as matched.
         evidence: of a confirmation: its report and its registration.
+        problems: every text, from `designspace.report.page_problems.problems_data`; None where they are too many.
 
     Raises:
         StoreError: a column is missing, or writing failed.
@@ -74,6 +77,7 @@ def write_report(
         against=against,
         static=static,
         evidence=evidence,
+        problems=problems,
     )
     atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
     return path
@@ -88,6 +92,7 @@ def render(
     against: Sequence[str] = (),
     static: bool = False,
     evidence: Evidence | None = None,
+    problems: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page of a report."""
     body = [
@@ -99,6 +104,7 @@ def render(
         "" if static else _figures(),
         *_places(report, asked, static),
         _fidelity(report.fidelity, len({arm.place for arm in report.arms})),
+        "" if static else problems_section(None if problems is None else script_text(problems)),
         _others(report.others),
         how_to_read(report.tolerance),
         _environment(environment, static),

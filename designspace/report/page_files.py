@@ -15,6 +15,7 @@ _LIBRARIES = (("d3.LICENSE.txt", "d3.min.js"), ("plot.LICENSE.txt", "plot.umd.mi
 _SCRIPTS = (
     "page.js", "download.js", "picks.js", "panels.js", "accuracy.js", "forest.js", "effects.js", "profile.js", "table.js",
     "start.js",
+    "problems.js",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def style() -> str:
     light = "; ".join(f"{name}: {hue}" for hue, name in CSS_NAMES.items())
     dark = "; ".join(f"{name}: {DARK[hue]}" for hue, name in CSS_NAMES.items())
     colours = f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-    return colours + _read("page", "page.css")
+    return colours + _read("page", "page.css") + _read("page", "problems.css")
 
 
 def policy() -> str:

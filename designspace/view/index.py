@@ -16,6 +16,7 @@ from designspace.protocol.showing import COLUMNS as SHOWN_BY
 from designspace.protocol.showing import shown_rows
 from designspace.report import Declared, relabelled
 from designspace.report.arm_rows import NO_BUDGET, named_apart
+from designspace.report.page_problems import places_of
 from designspace.store import ResultsStore
 from designspace.store.export import plain_columns
 
@@ -92,25 +93,8 @@ class Index:
 
     def places(self) -> list[dict[str, Any]]:
         """Return every model, task, split, budget and replicate with its arms, those without a budget included."""
-        arms = self._rows(f"SELECT DISTINCT {', '.join(_PLACE)}, mechanism FROM texts ORDER BY ALL")
-        free: dict[tuple[Any, ...], list[str]] = {}
-        found: dict[tuple[Any, ...], list[str]] = {}
-        for arm in arms:
-            key = tuple(arm[name] for name in _PLACE)
-            side = free if arm["budget"] == NO_BUDGET else found
-            side.setdefault(key, []).append(arm["mechanism"])
-        without = {(*key[:3], key[4]) for key in found}
-        for key, names in free.items():
-            if (*key[:3], key[4]) not in without:
-                found[key] = names
-        return [
-            {
-                **dict(zip(_PLACE, key, strict=True)),
-                "arms": sorted({*names, *free.get((*key[:3], NO_BUDGET, key[4]), ())}),
-                "kinds": self._kinds(key),
-            }
-            for key, names in sorted(found.items(), key=lambda item: _natural(item[0]))
-        ]
+        rows = self._rows(f"SELECT DISTINCT {', '.join(_PLACE)}, mechanism, kind FROM texts")
+        return places_of({tuple(row.values()) for row in rows})
 
     def problems(self, wanted: Filter) -> dict[str, Any]:
         """Return one page of problems with the verdicts of the two arms, how many fit and how many there are."""
@@ -149,13 +133,6 @@ class Index:
             {**values, "problem": problem_id},
         )
 
-    def _kinds(self, place: tuple[Any, ...]) -> list[str]:
-        rows = self._rows(
-            "SELECT DISTINCT kind FROM texts WHERE model = $model AND task = $task AND split = $split ORDER BY kind",
-            dict(zip(("model", "task", "split"), place[:3], strict=True)),
-        )
-        return [row["kind"] for row in rows]
-
     def _rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         cursor: duckdb.DuckDBPyConnection = self._connection.cursor()  # one for each thread of the server
         table: pa.Table = cursor.sql(sql, params=dict(values or {})).to_arrow_table()
@@ -175,9 +152,3 @@ def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
         conditions.append("contains(problem_id, $search)")
         values["search"] = wanted.search
     return " AND ".join(conditions), values
-
-
-def _natural(place: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a key that puts a budget of 80 before one of 112."""
-    digits = "".join(letter for letter in str(place[3]).split(" ")[0] if letter.isdigit())
-    return (*place[:3], int(digits or 0), *place[3:])

@@ -8,13 +8,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from designspace.query.problem_texts import first_difference
+from designspace.report.page_problems import LEDGER
 from designspace.store import ResultsStore
 from designspace.view.index import Filter, Index
-
-_LEDGER = (
-    "n_prompt_tokens", "n_new_tokens", "finish_reason", "mean_cache_tokens", "steady_mean_cache_tokens", "peak_cache_tokens",
-    "mean_cache_bytes", "mean_read_bytes", "n_events", "n_evicted", "prompt_survival_union", "prompt_survival_mean",
-)  # fmt: skip
 
 
 def problem_page(
@@ -60,7 +56,7 @@ def _text(row: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, An
         "text": row["text"],
         "leaves_at": leaves_at,
         "leaves_at_token": leaves_at_token,
-        "ledger": {name: row[name] for name in _LEDGER},
+        "ledger": {name: row[name] for name in LEDGER},
         "cache_tokens_per_step": row["cache_tokens_per_step"],
     }
 

@@ -12,17 +12,20 @@ from urllib.parse import parse_qs, urlsplit
 
 from designspace.errors import DesignspaceError
 from designspace.report import Declared
+from designspace.report.page_problems import FORM
 from designspace.store import ResultsStore
 from designspace.view.index import Filter, Index, Verdict
 from designspace.view.one_problem import problem_page
 
 ADDRESS = "127.0.0.1"
+_HERE, _REPORT = "designspace.view", "designspace.report"  # the browser itself is the report's
 _FILES = {
-    "/": ("view.html", "text/html"),
-    "/view.js": ("view.js", "text/javascript"),
-    "/view.css": ("view.css", "text/css"),
+    "/": (_HERE, "view.html", "text/html"),
+    "/view.css": (_HERE, "view.css", "text/css"),
+    "/problems.css": (_REPORT, "problems.css", "text/css"),
+    "/problems.js": (_REPORT, "problems.js", "text/javascript"),
 }
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'"
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:"
 
 
 class ViewServer:
@@ -127,9 +130,11 @@ def _handler(view: ViewServer) -> type[BaseHTTPRequestHandler]:
                 return
             address = urlsplit(self.path)
             if address.path in _FILES:
-                name, kind = _FILES[address.path]
-                text = files("designspace.view.page").joinpath(name).read_bytes()
-                self._send(HTTPStatus.OK, text, f"{kind}; charset=utf-8")
+                package, name, kind = _FILES[address.path]
+                text = (
+                    files(package).joinpath("page", name).read_text(encoding="utf-8").replace("<!-- browser -->", FORM)
+                )
+                self._send(HTTPStatus.OK, text.encode(), f"{kind}; charset=utf-8")
                 return
             query = {name: values[-1] for name, values in parse_qs(address.query).items()}
             try:

@@ -125,7 +125,12 @@ def get(server: ViewServer, path: str, host: str | None = None, **values: object
 def test_the_server_gives_the_page_and_the_same_data(server: ViewServer, index: Index) -> None:
     """As the index has it."""
     assert urlsplit(server.url).hostname == "127.0.0.1"
-    for path, kind in (("/", "text/html"), ("/view.js", "text/javascript"), ("/view.css", "text/css")):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/problems.js", "text/javascript"),
+        ("/view.css", "text/css"),
+        ("/problems.css", "text/css"),
+    ):
         status, found, body = get(server, path)
         assert (status, found.split(";")[0]) == (200, kind) and body
         assert b"http://" not in body and b"https://" not in body

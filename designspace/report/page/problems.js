@@ -1,5 +1,8 @@
+// The problem browser: filters above, the list of problems on one side, the texts of one problem on the other. On the page of a
+// report its data is in the page itself; `designspace view` asks its server instead. A scope of its own: other scripts share the page.
+(() => {
 "use strict";
-// The problem browser: filters above, the list of problems on one side, the texts of one problem on the other.
+if (!document.getElementById("view-filters")) return;
 const VERDICTS = ["any", "right", "wrong", "cut off"];
 const LEDGER = [
   ["new tokens", "n_new_tokens", 0], ["prompt tokens", "n_prompt_tokens", 0], ["ended by", "finish_reason", null],
@@ -8,7 +11,7 @@ const LEDGER = [
   ["read per step, bytes", "mean_read_bytes", 0], ["events", "n_events", 0], ["slots evicted", "n_evicted", 0],
   ["prompt left, any head, %", "prompt_survival_union", "%"], ["prompt left, a head, %", "prompt_survival_mean", "%"],
 ];
-const part = (name) => document.getElementById(name);
+const part = (name) => document.getElementById(`view-${name}`);
 let about = null; // what the server said of the results
 let page = 0;
 let shown = null; // id of the problem on show
@@ -20,12 +23,64 @@ function element(name, attributes, ...children) {
   return made;
 }
 
+const embedded = part("data") && JSON.parse(part("data").textContent);
+
 async function get(path, values = {}) {
+  if (embedded) return answered[path](values);
   const answer = await fetch(`${path}?${new URLSearchParams(values)}`);
   const document_ = await answer.json();
   if (!answer.ok) throw new Error(document_.error);
   return document_;
 }
+
+const PAGE_SIZE = 50;
+const fits = { any: () => true, right: (text) => text?.correct === true, wrong: (text) => text?.correct === false,
+  "cut off": (text) => text?.ledger.finish_reason === "length" };
+
+// The texts of a place, by problem; those of arms without a budget are at every budget.
+function textsAt(values) {
+  const same = (text) => ["model", "task", "split"].every((key) => text[key] === values[key])
+    && String(text.replicate) === String(values.replicate) && [values.budget, "none"].includes(text.budget);
+  const found = new Map();
+  for (const text of embedded.texts.filter(same)) {
+    if (!found.has(text.problem_id)) found.set(text.problem_id, []);
+    found.get(text.problem_id).push(text);
+  }
+  return found;
+}
+
+function differsAt(text, other) {
+  if (!other || other === text || text.text === other.text) return null;
+  let at = 0;
+  while (at < text.text.length && text.text[at] === other.text[at]) at++;
+  return at;
+}
+
+const answered = {
+  "api/places": () => embedded,
+  "api/problems": (values) => {
+    const rows = [];
+    let total = 0;
+    for (const [id, texts] of textsAt(values)) {
+      const { kind } = embedded.problems[`${values.task} ${values.split} ${id}`];
+      if ((values.kind && values.kind !== kind) || !id.includes(values.search)) continue;
+      total += 1;
+      const side = (name) => texts.find((text) => text.mechanism === values[name]);
+      if (["a", "b"].every((name) => !values[name] || fits[values[`verdict_${name}`]](side(name)))) {
+        rows.push({ problem_id: id, kind, a: side("a")?.correct ?? null, b: side("b")?.correct ?? null });
+      }
+    }
+    rows.sort((one, other) => (one.problem_id < other.problem_id ? -1 : 1));
+    const first = PAGE_SIZE * values.page;
+    return { problems: rows.slice(first, first + PAGE_SIZE), n_fitting: rows.length, n_problems: total, page_size: PAGE_SIZE };
+  },
+  "api/problem": (values) => {
+    const texts = textsAt(values).get(values.problem) ?? [];
+    const other = texts.find((text) => text.mechanism === values.against);
+    return { ...embedded.problems[`${values.task} ${values.split} ${values.problem}`], against: other ? values.against : null,
+      texts: texts.map((text) => ({ ...text, leaves_at: differsAt(text, other), leaves_at_token: null })) };
+  },
+};
 
 function place() {
   return about.places[Number(part("place").value)];
@@ -109,7 +164,8 @@ function traceCommand(text) {
 function article(text, against) {
   const said = [verdict(text.correct), ` · read as ${text.extracted === null ? "no answer" : `“${text.extracted}”`}`];
   if (text.leaves_at_token !== null) said.push(` · leaves ${against} at token ${text.leaves_at_token}`);
-  else if (against && text.mechanism !== against && text.leaves_at === null) said.push(` · the text of ${against}, token by token`);
+  else if (text.leaves_at !== null) said.push(` · leaves ${against} at the mark`);
+  else if (against && text.mechanism !== against && text.leaves_at === null) said.push(` · the text of ${against}, letter by letter`);
   const ledger = LEDGER.map(([name, key, digits]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, number(text.ledger[key], digits))));
   return element(
@@ -157,7 +213,7 @@ function guarded(task) {
 }
 
 function begin() {
-  part("title").textContent = `${about.study}: problems`;
+  part("title").textContent = embedded ? "Problems" : `${about.study}: problems`;
   part("said").textContent = [`${about.n_texts.toLocaleString("en")} texts.`, ...about.notes].join(" ");
   fill(part("place"), about.places.map((_, at) => at), about.places.map(placeName));
   for (const name of ["verdict_a", "verdict_b"]) fill(part(name), VERDICTS);
@@ -170,7 +226,7 @@ function begin() {
   part("later").addEventListener("click", guarded(async () => { page += 1; await list(); }));
   part("filters").addEventListener("submit", (event) => event.preventDefault());
   part("filters").hidden = false;
-  document.querySelector("main").hidden = false;
+  part("both").hidden = false;
 }
 
 async function start() {
@@ -186,3 +242,4 @@ async function start() {
 }
 
 guarded(start)();
+})();

@@ -1,1 +1,0 @@
-"""What the browser loads: one page, its style and its script."""
