@@ -5,18 +5,18 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
 
-from designspace.report import declared_study, table_report, write_report
+from designspace.report import table_report, write_report
 from designspace.report.page_problems import problems_data
 from designspace.report.retention import write_retention_page
 from designspace.store import ResultsStore
 from designspace.view import ViewServer
 from tests.browser.conftest import AXE, SCREENS
 from tests.designspace.query.stored_study import N_PROBLEMS, solves, write_study
+from tests.designspace.view.served import served
 
 pytestmark = pytest.mark.browser
 
@@ -50,13 +50,8 @@ def page_file(store: ResultsStore, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def server(store: ResultsStore) -> Iterator[ViewServer]:
     """Its server."""
-    made = ViewServer(store, declared_study(store))
-    made.wait()
-    thread = Thread(target=made.serve, daemon=True)
-    thread.start()
-    yield made
-    made.stop()
-    thread.join()
+    with served(store) as made:
+        yield made
 
 
 @pytest.fixture(params=["page", "server"])

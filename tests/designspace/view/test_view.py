@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,6 +17,7 @@ from designspace.store import ResultsStore
 from designspace.view import Filter, Index, ViewServer
 from designspace.view.one_problem import problem_page
 from tests.designspace.query.stored_study import KINDS, N_PROBLEMS, solves, text_tokens, write_study
+from tests.designspace.view.served import served
 
 HERE = Filter("trace-llama", "trace-recall", "dev", "80", 0)
 
@@ -103,13 +103,8 @@ def test_a_problem_has_every_text_and_where_it_leaves_the_other(store: ResultsSt
 @pytest.fixture(scope="module")
 def server(store: ResultsStore) -> Iterator[ViewServer]:
     """A server in a thread."""
-    made = ViewServer(store, declared_study(store))
-    made.wait()
-    thread = Thread(target=made.serve, daemon=True)
-    thread.start()
-    yield made
-    made.stop()
-    thread.join()
+    with served(store) as made:
+        yield made
 
 
 def get(server: ViewServer, path: str, host: str | None = None, **values: object) -> tuple[int, str, bytes]:
