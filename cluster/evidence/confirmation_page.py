@@ -9,6 +9,7 @@ from designspace.environment import environment
 from designspace.protocol.registration import read_json
 from designspace.report import table_report, write_report
 from designspace.report.asked import Asked
+from designspace.report.page_occupancy import page_occupancy
 from designspace.report.page_problems import problems_data
 
 
@@ -33,4 +34,5 @@ def write_confirmation_page(report_path: Path, graders: set[str]) -> Path:
         asked=Asked(source=document["source"]),
         evidence=(report, document),
         problems=problems_data(rows, document["study"], str(folder.results)),
+        occupancy=page_occupancy(rows),
     )

@@ -216,6 +216,7 @@ def print_results(
     from designspace.environment import environment
     from designspace.report import print_report, relabelled, study_report, write_report
     from designspace.report.asked import asked
+    from designspace.report.page_occupancy import page_occupancy
     from designspace.report.page_problems import problems_data
 
     everything = store.samples(cell_ids=None if declared is None else declared.labels).to_table()
@@ -225,6 +226,7 @@ def print_results(
     if html is not None:
         title = store.root.name if declared is None else declared.study
         question = asked(store, declared, rows)
+        texts = rows if declared is None else relabelled(rows, declared.labels)
         page = write_report(
             found,
             html,
@@ -233,9 +235,8 @@ def print_results(
             asked=question,
             against=against,
             static=static,
-            problems=problems_data(
-                rows if declared is None else relabelled(rows, declared.labels), title, str(store.root)
-            ),
+            problems=problems_data(texts, title, str(store.root)),
+            occupancy=page_occupancy(texts),
         )
     if as_json:
         print_json(found.document())

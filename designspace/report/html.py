@@ -45,6 +45,7 @@ def write_report(
     tolerance: float = TOLERANCE,
     evidence: Evidence | None = None,
     problems: Mapping[str, Any] | None = None,
+    occupancy: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write a report to one HTML file, whole or not at all, and return its path.
 
@@ -62,6 +63,7 @@ def write_report(
         tolerance: of a table of rows: relative difference of realised means up to which arms count as matched.
         evidence: of a confirmation: its report and its registration.
         problems: every text, from `designspace.report.page_problems.problems_data`; None where they are too many.
+        occupancy: how full the caches were, from `designspace.report.page_occupancy.page_occupancy`.
 
     Raises:
         StoreError: a column is missing, or writing failed.
@@ -78,6 +80,7 @@ def write_report(
         static=static,
         evidence=evidence,
         problems=problems,
+        occupancy=occupancy,
     )
     atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
     return path
@@ -93,6 +96,7 @@ def render(
     static: bool = False,
     evidence: Evidence | None = None,
     problems: Mapping[str, Any] | None = None,
+    occupancy: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the page of a report."""
     body = [
@@ -109,7 +113,9 @@ def render(
         how_to_read(report.tolerance),
         _environment(environment, static),
     ]
-    data = {} if static else page_data(report, asked, title=title, against=against, evidence=evidence)
+    data = (
+        {} if static else page_data(report, asked, title=title, against=against, evidence=evidence, occupancy=occupancy)
+    )
     head = f'<meta http-equiv="Content-Security-Policy" content="{text(policy())}">\n' if not static else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

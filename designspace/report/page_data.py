@@ -31,10 +31,12 @@ def page_data(
     title: str,
     against: Sequence[str] = (),
     evidence: Evidence | None = None,
+    occupancy: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return plain JSON data: the tables in the order of the page, each with its arms; contrasts of arms, effects of axes.
 
     against: arms to hold the others against, first. evidence: of a confirmation, whose hypotheses are then the contrasts.
+    occupancy: from `page_occupancy`.
     """
     tables = []
     for place, members in groupby(report.arms, key=lambda arm: arm.place):
@@ -51,6 +53,7 @@ def page_data(
         "tables": tables,
         "contrasts": page_contrasts(report, against) if evidence is None else evidence_contrasts(evidence[0]),
         "effects": page_effects(report, asked.levels),
+        "occupancy": list(occupancy),
     }
 
 

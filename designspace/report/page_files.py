@@ -14,7 +14,7 @@ from designspace.report.figure import CSS_NAMES, DARK
 _LIBRARIES = (("d3.LICENSE.txt", "d3.min.js"), ("plot.LICENSE.txt", "plot.umd.min.js"))
 _SCRIPTS = (
     "page.js", "download.js", "picks.js", "panels.js", "accuracy.js", "forest.js", "effects.js", "profile.js", "table.js",
-    "start.js",
+    "occupancy.js", "start.js",
     "problems.js",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ function start() {
     const picks = new Picks(d3.sort(unique(budgeted.map((arm) => arm.name)), best));
     host.append(element("section", { class: "task" }, element("h2", {}, `Figures · ${task.heading}`),
       accuracyFigure(task, picks, number), forestFigure(task, picks, number), effectsFigure(task, number),
-      profileFigure(task, picks, number)));
+      profileFigure(task, picks, number), occupancyFigure(task, picks, number)));
   });
   for (const place of document.querySelectorAll(".live")) new LiveTable(DATA.tables[Number(place.dataset.table)], place);
 }
