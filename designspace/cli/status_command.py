@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from designspace.cli.options import AsJson, ResultsOption, StudyOption, SweepOrResults, declared_by, print_json
 from designspace.errors import UnknownName
+
+_CLEAR = "\x1b[2J\x1b[H"  # empties a terminal and goes to its first line
 
 
 def status(
@@ -29,7 +30,7 @@ def status(
     while True:
         found = _status(target, results, study)
         if watch is not None and sys.stdout.isatty():
-            click.clear()
+            typer.echo(_CLEAR, nl=False)
         _print_status(found, as_json=as_json)
         is_done = all(entry["n_committed"] >= entry["n_shards"] for entry in found["studies"])
         if watch is None or is_done:

@@ -42,6 +42,10 @@ def write_study(
     ]
     document = {
         "study": study,
+        "models": ["trace-llama"],
+        "tasks": [{"name": "trace-recall", "split": "dev"}],
+        "budgets": ["80", "112"],
+        "generation": {"temperature": 0.0, "max_new_tokens": 320, "rows": 4},
         "cells": cells,
         "mechanisms": mechanisms,
         "seeds": {"count": 1, "root": 7},
