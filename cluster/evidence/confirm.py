@@ -73,8 +73,9 @@ def confirm(registration: str | Path, settings: RunSettings | None = None) -> Co
     report = analyse(registered.document, chosen, table, ledger_head=key.ledger_head, look=key.look)
     folder.ledger.seal(key.ledger_head, seal_of(table), report_hash(report), code=code_id())
     _write_once(path, report)
-    write_confirmation_page(path, _graders(registered))
-    return Confirmed(outcome, report, path)
+    done = Confirmed(outcome, report, path)
+    write_confirmation_page(done.page, report, registered.document, table, folder.results)
+    return done
 
 
 def verify(report: str | Path) -> list[Difference]:
