@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cluster.stored_text import CHOICES, cell_of, stored_text
+from cluster.stored_text import CHOICES, cell_of, named_text, stored_text
 from cluster.worker import Worker
 from designspace.engine import Engine
 from designspace.engine.looked_up import looked_up_after
@@ -116,8 +116,9 @@ def retrace(
         ModelError: another text came out: the model, the libraries or the machine are not those of the stored one.
     """
     store = ResultsStore.open(results, create=False)
-    row, notes = stored_text(store, problem_id, mechanism, choice or {})
-    cell = cell_of(store, row, sweep)
+    named = named_text(store, problem_id, mechanism, choice or {})
+    cell = cell_of(store, named, sweep)
+    row, notes = stored_text(store, named)
     n_threads = re.search(r"(\d+) threads?$", row["worker"])
     worker = Worker(store.root, int(n_threads[1]) if n_threads else 1)
     try:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from cluster.study_record import with_rows_of
 from designspace.errors import DeclarationError, StoreError, UnknownName
 from designspace.protocol.showing import COLUMNS as SHOWN_BY
@@ -17,15 +19,14 @@ from sweeps.expand import Cell, expand
 from sweeps.spec import load_sweep, parse_sweep
 
 CHOICES = ("study", "model", "task", "split", "budget", "replicate")  # by which one of several texts is singled out
-_COLUMNS = (*CHOICES, "mechanism", "problem_id", "cell_id", "token_ids", "prompt_token_ids", "worker", "correct")
+_NAMES = (*CHOICES, "mechanism", "problem_id", "cell_id", "shard_id")
+_COLUMNS = (*_NAMES, "token_ids", "prompt_token_ids", "worker", "correct")
 
 Row = dict[str, Any]
 
 
-def stored_text(
-    store: ResultsStore, problem_id: str, mechanism: str, choice: Mapping[str, Any]
-) -> tuple[Row, tuple[str, ...]]:
-    """Return the row of a text, and what was noted of the look at it where its problem is held out.
+def named_text(store: ResultsStore, problem_id: str, mechanism: str, choice: Mapping[str, Any]) -> Row:
+    """Return what names one text: its labels, its cell and its shard. Nothing that was written or graded is read.
 
     Args:
         store: the results.
@@ -36,11 +37,8 @@ def stored_text(
     Raises:
         UnknownName: there is no such problem, arm or choice.
         DeclarationError: several texts answer to the names; the message says what tells them apart.
-        StoreError: the tokens of the text are not stored.
     """
-    columns = list(dict.fromkeys([*_COLUMNS, *SHOWN_BY]))
-    shown = shown_rows(store.root, store.samples(columns).to_table(), "trace")
-    rows = shown.table.to_pylist()
+    rows: list[Row] = store.samples(_NAMES).to_table().to_pylist()
     for name, wanted in {"problem_id": problem_id, "mechanism": mechanism, **choice}.items():
         known = {str(row[name]) for row in rows}
         fitting = {str(wanted), NO_BUDGET} if name == "budget" else {str(wanted)}
@@ -52,9 +50,29 @@ def stored_text(
         raise DeclarationError(
             f"{len(rows)} texts are of {mechanism!r} on problem {problem_id!r}, so say which: {_differing(rows)}"
         )
-    if rows[0]["token_ids"] is None or rows[0]["prompt_token_ids"] is None:
+    return rows[0]
+
+
+def stored_text(store: ResultsStore, named: Row) -> tuple[Row, tuple[str, ...]]:
+    """Return the row of one text, and what was noted of the look at it where its problem is held out.
+
+    named: of `named_text`. No other text of the folder is looked at.
+
+    Raises:
+        StoreError: the text may not be shown yet, or its tokens are not stored.
+    """
+    columns = list(dict.fromkeys([*_COLUMNS, *SHOWN_BY]))
+    of_cell = store.samples(columns, cell_ids={named["cell_id"]}).to_table()
+    wanted = pc.and_(
+        pc.equal(of_cell["problem_id"], named["problem_id"]), pc.equal(of_cell["replicate"], named["replicate"])
+    )
+    shown = shown_rows(store.root, of_cell.filter(wanted), "trace")
+    if not shown.table.num_rows:
+        raise StoreError("this text is of a confirmation whose result is not sealed yet, so it is not shown")
+    (row,) = shown.table.to_pylist()
+    if row["token_ids"] is None or row["prompt_token_ids"] is None:
         raise StoreError(f"the tokens of this text are not stored, for an earlier version made it: {store.root}")
-    return rows[0], tuple(shown.notes)
+    return row, tuple(shown.notes)
 
 
 def cell_of(store: ResultsStore, row: Row, sweep: str | Path | None) -> Cell:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from cluster.evidence import amend, confirm, register, tune, verify
 from cluster.evidence.folder import EvidenceFolder
 from cluster.run import RunSettings, run_sweep
+from cluster.stored_text import named_text, stored_text
 from designspace import registry
 from designspace.cli import app as cli
 from designspace.errors import DeclarationError, ProtocolError, RegistrationMismatch
@@ -841,3 +842,19 @@ def test_a_confirmation_has_a_page_with_its_own_numbers(done: Path) -> None:
     contrast = dict(zip(data["contrasts"]["columns"], row, strict=True))
     assert (contrast["arm"], contrast["against"], contrast["n_comparisons"]) == ("arm", "baseline", report["m"])
     assert contrast["points"] == pytest.approx(100 * found["effect"], abs=1e-6)
+
+
+def test_tracing_a_text_is_a_look_at_that_text_alone(tmp_path: Path) -> None:
+    """The others of the folder are not shown, so a development text is no look, and a held-out one a look at one problem."""
+    results = tmp_path / "results"
+    study = without_tuning(tmp_path)
+    for problems in ("heldout.jsonl", "dev.jsonl"):
+        peek(tmp_path, results, problems)
+    register(study, results, underpowered="a test")
+    store = ResultsStore.open(results, create=False)
+    row, notes = stored_text(store, named_text(store, "q0", "baseline", {"replicate": 0}))
+    assert (row["problem_id"], notes, looks_in(results)) == ("q0", (), [])
+    row, notes = stored_text(store, named_text(store, "q10", "baseline", {"replicate": 0}))
+    assert (row["problem_id"], len(notes), looks_in(results)) == ("q10", 1, ["trace"])
+    (look,) = [entry for entry in EvidenceFolder(results).ledger.entries() if entry.kind == "look"]
+    assert list(look.problem_ids) == ["q10"]
