@@ -11,14 +11,13 @@ from designspace.report import wording
 from designspace.report.arm_rows import named_apart
 
 MOST_POINTS = 240  # of one line; longer texts are averaged over as many runs of steps
-MOST_LINES = 400
 _LABELS = ("model", "task", "split", "budget", "mechanism")
 
 
 def page_occupancy(rows: pa.Table) -> list[dict[str, Any]]:
     """Return one line per arm as plain JSON data: steps, and the mean over the texts that reach them of tokens attended.
 
-    A step's number is the first of the run that a point stands for. Lines beyond `MOST_LINES` are left out.
+    A step's number is the first of the run that a point stands for.
 
     Args:
         rows: with their labels, `cell_id` and `cache_tokens_per_step` (tokens per layer and KV head); null where a text says
@@ -32,7 +31,7 @@ def page_occupancy(rows: pa.Table) -> list[dict[str, Any]]:
             courses.setdefault(key, []).append(course.values.to_numpy(zero_copy_only=False))
     return [
         {**dict(zip(_LABELS, key, strict=True)), "mechanism": wording.printable(key[-1]), **mean_course(found)}
-        for key, found in list(courses.items())[:MOST_LINES]
+        for key, found in courses.items()
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from designspace.errors import require
 from designspace.protocol.showing import COLUMNS as SHOWN_BY
@@ -80,9 +81,11 @@ class Index:
         import duckdb
 
         labels = None if declared is None else declared.labels
-        columns = list(dict.fromkeys([*_COLUMNS, *SHOWN_BY]))
+        columns = list(dict.fromkeys([*_COLUMNS, "forced_of", *SHOWN_BY]))
         found = shown_rows(store.root, store.samples(columns, cell_ids=labels).to_table(), "view")
-        table = found.table.select(_COLUMNS)
+        table = found.table.filter(pc.is_null(found.table["forced_of"])).select(
+            _COLUMNS
+        )  # a text that was fed is no answer
         table = plain_columns(named_apart(table if labels is None else relabelled(table, labels)))
         self.notes = tuple(found.notes)
         self.n_texts = table.num_rows

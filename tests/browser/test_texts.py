@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ from designspace.report import table_report, write_report
 from designspace.report.page_problems import problems_data
 from designspace.report.retention import write_retention_page
 from designspace.store import ResultsStore
+from designspace.store.schema import FORCED_COLUMNS
 from designspace.view import ViewServer
 from tests.browser.conftest import AXE, SCREENS
 from tests.designspace.query.stored_study import N_PROBLEMS, solves, write_study
+from tests.designspace.store.conftest import sample_row
 from tests.designspace.view.served import served
 
 pytestmark = pytest.mark.browser
@@ -89,6 +92,25 @@ def test_filters_list_what_fits_and_a_problem_shows_its_texts(opened) -> None:
     assert tab.locator("#view-problem article mark").count() >= 1
     assert opened.said == []
     assert all(url.startswith(("file:", "data:", "http://127.0.0.1:")) for url in opened.asked)
+
+
+def test_a_mark_begins_at_a_letter_and_not_within_one(browse, tmp_path: Path) -> None:
+    """Letters beyond the first 65,536 are two places of a string in the page, and one in Python."""
+    store = ResultsStore.open(tmp_path / "emoji")
+    for name, text in (("full", "\U0001f600\U0001f600 a b"), ("arm", "\U0001f600\U0001f600 a c")):
+        row = sample_row(study="emoji", mechanism=name, budget="none", budget_tokens=None, budget_of=None, text=text,
+                         **dict.fromkeys(FORCED_COLUMNS))  # fmt: skip
+        cell = hashlib.sha256(name.encode()).hexdigest()
+        store.commit(cell, cell[:32], {"cell": cell}, [row])
+    rows = store.samples().to_table()
+    data = problems_data(rows, "emoji", "results/emoji")
+    path = write_report(table_report(rows), tmp_path / "page.html", title="emoji", environment={}, problems=data)
+    with served(store) as server:
+        for address in (path.as_uri(), server.url):
+            tab = browse().tab
+            tab.goto(address)
+            tab.wait_for_selector("#view-problem mark")
+            assert tab.locator("#view-problem mark").all_inner_texts() == ["c"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)

@@ -49,10 +49,12 @@ function textsAt(values) {
   return found;
 }
 
+// Counted in characters, as the server counts: a letter beyond the first 65,536 is two places of a string here.
 function differsAt(text, other) {
   if (!other || other === text || text.text === other.text) return null;
+  const [own, others] = [[...text.text], [...other.text]];
   let at = 0;
-  while (at < text.text.length && text.text[at] === other.text[at]) at++;
+  while (at < own.length && own[at] === others[at]) at++;
   return at;
 }
 
@@ -150,7 +152,8 @@ function number(value, digits) {
 function marked(text) {
   const at = text.leaves_at;
   if (at === null) return [text.text];
-  return [text.text.slice(0, at), element("mark", {}, text.text.slice(at) || "(ends here)")];
+  const letters = [...text.text];
+  return [letters.slice(0, at).join(""), element("mark", {}, letters.slice(at).join("") || "(ends here)")];
 }
 
 function traceCommand(text) {

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from designspace.report import declared_study
+from designspace.report.page_problems import problems_data
 from designspace.store import ResultsStore
 from designspace.view import Filter, Index, ViewServer
 from designspace.view.one_problem import problem_page
@@ -98,6 +101,26 @@ def test_a_problem_has_every_text_and_where_it_leaves_the_other(store: ResultsSt
             at = text["leaves_at"]
             assert text["text"][:at] == full[:at] and text["text"][at] != full[at]
     assert problem_page(store, index, HERE, "none-such", "full") is None
+
+
+def test_texts_that_were_fed_are_no_arm(store: ResultsStore) -> None:
+    """They are no answers; the page of a report leaves them out as well."""
+    rows = store.samples().to_table()
+    place = rows.schema.get_field_index("forced_of")
+    fed = pa.array(["full" if name == "h2o+none" else None for name in rows["mechanism"].to_pylist()], type=pa.string())
+    rows = rows.set_column(place, "forced_of", fed)
+
+    class Stored:
+        root = store.root
+
+        def samples(self, columns: list[str], cell_ids: object = None) -> ds.Dataset:
+            return ds.dataset(rows.select(columns))
+
+    index = Index(Stored(), declared_study(store))  # type: ignore[arg-type]
+    data = problems_data(rows, "quickstart", "results/quickstart")
+    assert data is not None
+    assert all("h2o+none" not in place["arms"] for place in [*index.places(), *data["places"]])
+    assert index.places() == data["places"]
 
 
 @pytest.fixture(scope="module")
