@@ -21,7 +21,7 @@ from cluster.study_record import code_notes, record_study, with_rows_of
 from cluster.work import Work, find_work, make_way, merged
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
-from designspace.memory.free_memory import free_bytes
+from designspace.models.free_memory import free_bytes
 from designspace.protocol.places import FOLDER
 from designspace.store import ResultsStore
 from sweeps.expand import Cell

@@ -33,6 +33,8 @@ def check(
         "longest_text_tokens": loaded.longest,
         "chat_template": bool(loaded.tokenizer.chat_template),
         "logits_difference": proof.logits_difference,
+        "compared_in": proof.compared_in,
+        "rounding_error": proof.rounding_error,
         "unrotation_error": proof.unrotation_error,
         "rotation": geometry.rotation_note or "every layer turns its keys as the configuration says",
     }

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from designspace.errors import DeclarationError
 from designspace.memory.footprint import ArmMemory, Footprint
-from designspace.memory.free_memory import bytes_text
+from designspace.models.free_memory import bytes_text
 
 _POWERS = tuple(2**k for k in range(11))
 LADDER = tuple(

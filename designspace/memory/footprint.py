@@ -37,9 +37,9 @@ from designspace.engine.compressor import event_rows
 from designspace.engine.prefill import bucket, prompts_kept
 from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
 from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes, stream_bytes
-from designspace.memory.free_memory import bytes_text
 from designspace.memory.live_bytes import peak_bytes
 from designspace.memory.probe_cache import ProbeCache
+from designspace.models.free_memory import bytes_text
 from designspace.models.loading import LoadedModel
 from designspace.models.skeleton import skeleton_of, weight_bytes
 

@@ -26,11 +26,12 @@ from designspace.models.config_file import (
     source_of,
 )
 from designspace.models.model_spec import ModelSpec
-from designspace.models.proof import Proof, Subject, prove
+from designspace.models.proof import Proof, prove
 from designspace.models.proven import keep_proof, kept_proof
 from designspace.models.rotary_limits import longest_text
 from designspace.models.rotation import Frequencies, frequencies_of
 from designspace.models.tokenizer import tokenizer_of
+from designspace.models.trial import Subject
 
 # Of what transformers offers, the one in which a token's experts do not depend on the other rows.
 _EXPERTS = "batched_mm"

@@ -4,39 +4,34 @@ What is looked at, on a few short random texts of unlike lengths in one batch: e
 the geometry has; prompt and decode steps give the logits of transformers' eager attention; a row's logits are the same to
 the bit whatever its batch-mates; and for each layer, how its keys are turned by their positions. So a new family works
 without being known here, and one that asks for something else is refused by what differed.
+
+Logits are compared in float32, whatever the model runs in, where there is memory for that: of a real model in bfloat16,
+rounding alone moves them by a tenth of the largest, in transformers as here, and would hide a difference in what is
+computed. In its own type a model must then be as close to float32 as transformers itself comes, but for a small factor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Representation, SlotStore, StoreSpec
-from designspace.axes.full_store import FullStore
-from designspace.cache.attention import IMPLEMENTATION, DecodePass, Pass, PrefillPass, PrefillPasses
-from designspace.cache.causal import causal_attention
-from designspace.cache.layer_call import LayerCall, in_flight
-from designspace.cache.packing import keep_all
-from designspace.cache.slots import SlotCache
 from designspace.errors import ModelError
-from designspace.models.rotation import Frequencies, LayerRotation, Rotation, frequencies_of, rotation_of_layer
+from designspace.models.rotation import Rotation
+from designspace.models.trial import Subject, Trial, tried
+from designspace.models.widened import in_float32
 
 _WORDS: dict[Rotation, str] = {
     "pairs": "neighbouring components are turned together, not halves",
     "unknown": "keys are turned at other frequencies",
 }
-PROOF_VERSION = 2  # raised when more is looked at
-_LENGTHS = (3, 9, 14)  # of the prompts that run together
-_N_NEW = 4  # decode steps after them
-_OFFSET = 5  # by which a text is moved to see what positions do to its keys
-_SEED = 20_260_514
-# Of the largest logit: what float32 loses on the way through a model, and what bfloat16 does.
+PROOF_VERSION = 3  # raised when more is looked at
+# Of the largest logit: what float32 loses on the way through a model; and for the others what they may lose where rounding
+# cannot be told from anything else.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_TIMES = 4.0  # our error of rounding to transformers': both are the largest of few draws
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,14 @@ class Proof:
     """What was found on one model.
 
     Attributes:
-        logits_difference: the largest difference from transformers' logits.
+        logits_difference: the largest difference from transformers' logits, in `compared_in`.
         logits_error: the same, as a share of the largest logit.
         rotations: how each layer turns its keys. frequencies: by the name of which of the model's sets.
         unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
             whose rotation is known.
+        compared_in: the type that both sides were computed in: float32 where there was room, else the model's own.
+        rounding_error: the largest difference of our logits in the model's own type from those in float32, as a share of
+            the largest; 0 where they were not computed in both.
     """
 
     logits_difference: float
@@ -56,6 +54,8 @@ class Proof:
     rotations: tuple[Rotation, ...]
     frequencies: tuple[str, ...]
     unrotation_error: float
+    compared_in: str = "float32"
+    rounding_error: float = 0.0
 
     @property
     def rotation_note(self) -> str:
@@ -67,244 +67,61 @@ class Proof:
         return "; ".join(f"in layer{'s'[: len(n) > 1]} {', '.join(map(str, n))} {words}" for words, n in odd.items())
 
 
-class Subject(NamedTuple):
-    """A model under our attention, not yet accepted. owners: for each layer the layer whose cache it was trained to read."""
-
-    model: Any
-    geometry: Geometry
-    owners: tuple[int, ...] | None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.get_input_embeddings().weight.device
-
-    def frequencies(self) -> list[Frequencies]:
-        """Return the sets of frequencies that the model's rotary embedding has."""
-        return frequencies_of(self.model)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of weights and cache."""
-        return self.model.get_input_embeddings().weight.dtype
-
-
-@dataclass(frozen=True)
-class _Plain(Representation):
-    """Keys and values as they are."""
-
-    kind: ClassVar[str] = "full"
-
-    def allocate(self, room: StoreSpec) -> SlotStore:
-        return FullStore(room)
-
-
-@torch.inference_mode()
 def prove(subject: Subject) -> Proof:
     """Return what is found on a model.
 
     Raises:
         ModelError: it does not run under our attention, or its logits differ; the message says what.
     """
-    texts = _texts(subject)
-    try:
-        expected = [_reference(subject, text) for text in texts]
-        found = _ours(subject, texts)
-        again = _ours(subject, [texts[0], *(text.flip(0) for text in texts[1:])])
-        rotations = _rotations(subject, texts[-1])
-    except ModelError:
-        raise
-    except Exception as error:  # somebody else's forward pass may raise anything
-        reason = (str(error).splitlines() or [""])[0]
+    with in_float32(subject.model):
+        compared_in = subject.dtype
+        compared = tried(subject)
+    _check_computes_the_same(subject, compared, compared_in)
+    own = compared if compared_in == subject.dtype else tried(subject)
+    rounding_error = 0.0 if own is compared else _rounding_error(subject, compared, own)
+    if not torch.equal(own.found[0], own.again):
         raise ModelError(
-            f"model type {_kind(subject)!r} is not supported: it does not run under slot attention "
-            f"({type(error).__name__}: {reason:.160})"
-        ) from error
-    error_share = max(_difference(e, f) for e, f in zip(expected, found, strict=True))
-    if not error_share <= _TOLERANCE.get(subject.dtype, 0.0):
-        raise ModelError(
-            f"model type {_kind(subject)!r} is not supported: its logits under slot attention differ from transformers' by "
-            f"{error_share:.1e} of the largest (at most {_TOLERANCE.get(subject.dtype, 0.0):.0e} in {subject.dtype})"
+            f"model type {subject.kind!r} is not supported: a row's logits depend on the other rows of its batch "
+            f"(by {float((own.found[0] - own.again).abs().max()):.1e})"
         )
-    if not torch.equal(found[0], again[0]):
-        raise ModelError(
-            f"model type {_kind(subject)!r} is not supported: a row's logits depend on the other rows of its batch "
-            f"(by {float((found[0] - again[0]).abs().max()):.1e})"
-        )
-    difference = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
     return Proof(
-        difference,
-        error_share,
-        tuple(rotation.layout for rotation in rotations),
-        tuple(rotation.frequencies for rotation in rotations),
-        max((rotation.error for rotation in rotations), default=0.0),
+        max(float((e - f).abs().max()) for e, f in zip(compared.expected, compared.found, strict=True)),
+        _difference(compared.expected, compared.found),
+        tuple(rotation.layout for rotation in compared.rotations),
+        tuple(rotation.frequencies for rotation in compared.rotations),
+        max((rotation.error for rotation in compared.rotations), default=0.0),
+        str(compared_in).removeprefix("torch."),
+        rounding_error,
     )
 
 
-def _kind(subject: Subject) -> str:
-    return str(subject.model.config.model_type)
-
-
-def _texts(subject: Subject) -> list[Tensor]:
-    """Return random texts, prompts and what follows them."""
-    n_tokens = subject.model.get_input_embeddings().weight.shape[0]
-    random = torch.Generator().manual_seed(_SEED)
-    return [torch.randint(0, n_tokens, (length + _N_NEW,), generator=random).to(subject.device) for length in _LENGTHS]
-
-
-def _run(subject: Subject, slots: Pass, **arguments: Tensor) -> Any:
-    with in_flight(slots):
-        return subject.model(use_cache=False, slots=slots, **arguments)
-
-
-def _reference(subject: Subject, text: Tensor) -> Tensor:
-    """Return transformers' own logits [n_new+1,V] from the prompt's last token on.
-
-    It knows nothing of layers that were trained to share caches: for those, of plain attention over the whole text.
-    """
-    if subject.owners is not None:
-        positions = torch.arange(len(text), device=subject.device)[None]
-        output = _run(subject, _Keys(), input_ids=text[None], position_ids=positions)
-        return output.logits[0, -_N_NEW - 1 :].float()
-    with _attention(subject.model, "eager"):
-        logits: Tensor = subject.model(input_ids=text[None], use_cache=False).logits
-    return logits[0, -_N_NEW - 1 :].float()
-
-
-def _ours(subject: Subject, texts: Sequence[Tensor]) -> list[Tensor]:
-    """Return our logits [n_new+1,V] of each text, prompts and steps all together."""
-    cache = SlotCache(
-        subject.geometry,
-        _Plain(),
-        Needs(),
-        rows=len(texts),
-        capacity=max(_LENGTHS) + _N_NEW + 1,
-        dtype=subject.dtype,
-        device=subject.device,
-        width=max(_LENGTHS) + _N_NEW + 1,
-        owners=subject.owners,
-    )
-    prompts = [text[:-_N_NEW] for text in texts]
-    passes = [_Watched(Needs(), subject.geometry, len(prompt), subject.owners) for prompt in prompts]
-    padded = torch.zeros(len(texts), max(map(len, prompts)), dtype=torch.long, device=subject.device)
-    for row, prompt in enumerate(prompts):
-        padded[row, : len(prompt)] = prompt
-    positions = torch.arange(padded.shape[1], device=subject.device).expand_as(padded)
-    output = _run(subject, PrefillPasses([*passes]), input_ids=padded, position_ids=positions)
-    logits = [[output.logits[row, len(prompt) - 1].float()] for row, prompt in enumerate(prompts)]
-    for row, one in enumerate(passes):
-        one.check_complete()
-        cache.load(row, one.prompt(), keep_all(one.prompt()), row)
-    for step in range(_N_NEW):
-        cache.begin_step()
-        fed = torch.stack([text[step - _N_NEW] for text in texts])
-        output = _run(
-            subject,
-            _WatchedDecode(cache, subject.geometry),
-            input_ids=fed[:, None],
-            position_ids=cache.next_position[:, None],
+def _check_computes_the_same(subject: Subject, compared: Trial, dtype: torch.dtype) -> None:
+    bar, error = _TOLERANCE.get(dtype, 0.0), _difference(compared.expected, compared.found)
+    if not error <= bar:
+        no_room = "" if dtype == torch.float32 else "; there was no room to compare them in float32"
+        raise ModelError(
+            f"model type {subject.kind!r} is not supported: its logits under slot attention differ from transformers' by "
+            f"{error:.1e} of the largest (at most {bar:.0e} in {dtype}){no_room}"
         )
-        cache.end_step()
-        for row, found in enumerate(logits):
-            found.append(output.logits[row, -1].float())
-    return [torch.stack(found) for found in logits]
 
 
-class _Watched(PrefillPass):
-    """A prompt's pass that checks what it is given."""
+def _rounding_error(subject: Subject, exact: Trial, own: Trial) -> float:
+    """Return by how much our logits in the model's own type differ from those in float32.
 
-    def __init__(self, needs: Needs, geometry: Geometry, n_tokens: int, owners: tuple[int, ...] | None) -> None:
-        super().__init__(needs, geometry, n_tokens, owners)
-        self.seen: set[int] = set()
-
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Check shapes and that the layer has not attended before, then attend."""
-        _check_layer(self.seen, call.layer, self.geometry, query, key, value)
-        return super().attend(call, query, key, value)
-
-    def check_complete(self) -> None:
-        """Check that every layer has attended.
-
-        Raises:
-            ModelError: naming the layers that have not.
-        """
-        missing = sorted(set(range(self.geometry.n_layers)) - self.seen)
-        if missing:
-            raise ModelError(f"layers {', '.join(map(str, missing))} do not attend through the registered function")
-
-
-class _WatchedDecode(DecodePass):
-    """A decode step that checks what it is given."""
-
-    def __init__(self, cache: SlotCache, geometry: Geometry) -> None:
-        super().__init__(cache)
-        self._geometry, self._seen = geometry, set[int]()
-
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Check shapes and that the layer has not attended before, then attend."""
-        _check_layer(self._seen, call.layer, self._geometry, query, key, value)
-        return super().attend(call, query, key, value)
-
-
-def _check_layer(seen: set[int], layer: int, geometry: Geometry, query: Tensor, key: Tensor, value: Tensor) -> None:
-    if layer in seen:
-        raise ModelError(f"layer {layer} attends twice in one pass, so its tokens would be stored twice")
-    seen.add(layer)
-    wanted = {
-        "query": (geometry.n_query_heads, query),
-        "key": (geometry.n_kv_heads, key),
-        "value": (geometry.n_kv_heads, value),
-    }
-    for name, (n_heads, given) in wanted.items():
-        if (given.shape[1], given.shape[3]) != (n_heads, geometry.head_dim):
-            raise ModelError(
-                f"layer {layer} hands over a {name} of {given.shape[1]} heads of {given.shape[3]}, "
-                f"the configuration says {n_heads} of {geometry.head_dim}"
-            )
-
-
-class _Keys(Pass):
-    """Plain causal attention that keeps every layer's keys [1,H_kv,T,D]."""
-
-    def __init__(self) -> None:
-        self.keys: dict[int, Tensor] = {}
-
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Keep the layer's keys and attend."""
-        self.keys[call.layer] = key
-        return causal_attention(query, key, value, call).transpose(1, 2)
-
-
-def _rotations(subject: Subject, text: Tensor) -> list[LayerRotation]:
-    """Return how each layer turns its keys.
-
-    The same text at other positions attends alike, so its keys differ by what their positions did to them and nothing else.
+    Raises:
+        ModelError: by far more than transformers' own do.
     """
-    here, there = (_keys_at(subject, text, offset) for offset in (0, _OFFSET))
-    positions = torch.arange(len(text), device=subject.device)
-    candidates = subject.frequencies()
-    return [
-        rotation_of_layer(here[layer], there[layer], positions, _OFFSET, candidates, subject.dtype)
-        for layer in sorted(here)
-    ]
+    bar = max(_TOLERANCE.get(subject.dtype, 0.0), _TIMES * _difference(exact.expected, own.expected))
+    error = _difference(exact.expected, own.found)
+    if not error <= bar:
+        raise ModelError(
+            f"model type {subject.kind!r} is not supported in {subject.dtype}: its logits under slot attention differ from "
+            f"those in float32 by {error:.1e} of the largest (at most {bar:.0e}, by what transformers' own differ)"
+        )
+    return error
 
 
-def _keys_at(subject: Subject, text: Tensor, offset: int) -> dict[int, Tensor]:
-    seen = _Keys()
-    positions = torch.arange(len(text), device=subject.device) + offset
-    _run(subject, seen, input_ids=text[None], position_ids=positions[None])
-    return seen.keys
-
-
-def _difference(expected: Tensor, found: Tensor) -> float:
-    difference = (expected - found).abs().max() / expected.abs().max().clamp(min=1e-6)
-    return float(difference)  # NaN if anything is: no comparison holds then
-
-
-@contextmanager
-def _attention(model: Any, implementation: str) -> Iterator[None]:
-    model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(IMPLEMENTATION)
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """Return the largest difference as a share of a text's largest logit; NaN if anything is: no comparison holds then."""
+    shares = [(e - f).abs().max() / e.abs().max().clamp(min=1e-6) for e, f in zip(expected, found, strict=True)]
+    return float(torch.stack(shares).max())

@@ -87,6 +87,10 @@ in one batch, under slot attention and under transformers' own, and it is refuse
 and of decode steps; a row's logits when the other rows change; the number and shape of what each layer hands over; weights
 that are missing, unknown or of another shape. `designspace check MODEL` shows what was found on a model of yours.
 
+Logits are compared in float32, whatever type the model runs in, if there is memory for it. Of a real model in bfloat16,
+rounding alone moves logits by up to a tenth of the largest, in transformers as here; that would refuse right models and hide
+wrong ones. In its own type a model must then come as close to float32 as transformers itself does, but for a factor of four.
+
 How each layer turns its keys by their positions is found by running one text at two places: at which of the model's
 frequencies, or not at all. Mechanisms that turn keys back (`triattention`, `expected-attention`, `kvquant`, span means of
 unrotated keys, and their calibrations) follow each layer's own, and refuse a model in which a layer does it in another way

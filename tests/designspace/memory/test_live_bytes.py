@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
-from designspace.memory.free_memory import bytes_text, free_bytes
 from designspace.memory.live_bytes import LiveBytes, peak_bytes
+from designspace.models.free_memory import bytes_text, free_bytes
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from designspace.errors import ModelError
+from designspace.models import widened
 from designspace.models.loading import load_model, prepare
 from designspace.models.model_spec import ModelSpec, folder_fingerprint
 from designspace.registry import mechanism, strategy
@@ -127,6 +128,48 @@ def test_a_model_that_is_not_what_it_seems_is_refused(change: Change, reason: st
     model = toy_model("llama").model
     change(model)
     with pytest.raises(ModelError, match=reason):
+        prepare(model)
+
+
+def _sharp(model: Any) -> None:
+    """Let scores be in the hundreds, as some heads of real models have them: rounding then moves attention by much."""
+    for layer in model.model.layers:
+        layer.self_attn.q_proj.weight.data *= 256.0
+
+
+def test_what_rounding_would_hide_is_found_in_a_narrow_type() -> None:
+    """One percent is within what bfloat16 loses, and is refused all the same."""
+    model = toy_model("llama").model.bfloat16()
+    _other_scaling(model)
+    with pytest.raises(ModelError, match=r"differ from transformers' by .* in torch\.float32"):
+        prepare(model)
+
+
+def test_a_model_is_not_refused_for_what_rounding_does_to_it() -> None:
+    """Its logits in bfloat16 are far from those in float32, transformers' as much as ours; the weights stay as they were."""
+    model = toy_model("llama").model.bfloat16()
+    _sharp(model)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    proof = prepare(model).proof
+
+    assert proof is not None
+    assert proof.compared_in == "float32"
+    assert proof.logits_error < 1e-4
+    assert proof.rounding_error > 5e-2
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert {weight.dtype for weight in model.state_dict().values()} == {torch.bfloat16}
+
+
+def test_without_room_for_float32_it_is_compared_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and a model that is only rounded much is refused rather than believed."""
+    monkeypatch.setattr(widened, "free_bytes", lambda device: 0)
+    model = toy_model("llama").model.bfloat16()
+    quiet = prepare(model).proof
+    _sharp(model)
+
+    assert quiet is not None
+    assert quiet.compared_in == "bfloat16"
+    with pytest.raises(ModelError, match="no room to compare them in float32"):
         prepare(model)
 
 
