@@ -6,6 +6,8 @@
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
+# make gpu          one CUDA device checked in eight minutes, into build/gpu.md; run it once where there is a network, and then
+#                   with build/gpu on a machine that has torch, transformers, numpy and safetensors (PYTHON=…)
 # make compositions every pair of strategies of different axes, run with every invariant on (ARGS=--all: the whole product)
 # make bench        the claims on speed and memory, side by side, into benchmarks/RESULTS.md (ARGS="--only refill")
 # make bench-growth throughput against rows, budget, length and layers: tables, and plots into benchmarks/plots
@@ -21,7 +23,7 @@ INSTALLED := .venv/.installed
 CHROMIUM ?= $(shell command -v chromium)
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -46,6 +48,9 @@ test-browser: $(INSTALLED) build/browser/.installed
 test-gpu:
 	$(PYTHON) -m pytest -m gpu
 	$(PYTHON) -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
+
+gpu: build/gpu/.installed
+	PYTHONPATH=$(<D) $(PYTHON) -m benchmarks.gpu --out build/gpu.md $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -99,6 +104,11 @@ build/triton/.installed:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) triton==3.9.0
 	touch $@
 
+# The entry points that name mechanisms, and the one pure-Python package that torch and transformers do not bring.
+build/gpu/.installed:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) . "annotated-types>=0.7,<1"
+	touch $@
+
 # Beside the environment, as only these tests need it: the driver of the browser, and the judge of accessibility.
 build/browser/.installed:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(@D) "playwright>=1.50,<2"
@@ -106,4 +116,4 @@ build/browser/.installed:
 	touch $@
 
 clean:
-	rm -rf .venv site build/triton build/browser benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build/triton build/browser build/gpu benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

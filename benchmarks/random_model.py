@@ -13,9 +13,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 DEFAULT_FOLDER = Path(__file__).parent / ".models"
@@ -133,11 +137,11 @@ def _write_weights(folder: Path, shape: Shape) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(about))
 
 
-def _write_configuration(folder: Path, shape: Shape) -> None:
-    from transformers import GenerationConfig, LlamaConfig
+def configuration(shape: Shape) -> PreTrainedConfig:
+    """Return what transformers makes a model of that shape from."""
+    from transformers import LlamaConfig
 
-    tokens = {f"{name}_token_id": SPECIAL.index(f"<{name}>") for name in ("pad", "bos", "eos")}
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -150,10 +154,19 @@ def _write_configuration(folder: Path, shape: Shape) -> None:
         tie_word_embeddings=False,
         architectures=["LlamaForCausalLM"],
         dtype=shape.dtype,
-        **tokens,
+        **_special_ids(),
     )
-    config.save_pretrained(folder)
-    GenerationConfig(do_sample=False, **tokens).save_pretrained(folder)
+
+
+def _special_ids() -> dict[str, int]:
+    return {f"{name}_token_id": SPECIAL.index(f"<{name}>") for name in ("pad", "bos", "eos")}
+
+
+def _write_configuration(folder: Path, shape: Shape) -> None:
+    from transformers import GenerationConfig
+
+    configuration(shape).save_pretrained(folder)
+    GenerationConfig(do_sample=False, **_special_ids()).save_pretrained(folder)
 
 
 def _write_tokenizer(folder: Path, shape: Shape) -> None:

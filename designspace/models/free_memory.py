@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 
 _GIB = 2**30
@@ -14,6 +13,8 @@ def free_bytes(device: str | torch.device = "cpu") -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    import psutil  # not on a machine that has no more than what a GPU's check needs
+
     return int(psutil.virtual_memory().available)  # what the system's caches would give back is free too
 
 
