@@ -5,6 +5,7 @@ Who implements a strategy imports from here; `families` needs nothing else of `d
 
 from designspace.axes.artefact import Artefact
 from designspace.axes.budget import Budget, Reading, TokenReading
+from designspace.axes.contents import Contents
 from designspace.axes.control import Action, Controller, StepSeen, TextCodec
 from designspace.axes.event_tracker import EventTracker
 from designspace.axes.gates import Arrival, Gate
@@ -41,6 +42,7 @@ __all__ = [
     "Budget",
     "Cadence",
     "Composition",
+    "Contents",
     "Controller",
     "Decoding",
     "Draw",

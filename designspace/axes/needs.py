@@ -25,6 +25,8 @@ class Needs:
         foresight: what the text that the full cache writes for the same prompt attends to later.
         sentences: pieces of text; a token that is the last of one of them ends a sentence. Kept are where the sentences of a
             text end and the mean hidden state of each.
+        keys, values: what the slots hold, which an event then fetches, decoded where they are held as codes. What no strategy
+            of a mechanism declares is not copied.
     """
 
     queries: int = 0
@@ -37,12 +39,14 @@ class Needs:
     foresight: bool = False
     gates: tuple[Gate, ...] = ()
     sentences: tuple[str, ...] = ()
+    keys: bool = False
+    values: bool = False
 
     def __post_init__(self) -> None:
         """Add the calibrations that hold the gates' weights, and check that the trackers can work on what is declared.
 
         Raises:
-            InvariantViolation: a tracker reads more queries at an event than are kept.
+            InvariantViolation: a tracker reads more queries at an event than are kept, or keys or values that are not fetched.
         """
         named = tuple(sorted({*self.calibrations, *(gate.artefact for gate in self.gates)}))
         object.__setattr__(self, "calibrations", named if self.gates else self.calibrations)
@@ -52,6 +56,11 @@ class Needs:
                     f"needs must keep the {tracker.queries} queries that {tracker} reads at an event, got "
                     f"queries={self.queries}"
                 )
+            for name in ("keys", "values"):
+                if getattr(tracker, name) and not getattr(self, name):
+                    raise InvariantViolation(
+                        f"{tracker} reads {name} at an event: add {name}=True to the needs that ask for it"
+                    )
 
     def __or__(self, other: Needs) -> Needs:
         """Return the union of two declarations.
@@ -74,6 +83,8 @@ class Needs:
             self.foresight or other.foresight,
             tuple(dict.fromkeys(self.gates + other.gates)),
             self.sentences or other.sentences,
+            self.keys or other.keys,
+            self.values or other.values,
         )
 
     @property

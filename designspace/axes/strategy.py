@@ -337,23 +337,24 @@ class Representation(Strategy):
         """Return an empty store for `room.rows` x `room.capacity` slots in every layer and KV head."""
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
-        """Return what the kept slots hold after an event: themselves, unless this representation merges.
+        """Return what the kept slots hold after an event: what they held, unless this representation merges.
 
         scores: [L,E,H_kv,C]. shares: [L,E,H_kv]. keep: [L,E,H_kv,C] bool, the selector's choice. The answer must keep
         exactly `shares` slots per head, protected ones first; contents may change at kept slots only.
         """
-        return MergeResult(keep, view.keys, view.values)
+        return MergeResult(keep)
 
 
 class MergeResult(NamedTuple):
     """What an event leaves: kept slots [L,E,H_kv,C] bool, keys and values [L,E,H_kv,C,D], tokens per slot, memory.
 
+    keys, values: None (the default), or those of the view: no slot's key, or value, has changed.
     mass: [L,E,H_kv,C] int64, how many tokens a slot stands for; None: one each. memory: [L,E,H_kv,memory_size] float32.
     """
 
     keep: Tensor
-    keys: Tensor
-    values: Tensor
+    keys: Tensor | None = None
+    values: Tensor | None = None
     mass: Tensor | None = None
     memory: Tensor | None = None
 

@@ -45,6 +45,16 @@ class Tracker(ABC):
         """Number of newest queries that it reads at an event; whoever asks for the tracker declares as many at least."""
         return 0
 
+    @property
+    def keys(self) -> bool:
+        """Whether it reads keys at an event; whoever asks for the tracker declares them too."""
+        return False
+
+    @property
+    def values(self) -> bool:
+        """Whether it reads values at an event; whoever asks for the tracker declares them too."""
+        return False
+
     @abstractmethod
     def observe(self, state: Tensor, weights: Tensor, positions: Tensor, now: Tensor) -> Tensor:
         """Return the state after one more query per row.

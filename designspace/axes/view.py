@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes.artefact import Artefact
+from designspace.axes.contents import Contents
 from designspace.axes.gates import Gate
 from designspace.axes.geometry import Geometry
 from designspace.axes.needs import Needs
@@ -132,17 +133,16 @@ class RunContext:
 class View:
     """The rows of one event. Everything is to be read, nothing to be written.
 
-    keys, values: [L,E,H_kv,C,D] as attention sees them (post-RoPE, dequantised). positions: [L,E,H_kv,C] int64, -1 = free.
+    contents: keys and values [L,E,H_kv,C,D], as far as declared. positions: [L,E,H_kv,C] int64, -1 = free.
     next_position: [E] int64, the position of the token that comes next. streams: [E] int64, the rows' random keys.
     target: [E] int64, the mean size to be cut to. n_prompt_tokens: [E] int64. pinned: [E,width] bool by position, or None.
     mass: [L,E,H_kv,C] int64, or float32 with a selector that weighs: tokens that a slot stands for, or None: one each.
-    memory: what the representation remembers.
+    memory: what the representation remembers. reader: who is shown this, for messages.
     protected: [L,E,H_kv,C] bool, kept whatever their score.
     """
 
     context: RunContext
-    keys: Tensor
-    values: Tensor
+    contents: Contents
     positions: Tensor
     next_position: Tensor
     streams: Tensor
@@ -152,6 +152,7 @@ class View:
     pinned: Tensor | None = None
     mass: Tensor | None = None
     memory: Tensor | None = None
+    reader: str = "a strategy"
 
     def __post_init__(self) -> None:
         """Derive the masks that every strategy uses."""
@@ -197,56 +198,73 @@ class View:
         return self.valid & (self.positions < self.n_prompt_tokens[None, :, None, None])
 
     @property
+    def keys(self) -> Tensor:
+        """Keys as attention sees them, [L,E,H_kv,C,D]: post-RoPE, dequantised."""
+        return self._declared(self.contents.keys, "keys")
+
+    @property
+    def values(self) -> Tensor:
+        """Values as attention sees them, [L,E,H_kv,C,D]: dequantised."""
+        return self._declared(self.contents.values, "values")
+
+    @property
     def queries(self) -> Tensor:
         """The newest post-RoPE queries, [L,E,H_q,w,D]."""
-        return _declared(self.observed.queries, "queries")
+        return self._declared(self.observed.queries, "queries", "queries=…")
 
     @property
     def query_positions(self) -> Tensor:
         """Positions of the newest queries, [E,w] int64, -1 where fewer were seen."""
-        return _declared(self.observed.query_positions, "queries")
+        return self._declared(self.observed.query_positions, "queries", "queries=…")
 
     @property
     def accumulated(self) -> Tensor:
         """Attention mass received so far, group mean, [L,E,H_kv,C] float32."""
-        return _declared(self.observed.accumulated, "accumulated")
+        return self._declared(self.observed.accumulated, "accumulated")
 
     @property
     def last(self) -> Tensor:
         """Attention row of the newest query, [L,E,H_q,C] float32."""
-        return _declared(self.observed.last, "last")
+        return self._declared(self.observed.last, "last")
 
     @property
     def layer_cosine(self) -> Tensor:
         """Cosine of the residual stream before and after attention, mean over the prompt, [L,E] float32."""
-        return _declared(self.observed.layer_cosine, "layer_cosine")
+        return self._declared(self.observed.layer_cosine, "layer_cosine")
 
     @property
     def foreseen(self) -> Tensor:
         """The largest attention weight that each held token gets from later queries of the full cache's text, [L,E,H_kv,C]."""
-        return _declared(self.observed.foreseen, "foresight")
+        return self._declared(self.observed.foreseen, "foreseen", "foresight=True")
 
     @property
     def sentences(self) -> list[Sentences]:
         """The complete sentences of each row's text, [E]."""
-        ends = _declared(self.observed.sentence_ends, "sentences")
-        sums = _declared(self.observed.sentence_sums, "sentences")
+        ends = self._declared(self.observed.sentence_ends, "sentences", "sentences=(…)")
+        sums = self._declared(self.observed.sentence_sums, "sentences", "sentences=(…)")
         return [Sentences.of(*row) for row in zip(ends, sums, strict=True)]
 
     @property
     def output_projection(self) -> Tensor:
         """Weights [L,H_q,D,hidden]: a head's output times its slice is what it adds to the residual stream."""
-        return _declared(self.context.output_projection, "output_projection")
+        return self._declared(self.context.output_projection, "output_projection")
 
     @property
     def n_protected(self) -> int:
         """The most tokens per head that protection can claim, pins apart."""
         return self.sinks + self.recent
 
-    def narrowed(self, needs: Needs) -> View:
-        """Return this view with what `needs` declares and nothing else observed."""
+    def narrowed(self, needs: Needs, reader: str = "a strategy") -> View:
+        """Return this view with what `needs` declares, and no other contents or observations.
+
+        reader: whose needs they are. Reading anything else raises `InvariantViolation`, which names the reader and the flag.
+        """
         shown = copy(self)
-        shown.observed = self.observed.narrowed(needs)
+        shown.contents, shown.observed, shown.reader = (
+            self.contents.narrowed(needs),
+            self.observed.narrowed(needs),
+            reader,
+        )
         return shown
 
     def without_prompt(self) -> View:
@@ -269,15 +287,15 @@ class View:
 
     def tracked(self, tracker: Tracker) -> Tensor:
         """Return what a tracker holds, [L,E,H_kv,C,channels]."""
-        return _declared(self.observed.tracked.get(tracker), f"tracker {tracker}")
+        return self._declared(self.observed.tracked.get(tracker), f"tracker {tracker}", "it to the trackers")
 
     def gated(self, gate: Gate) -> Tensor:
         """Return what a gate said of each token when it came, [L,E,H_kv,C] float32."""
-        return _declared(self.observed.tracked.get(gate), f"gate {gate}")[..., 0]
+        return self._declared(self.observed.tracked.get(gate), f"gate {gate}", "it to the gates")[..., 0]
 
     def artefact(self, name: str) -> Artefact:
         """Return a calibration artefact; use `geometry.held` on its per-layer tensors."""
-        return _declared(self.context.artefacts.get(name), f"calibration {name!r}")
+        return self._declared(self.context.artefacts.get(name), f"calibration {name!r}", "its name to the calibrations")
 
     def grouped_queries(self) -> Tensor:
         """Return the newest queries by KV head, [L,E,H_kv,G,w,D]."""
@@ -288,11 +306,13 @@ class View:
         """Return what attention adds to a slot's logit because it stands for several tokens, [L,E,H_kv,C]; None: nothing."""
         return None if self.mass is None else self.mass.clamp(min=1).float().log()
 
-
-def _declared(found: Declared | None, name: str) -> Declared:
-    if found is None:
-        raise InvariantViolation(f"a strategy read {name} that it had not declared in needs()")
-    return found
+    def _declared(self, found: Declared | None, name: str, flag: str = "") -> Declared:
+        """Return what was found. flag: what the needs must say to have it; by default that `name` is true."""
+        if found is None:
+            raise InvariantViolation(
+                f"{self.reader} read {name}, which it had not declared in needs(): add {flag or f'{name}=True'} to its Needs"
+            )
+        return found
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:

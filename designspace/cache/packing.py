@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Observed, Tracker
+from designspace.axes import Contents, Observed, Tracker
 from designspace.axes.ranking import packing_order
 from designspace.errors import InvariantViolation
 
@@ -30,19 +30,24 @@ class Prompt(NamedTuple):
 class CompressionResult(NamedTuple):
     """The outcome of an event. order: [L,E,H_kv,C] int64, kept slots first, by position; counts: [L,E,H_kv] int64.
 
-    keys, values: [L,E,H_kv,C,D], mass: [L,E,H_kv,C] or None, all in the order before packing. memory: [L,E,H_kv,n] or None.
+    contents: keys and values [L,E,H_kv,C,D], or None where no slot's has changed. mass: [L,E,H_kv,C] or None. Both in the order
+    before packing. memory: [L,E,H_kv,n] or None.
     tracked: the trackers' states [L,E,H_kv,C,channels] that the event updated, in the order before packing.
     error: [E] float32, the expected relative error of attention for what was drawn, or None: nothing was.
     """
 
     order: Tensor
     counts: Tensor
-    keys: Tensor
-    values: Tensor
+    contents: Contents = Contents()
     mass: Tensor | None = None
     memory: Tensor | None = None
     tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
     error: Tensor | None = None
+
+    @property
+    def merged(self) -> bool:
+        """Whether what slots hold has changed."""
+        return self.contents.keys is not None or self.contents.values is not None
 
     def fitted(self, capacity: int) -> tuple[Tensor, Tensor]:
         """Return the order cut or padded to `capacity` slots and the mask of filled slots, both [L,E,H_kv,capacity].
@@ -60,4 +65,4 @@ class CompressionResult(NamedTuple):
 def keep_all(text: Prompt) -> CompressionResult:
     """Return a packing that keeps a whole text."""
     present = text.positions >= 0
-    return CompressionResult(packing_order(present), present.sum(dim=-1), text.keys, text.values)
+    return CompressionResult(packing_order(present), present.sum(dim=-1))

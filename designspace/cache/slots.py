@@ -18,6 +18,7 @@ from torch import Tensor
 
 from designspace.axes import (
     Artefact,
+    Contents,
     Gate,
     Geometry,
     Needs,
@@ -191,7 +192,8 @@ class SlotCache:
         order, filled = kept.fitted(self.capacity)
         observed = self.observers.packed(updated(text.observed, kept.tracked), order, filled)
         observed = self.observers.after_compaction(observed)
-        self._move(rows, text.positions, kept, order, filled, observed)
+        contents = kept.contents.over(Contents(text.keys, text.values))
+        self._move(rows, text.positions, contents, kept, order, filled, observed)
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
 
@@ -199,8 +201,10 @@ class SlotCache:
         """Apply an event to rows [E], of which all after the first `n_rows` are padding; `view`: what it decided on."""
         order, filled = kept.fitted(self.capacity)
         observed = self.observers.compact(rows, order, filled, kept.tracked)
-        if self.move_in_place is None or kept.keys is not view.keys or kept.values is not view.values:
-            self._move(rows, view.positions, kept, order, filled, observed)
+        if self.move_in_place is None or kept.merged:
+            contents = kept.contents.over(view.contents)
+            contents = contents.over(self._lying(rows, contents.missing))
+            self._move(rows, view.positions, contents, kept, order, filled, observed)
         else:  # nothing was merged: the kept slots stay what they are
             self.move_in_place(self.positions, order, kept.counts, rows[:n_rows])
             self._write_bookkeeping(rows, kept, order, filled)
@@ -217,11 +221,14 @@ class SlotCache:
         """Return the view of an event that cuts rows [E] to `target` [E]."""
         counts, positions = take_rows(self.counts, rows), take_rows(self.positions, rows).long()
         observed, pinned = self.observers.rows(rows), self.pinned[rows]
-        keys, values = self.store.read_rows(rows, SlotState(counts, positions, observed.narrowed(self._store_needs)))
+        if self.move_in_place is None:  # what stays is loaded anew, so all of it is read, once
+            held = SlotState(counts, positions, observed.narrowed(self._store_needs))
+            contents = Contents(*self.store.read_rows(rows, held))
+        else:
+            contents = self._lying(rows, self.observers.needs)
         return View(
             context=context,
-            keys=keys,
-            values=values,
+            contents=contents,
             positions=positions,
             next_position=self.next_position[rows],
             streams=self.streams[rows],
@@ -240,8 +247,7 @@ class SlotCache:
         device = text.positions.device
         return View(
             context=context,
-            keys=text.keys,
-            values=text.values,
+            contents=Contents(text.keys, text.values),
             positions=text.positions,
             next_position=torch.tensor([text.n_tokens], device=device),
             streams=torch.tensor([stream], device=device),
@@ -251,6 +257,14 @@ class SlotCache:
             pinned=self.pinned[row : row + 1],
             mass=None if self.mass is None else self._as_seen(torch.ones_like(text.positions)),
             memory=None if self.memory is None else torch.zeros_like(self.memory[:, :1]),
+        )
+
+    def _lying(self, rows: Tensor, needs: Needs) -> Contents:
+        """Return what `needs` declares of the contents of rows [E], where they lie as attention reads them."""
+        keys, values = self.store.flat() or (None, None)
+        return Contents(
+            take_rows(keys, rows) if needs.keys and keys is not None else None,
+            take_rows(values, rows) if needs.values and values is not None else None,
         )
 
     def _as_seen(self, mass: Tensor) -> Tensor:
@@ -313,15 +327,21 @@ class SlotCache:
         self,
         rows: Tensor,
         positions: Tensor,
+        contents: Contents,
         kept: CompressionResult,
         order: Tensor,
         filled: Tensor,
         observed: Observed,
     ) -> None:
-        """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it."""
+        """Replace rows [E] by the kept tokens in packing order; positions: [L,E,H_kv,C'] before it.
+
+        contents: of all those slots after it, in the order before packing.
+        """
+        if contents.keys is None or contents.values is None:
+            raise InvariantViolation("slots cannot be loaded without both keys and values")
         packed = positions.gather(-1, order).masked_fill(~filled, -1)
         state = SlotState(kept.counts, packed, observed.narrowed(self._store_needs))
-        self.store.load(rows, take_slots(kept.keys, order), take_slots(kept.values, order), state)
+        self.store.load(rows, take_slots(contents.keys, order), take_slots(contents.values, order), state)
         self.positions[:, rows] = packed.to(torch.int32)
         self._write_bookkeeping(rows, kept, order, filled)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from designspace.axes import Draw, EventTracker, Mechanism, Needs, Selector, Tracker, View
+from designspace.axes import Contents, Draw, EventTracker, Mechanism, Needs, Selector, Strategy, Tracker, View
 from designspace.axes.least_score import reaching
 from designspace.axes.ranking import packing_order
 from designspace.axes.shares import cap_shares
@@ -28,27 +28,26 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
             is kept is not exactly what reaches a least score.
     """
     scoring, routing, representation = mechanism.scoring, mechanism.head_routing, mechanism.representation
-    scores = scoring.score(view.narrowed(scoring.needs()))
+    scores = scoring.score(_shown(view, scoring))
     _check_scores(f"scoring {scoring.kind!r}", view, scores)
-    for_routing = view.narrowed(routing.needs())
+    for_routing = _shown(view, routing)
     scores = routing.adapt(for_routing, scores)
     _check_scores(f"head routing {routing.kind!r}", view, scores)
     least = mechanism.cadence.least_score
     if least is None:
         shares = cap_shares(_shares(mechanism, for_routing, scores), view.counts)
         _check_shares(mechanism, view, shares, view.target)
-        keep, inclusion = _select(scoring.selector, view.narrowed(scoring.selector.needs()), scores, shares)
+        keep, inclusion = _select(scoring.selector, _shown(view, scoring.selector), scores, shares)
     else:
         keep, inclusion = Draw(reaching(view, scores, least))
         shares = keep.sum(dim=-1)
-    merged = representation.merge_evicted(view.narrowed(representation.needs()), scores, shares, keep)
+    merged = representation.merge_evicted(_shown(view, representation), scores, shares, keep)
     if merged.keep is not keep:
         _check_merged(f"representation {representation.kind!r}", view, shares, keep, merged.keep)
     kept = CompressionResult(
         packing_order(merged.keep),
         shares,
-        merged.keys,
-        merged.values,
+        Contents(merged.keys, merged.values).changed_from(view.contents),
         merged.mass,
         merged.memory,
         _tracked(mechanism.needs(), view),
@@ -58,12 +57,17 @@ def compress(mechanism: Mechanism, view: View) -> CompressionResult:
     return kept if inclusion is None else _weighted(kept, mechanism.scoring.selector, view, inclusion)
 
 
+def _shown(view: View, strategy: Strategy) -> View:
+    """Return what a strategy has declared that it reads."""
+    return view.narrowed(strategy.needs(), f"{strategy.axis.replace('_', ' ')} {strategy.kind!r}")
+
+
 def _tracked(needs: Needs, view: View) -> dict[Tracker, Tensor]:
     """Return the states [L,E,H_kv,C,channels] of the trackers that events update."""
     states: dict[Tracker, Tensor] = {}
     for tracker in needs.trackers:
         if isinstance(tracker, EventTracker):
-            state = tracker.at_event(view.narrowed(Needs(queries=tracker.queries, trackers=(tracker,))))
+            state = tracker.at_event(view.narrowed(tracker.needs(), f"tracker {tracker}"))
             shape = (*view.positions.shape, tracker.channels)
             if state.shape != shape or state.dtype != tracker.dtype:
                 raise InvariantViolation(
@@ -113,7 +117,7 @@ def _weighted(kept: CompressionResult, selector: Selector, view: View, inclusion
         )
     mass = torch.ones_like(inclusion) if view.mass is None else view.mass.double()
     weighed = torch.where(keep, mass / inclusion.clamp(min=1e-30), mass).float()
-    return kept._replace(mass=weighed, error=selector.expected_error(view.narrowed(selector.needs()), inclusion))
+    return kept._replace(mass=weighed, error=selector.expected_error(_shown(view, selector), inclusion))
 
 
 def _check_scores(who: str, view: View, scores: Tensor) -> None:

@@ -80,7 +80,7 @@ class Compressor:
         rows = self._indices([state])
         view = self.cache.view(rows, self.context, torch.zeros_like(rows))
         keep = view.valid & ((view.positions < start) | (view.positions >= stop))
-        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values, view.mass, view.memory)
+        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), mass=view.mass, memory=view.memory)
         self._apply([state], rows, view, kept)
 
     def _apply(self, states: Sequence[RowState], rows: Tensor, view: View, kept: CompressionResult) -> None:

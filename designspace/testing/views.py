@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Gate, Geometry, Observed, RunContext, Tracker, View
+from designspace.axes import Artefact, Contents, Gate, Geometry, Observed, RunContext, Tracker, View
 
 
 def view_of(
@@ -76,8 +76,7 @@ def view_of(
     )
     return View(
         context=context,
-        keys=keys,
-        values=keys if values is None else values,
+        contents=Contents(keys, keys if values is None else values),
         positions=positions.long(),
         next_position=torch.full((n_rows,), next_position),
         streams=torch.arange(n_rows),

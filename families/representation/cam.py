@@ -61,7 +61,8 @@ class CaM(Merging):
 
     def needs(self) -> Needs:
         """Return the need for the attention of the newest query, or of all so far."""
-        return Needs(last=True) if self.attention == "newest" else Needs(accumulated=True)
+        newest = self.attention == "newest"
+        return Needs(last=newest, accumulated=not newest, values=True)
 
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the selector's choice with values that carry a part of the tokens evicted before them.
@@ -79,7 +80,7 @@ class CaM(Merging):
         taken = pad(starting, (0, 0, self.spread - 1, 0)).unfold(-2, self.spread, 1).sum(dim=-1)
         by_slot = take_slots(taken, (following - 1).clamp(min=0))
         values = torch.where(keep[..., None], (view.values.float() + by_slot).to(view.values.dtype), view.values)
-        return MergeResult(keep, view.keys, values)
+        return MergeResult(keep, values=values)
 
     def _chance(self, view: View, keep: Tensor, following: Tensor, n_after: Tensor) -> Tensor:
         """Return the probability [L,E,H_kv,C] that an evicted token is merged."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from designspace.axes import Representation, SlotStore, StoreSpec, View
+from designspace.axes import Needs, Representation, SlotStore, StoreSpec, View
 from designspace.axes.full_store import FullStore
 from designspace.axes.slot_store import take_slots
 
@@ -19,6 +19,10 @@ from designspace.axes.slot_store import take_slots
 @dataclass(frozen=True)
 class Merging(Representation):
     """Store keys and values in the model's number type; a compression event merges evicted tokens into kept ones."""
+
+    def needs(self) -> Needs:
+        """Return the keys, by which tokens are compared, and the values, which are averaged."""
+        return Needs(keys=True, values=True)
 
     def allocate(self, room: StoreSpec) -> SlotStore:
         """Return an empty full-precision store."""

@@ -45,7 +45,7 @@ class NearestMerge(Merging):
         weights = self._weights(view, near)
         own = weights.new_ones(weights.shape) if view.mass is None else view.mass.float()
         values = averaged(view.values, own, weights * own, target)
-        keys = averaged(view.keys, own, weights * own, target) if self.merge == "both" else view.keys
+        keys = averaged(view.keys, own, weights * own, target) if self.merge == "both" else None
         mass = None if view.mass is None else view.mass + counts_at(view.mass, target)
         return MergeResult(keep, keys, values, mass)
 

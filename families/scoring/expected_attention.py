@@ -53,8 +53,8 @@ class ExpectedAttention(Scoring):
     recent: Window = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the need for the newest `window` queries."""
-        return Needs(queries=self.window)
+        """Return the need for the newest `window` queries, the keys, and the values whose norm counts."""
+        return Needs(queries=self.window, keys=True, values=self.value_norm)
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of the head dimension."""

@@ -46,6 +46,11 @@ class GlobalScore(EventTracker):
         """The window."""
         return self.window
 
+    @property
+    def keys(self) -> bool:
+        """The queries attend to them."""
+        return True
+
     def at_event(self, view: View) -> Tensor:
         """Return the new global scores, [L,E,H_kv,C,1]."""
         past = _past(view, self.window)
@@ -123,8 +128,8 @@ class GKV(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the need for the window's queries and for what was remembered."""
-        return Needs(queries=self.recent, trackers=(self._tracker,))
+        """Return the need for the window's queries, the keys and what was remembered."""
+        return Needs(queries=self.recent, keys=True, trackers=(self._tracker,))
 
     def score(self, view: View) -> Tensor:
         """Return the weighted difference for the tokens before the window, [L,E,H_kv,C]."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Scoring, Selector, View, Window
+from designspace.axes import Needs, Scoring, Selector, View, Window
 from families.scoring.selectors.top_k import TopK
 
 
@@ -31,6 +31,10 @@ class KeyDiff(Scoring):
 
     selector: Selector = field(default=TopK())
     recent: Window = field(default=8, kw_only=True)
+
+    def needs(self) -> Needs:
+        """Return the need for the keys."""
+        return Needs(keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return minus the cosine between each key and the mean direction, [L,E,H_kv,C]."""

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Scoring, Selector, View
+from designspace.axes import Needs, Scoring, Selector, View
 from families.scoring.selectors.top_k import TopK
 
 
@@ -36,6 +36,10 @@ class LagKV(Scoring):
     selector: Selector = field(default=TopK())
     lag: Annotated[int, Ge(2)] = 16
     sinks: int = field(default=4, kw_only=True)
+
+    def needs(self) -> Needs:
+        """Return the need for the keys and values."""
+        return Needs(keys=True, values=True)
 
     def score(self, view: View) -> Tensor:
         """Return ranks within blocks in [0, 1), and 1 for tokens that cannot be compared yet, [L,E,H_kv,C]."""

@@ -43,8 +43,8 @@ class Learned(Scoring):
     recent: Window = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the calibration that holds the networks."""
-        return Needs(calibrations=(ARTEFACT,))
+        """Return the calibration that holds the networks, and the need for keys and values."""
+        return Needs(calibrations=(ARTEFACT,), keys=True, values=True)
 
     def unsupported_reason(self, geometry: Geometry) -> str | None:
         """Refuse models that rotate only a part of the head dimension."""

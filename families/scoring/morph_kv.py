@@ -42,8 +42,8 @@ class MorphKV(Scoring):
     recent: Annotated[int, Ge(1)] = field(default=8, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the need for the queries of the window."""
-        return Needs(queries=self.recent)
+        """Return the need for the queries of the window and the keys."""
+        return Needs(queries=self.recent, keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return the fused attention of the window for the tokens before it, [L,E,H_kv,C]."""

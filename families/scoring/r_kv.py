@@ -56,8 +56,8 @@ class RKV(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the need for the queries of the observation window."""
-        return Needs(queries=self.recent)
+        """Return the need for the queries of the observation window and the keys."""
+        return Needs(queries=self.recent, keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return the weighted difference for the tokens before the window, [L,E,H_kv,C]."""

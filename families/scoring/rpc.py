@@ -57,8 +57,8 @@ class RPC(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the need for the newest queries."""
-        return Needs(queries=self.recent if self.newest == "once" else max(self.recent - 1, 1))
+        """Return the need for the newest queries and the keys."""
+        return Needs(queries=self.recent if self.newest == "once" else max(self.recent - 1, 1), keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return the pooled attention of the candidates, [L,E,H_kv,C]."""

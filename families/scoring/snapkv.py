@@ -85,8 +85,8 @@ class SnapKV(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the need for the queries of the observation window."""
-        return Needs(queries=self.recent)
+        """Return the need for the queries of the observation window and the keys."""
+        return Needs(queries=self.recent, keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return the pooled attention of the window for the tokens before it, [L,E,H_kv,C]."""

@@ -80,8 +80,8 @@ class TriAttention(Scoring):
             raise DeclarationError("at least one of trig and norm must be on, got trig=False, norm=False")
 
     def needs(self) -> Needs:
-        """Return the calibration that measured the query statistics."""
-        return Needs(calibrations=(self.statistics,))
+        """Return the calibration that measured the query statistics, and the need for the keys."""
+        return Needs(calibrations=(self.statistics,), keys=True)
 
     @property
     def one_ranking(self) -> bool:

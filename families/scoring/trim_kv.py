@@ -83,8 +83,8 @@ class TrimKV(Scoring):
     key_norm: bool = False
 
     def needs(self) -> Needs:
-        """Return the need for the gate."""
-        return Needs(gates=(RetentionGate(),))
+        """Return the need for the gate, and for the keys whose norm counts."""
+        return Needs(gates=(RetentionGate(),), keys=self.key_norm)
 
     def score(self, view: View) -> Tensor:
         """Return the logarithm of what is left of each token, [L,E,H_kv,C]."""

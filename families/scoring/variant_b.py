@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Scoring, View
+from designspace.axes import Needs, Scoring, View
 from families.scoring.selectors.greedy_loop import unit_features
 from families.scoring.triattention import TriAttention
 from families.scoring.wrapped_scoring import Wrapper
@@ -45,6 +45,10 @@ class VariantB(Wrapper):
     scoring: Scoring = field(default=TriAttention(), kw_only=True)
     lam: Annotated[float, Ge(0)] = 0.5
     over: Literal["prompt", "all"] = "prompt"
+
+    def needs(self) -> Needs:
+        """Return the needs of the base, and the values."""
+        return super().needs() | Needs(values=True)
 
     def score(self, view: View) -> Tensor:
         """Return the scores of the base with the bonus added, [L,E,H_kv,C]."""

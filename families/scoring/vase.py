@@ -63,8 +63,8 @@ class Vase(Scoring):
         check_kernel(self.kernel)
 
     def needs(self) -> Needs:
-        """Return the need for the queries of the newest tokens."""
-        return Needs(queries=self.recent)
+        """Return the need for the queries of the newest tokens, the keys they attend to, and the values."""
+        return Needs(queries=self.recent, keys=True, values=True)
 
     @property
     def follows_target(self) -> bool:

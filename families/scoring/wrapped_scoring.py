@@ -116,6 +116,10 @@ class ValueWeighted(Wrapper):
                 f"scoring of {self.kind!r} must not weigh values itself, got scoring={base.kind!r}{hint}"
             )
 
+    def needs(self) -> Needs:
+        """Return the needs of the base, and the values."""
+        return super().needs() | Needs(values=True)
+
     def base_scores(self, view: View) -> Tensor:
         """Return the scores of the base, [L,E,H_kv,C] float32, zero at free slots.
 

@@ -165,7 +165,7 @@ def cut(held_now: View | Prompt, tensors: dict[str, Tensor], parameters: dict[st
         slots = [slot for _, slot in held]
         order[layer, 0, head, : len(slots)] = torch.tensor(slots)
         counts[layer, 0, head] = len(slots)
-    return CompressionResult(order, counts, held_now.keys, held_now.values)
+    return CompressionResult(order, counts)
 
 
 def test_a_row_does_not_change_the_model(toy_llama: LoadedModel) -> None:

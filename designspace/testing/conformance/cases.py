@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from designspace.axes import Artefact, EventTracker, Geometry, Needs, Observed, RunContext, Tracker, View
+from designspace.axes import Artefact, Contents, EventTracker, Geometry, Needs, Observed, RunContext, Tracker, View
 from designspace.axes.artefact import Q_STATISTICS
 from designspace.testing.conformance.view_changes import with_garbage
 
@@ -123,8 +123,7 @@ def _view(
             made,
             torch.randn(shape.layers, shape.heads * shape.group, head_dim, 16, generator=generator),
         ),
-        keys=torch.randn(vectors, generator=generator) * zero_or_one,
-        values=torch.randn(vectors, generator=generator) * zero_or_one,
+        contents=Contents(*(torch.randn(vectors, generator=generator) * zero_or_one for _ in range(2))),
         positions=positions,
         next_position=next_position,
         streams=torch.randint(-(2**62), 2**62, (shape.rows,), generator=generator),
@@ -233,8 +232,7 @@ def _after_event(
     tracker: EventTracker, view: View, observed: Observed, zero_or_one: float, generator: torch.Generator
 ) -> Tensor:
     """Return a tracker's state [L,E,H_kv,C,channels] as an event with other queries leaves it."""
-    needs = Needs(queries=tracker.queries, trackers=(tracker,))
-    seen = observed.narrowed(needs)
+    seen = observed.narrowed(tracker.needs())
     if seen.queries is not None:
         seen.queries = torch.randn(seen.queries.shape, generator=generator) * zero_or_one
     state = tracker.at_event(replace(view, observed=seen))

@@ -17,6 +17,7 @@ from designspace.axes import (
     HeadRouting,
     IntOrTensor,
     Mechanism,
+    Needs,
     Representation,
     Schedule,
     Scoring,
@@ -51,6 +52,10 @@ class Norms(Scoring):
     kind: ClassVar[str] = "norms"
 
     selector: Selector = field(default=Best())
+
+    def needs(self) -> Needs:
+        """Return the need for the keys."""
+        return Needs(keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return norms [L,E,H_kv,C]."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-from designspace.axes import Needs, Observed, RunContext, Strategy, View
+from designspace.axes import Contents, Needs, Observed, RunContext, Strategy, View
 from designspace.testing.conformance.cases import Case
 from designspace.testing.conformance.verdict import expect, named
 from designspace.testing.conformance.view_changes import showing
@@ -15,6 +15,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 # What reading each declared need looks like; trackers and calibrations are recorded by their own keys.
 _READ_AS = {
+    "keys": ("keys",),
+    "values": ("values",),
     "queries": ("queries", "query_positions"),
     "accumulated": ("accumulated",),
     "last": ("last",),
@@ -49,6 +51,13 @@ class _NotedObserved(Observed):
         return object.__getattribute__(self, name)
 
 
+class _NotedContents(Contents):
+    def __getattribute__(self, name: str) -> Any:
+        vars_of = object.__getattribute__(self, "__dict__")
+        vars_of.setdefault("_reads", set()).add(name)
+        return object.__getattribute__(self, name)
+
+
 class _NotedSetting(RunContext):
     def __getattribute__(self, name: str) -> Any:
         vars_of = object.__getattribute__(self, "__dict__")
@@ -65,12 +74,13 @@ def noted_observed(seen: Observed, reads: set[Any]) -> Observed:
 
 
 def reads_of(view: View, use: Callable[[View], object]) -> set[Any]:
-    """Return what `use` reads of a view's observations: names, trackers, and names of artefacts."""
+    """Return what `use` reads of a view's contents and observations: names, trackers, and names of artefacts."""
     reads: set[Any] = set()
     kept = {f.name: getattr(view.context, f.name) for f in fields(RunContext)}
     context = _NotedSetting(**{**kept, "artefacts": NotedMapping(view.context.artefacts, reads)})
-    vars(context)["_reads"] = reads
-    shown = replace(view, observed=noted_observed(view.observed, reads), context=context)
+    contents = _NotedContents(view.contents.keys, view.contents.values)
+    vars(context)["_reads"] = vars(contents)["_reads"] = reads
+    shown = replace(view, contents=contents, observed=noted_observed(view.observed, reads), context=context)
     reads.clear()  # what construction itself has read does not count
     use(shown)
     return reads

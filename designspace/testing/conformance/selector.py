@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from designspace.axes import Selector, View
+from designspace.axes import Contents, Selector, View
 from designspace.testing.conformance.cases import Case, cases
 from designspace.testing.conformance.probes import HostMechanism, composed
 from designspace.testing.conformance.purity import check_pure
@@ -125,7 +125,7 @@ def check_ties(t: Trial) -> None:
     for case in t.tried:
         view, one = case.view, torch.zeros_like(case.view.keys)
         one[..., 0] = 1.0
-        same = replace(case, view=replace(view, keys=one, values=one), scores=torch.ones_like(case.scores))
+        same = replace(case, view=replace(view, contents=Contents(one, one)), scores=torch.ones_like(case.scores))
         keep, candidates = t.select(same), view.candidates
         n_kept = (keep & candidates).sum(dim=-1, keepdim=True)
         age = candidates.flip(-1).cumsum(dim=-1).flip(-1)  # 1 for the newest candidate, 2 for the one before it, …

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
+from designspace.axes import Contents, Geometry, Needs, Observed, Representation, RunContext, SlotState, StoreSpec, View
 from designspace.testing.conformance.cases import ArtefactMaker, artefacts_for, observed_of
 from designspace.testing.conformance.recording import NotedMapping, noted_observed
 from designspace.testing.conformance.view_changes import of_layer, of_rows
@@ -134,11 +134,9 @@ class StoreDriver:
     def _observed(self) -> Observed:
         if self.needs == Needs():
             return Observed()
-        keys, values = self.written
         view = View(
             RunContext(self.geometry, 99),
-            keys,
-            values,
+            Contents(*self.written),
             self.positions,
             self.next_position,
             torch.arange(self.rows),

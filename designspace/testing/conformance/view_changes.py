@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Artefact, Geometry, Needs, Observed, Tracker, View
+from designspace.axes import Artefact, Contents, Geometry, Needs, Observed, Tracker, View
 
 LAYOUT = {
     "keys": "LEHCd", "values": "LEHCd", "positions": "LEHC", "mass": "LEHC", "memory": "LEHn",
@@ -120,7 +120,7 @@ def with_more_slots(shown: Shown, n: int) -> Shown:
 
 
 def showing(view: View, needs: Needs) -> View:
-    """Return the view with nothing observed but what is declared, as a mechanism with these needs would see it."""
+    """Return the view with nothing held or observed but what is declared, as a mechanism with these needs would see it."""
     seen = view.observed
     observed = Observed(
         queries=seen.queries if needs.queries else None,
@@ -133,10 +133,13 @@ def showing(view: View, needs: Needs) -> View:
         sentence_ends=seen.sentence_ends if needs.sentences else None,
         sentence_sums=seen.sentence_sums if needs.sentences else None,
     )
+    contents = Contents(
+        keys=view.contents.keys if needs.keys else None, values=view.contents.values if needs.values else None
+    )
     context = view.context
     context = replace(
         context,
         artefacts={name: artefact for name, artefact in context.artefacts.items() if name in needs.calibrations},
         output_projection=context.output_projection if needs.output_projection else None,
     )
-    return replace(view, observed=observed, context=context)
+    return replace(view, contents=contents, observed=observed, context=context)

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from designspace.axes import Selector, View
+from designspace.axes import Needs, Selector, View
 from designspace.axes.across_heads import gather_heads
 from designspace.axes.ranking import keep_protected
 
@@ -65,6 +65,11 @@ def mask_of(picks: Tensor, n_slots: int) -> Tensor:
     return chosen.scatter_(-1, picks.where(picks >= 0, n_slots), True)[..., :n_slots]
 
 
+def space_needs(space: Space) -> Needs:
+    """Return the need for the vectors of a space."""
+    return Needs(values=True) if space == "values" else Needs(keys=True)
+
+
 def unit_features(view: View, space: Space, scope: Scope) -> Tensor:
     """Return unit vectors to compare tokens by, [L,E,H_kv,C,D] float32; free slots and zero vectors stay zero.
 
@@ -96,6 +101,10 @@ class GreedySelector(Selector):
     space: Space = "keys"
     scope: Scope = "layer-head"
     seed_with_protected: bool = True
+
+    def needs(self) -> Needs:
+        """Return the vectors that tokens are compared by."""
+        return space_needs(self.space)
 
     @abstractmethod
     def objective(self, features: Tensor, scores: Tensor, candidates: Tensor, seeds: Tensor) -> Objective:

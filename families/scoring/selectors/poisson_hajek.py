@@ -49,8 +49,8 @@ class PoissonHajek(Selector):
     temperature: Annotated[float, Gt(0)] = 1.0
 
     def needs(self) -> Needs:
-        """Return the need for the attention row of the newest query, which the error is computed for."""
-        return Needs(last=True)
+        """Return the need for the attention row of the newest query and the values, which the error is computed for."""
+        return Needs(last=True, values=True)
 
     def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
         """Say so where the parameter makes it `top-k`."""

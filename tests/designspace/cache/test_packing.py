@@ -39,7 +39,7 @@ def test_an_order_is_fitted_to_any_capacity_that_holds_it(capacity: int) -> None
 def test_more_tokens_than_slots_are_refused() -> None:
     """Named are the fullest head and the slots."""
     kept = keep_all(text(3, 5))
-    uneven = CompressionResult(kept.order, torch.tensor([[[1]], [[4]]]), kept.keys, kept.values)
+    uneven = CompressionResult(kept.order, torch.tensor([[[1]], [[4]]]))
 
     with pytest.raises(InvariantViolation, match="kept 4 tokens in one head of 3 slots"):
         uneven.fitted(3)

@@ -57,6 +57,17 @@ class Oldest(Selector):
         return torch.arange(scores.shape[-1]) < shares[..., None]
 
 
+@dataclass(frozen=True)
+class Peeking(Selector):
+    """A selector that reads keys, which the scoring beside it has declared and it has not."""
+
+    kind = "peeking"
+
+    def select(self, view: View, scores: Tensor, shares: Tensor) -> Tensor:
+        """Read keys."""
+        return view.keys.sum(dim=-1) > 0
+
+
 def view() -> View:
     """Two layers, one row, two heads, ten tokens, the newest two protected, to be cut to five."""
     return view_of(torch.randn(2, 1, 2, 10, 4, generator=torch.Generator().manual_seed(0)), recent=2, target=5)
@@ -79,6 +90,11 @@ def nan_scores(shown: View) -> Tensor:
         ({"scoring": KNorm(selector=Oldest())}, "dropped a protected token"),
         ({"scoring": Broken(give=lambda v: v.accumulated)}, "had not declared in needs"),
         ({"scoring": Broken(give=lambda v: v.queries)}, "had not declared in needs"),
+        (
+            {"scoring": Broken(give=lambda v: v.values)},
+            r"^scoring 'knorm' read values, which it had not declared in needs\(\): add values=True to its Needs$",
+        ),
+        ({"scoring": KNorm(selector=Peeking())}, "^selector 'peeking' read keys, which it had not declared"),
     ],
 )
 def test_broken_strategies_raise(axes: dict[str, Any], message: str) -> None:

@@ -177,6 +177,10 @@ class TopSums(Scoring):
     kind: ClassVar[str] = "top-sums"
     selector: Selector = field(default=TopK())
 
+    def needs(self) -> Needs:
+        """Return the need for the keys."""
+        return Needs(keys=True)
+
     def score(self, view: View) -> Tensor:
         """Return the sums."""
         return view.keys.sum(dim=-1).float()

@@ -214,7 +214,7 @@ class Swapping(FullPrecision):
     def merge_evicted(self, view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
         """Return the newest slots."""
         newest_rank = view.valid.flip(-1).cumsum(dim=-1).flip(-1) - 1
-        return MergeResult(view.valid & (newest_rank < shares[..., None]), view.keys, view.values)
+        return MergeResult(view.valid & (newest_rank < shares[..., None]))
 
 
 def test_a_representation_that_moves_slots_between_the_parts_stops_the_run() -> None:

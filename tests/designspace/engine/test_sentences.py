@@ -44,8 +44,8 @@ class LastSentences(Scoring):
     selector: Selector = field(default=TopK())
 
     def needs(self) -> Needs:
-        """Return the need for sentences."""
-        return Needs(sentences=ENDS)
+        """Return the need for sentences and keys."""
+        return Needs(sentences=ENDS, keys=True)
 
     def score(self, view: View) -> Tensor:
         """Return the number of the sentence, and a little more."""

@@ -45,7 +45,7 @@ def test_compaction_in_place_equals_gather_and_load(dtype: torch.dtype) -> None:
         view = cache.view(rows, RunContext(geometry, 64), torch.full((4,), 4))
         keep = (torch.rand(view.positions.shape, generator=random) < 0.5) & view.valid
         keep[:, 3] = keep[:, 0]
-        cache.compact(rows, 3, view, CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values))
+        cache.compact(rows, 3, view, CompressionResult(packing_order(keep), keep.sum(dim=-1)))
         caches.append(cache)
 
     filled = torch.arange(23) < caches[0].counts[..., None]

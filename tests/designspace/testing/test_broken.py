@@ -29,6 +29,8 @@ from designspace.registry import REGISTRY_AXES
 from designspace.testing.conformance import SHAPES, check_strategy, checks
 from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
 from tests.designspace.testing.told import (
+    KEYS,
+    NOTHING,
     ToldCadence,
     ToldDecoding,
     ToldRepresentation,
@@ -341,19 +343,19 @@ class Boastful(PlainStore):
 def folded(change: Callable[[View, Tensor], Tensor]) -> ToldRepresentation:
     """Return a representation that adds something to keys in an event."""
     return ToldRepresentation(
-        folded=lambda view, scores, shares, keep: MergeResult(keep, view.keys + change(view, keep), view.values)
+        folded=lambda view, scores, shares, keep: MergeResult(keep, view.keys + change(view, keep)), declared=KEYS
     )
 
 
 def lost_slot(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
     """Merge one slot too many away."""
-    return MergeResult(Best().select(view, scores, (shares - 1).clamp(min=0)), view.keys, view.values)
+    return MergeResult(Best().select(view, scores, (shares - 1).clamp(min=0)))
 
 
 def scribbling_fold(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeResult:
     """Write to the view instead of to a copy."""
     view.keys.mul_(1.01)
-    return MergeResult(keep, view.keys, view.values)
+    return MergeResult(keep, view.keys)
 
 
 class Chatty(Controller):
@@ -396,6 +398,11 @@ class ToldTracker(EventTracker):
         """One."""
         return 1
 
+    @property
+    def keys(self) -> bool:
+        """Shown, whatever is made of them."""
+        return True
+
     def at_event(self, view: View) -> Tensor:
         """Remember as told."""
         return self.give(view)
@@ -405,7 +412,8 @@ def remembering(give: Callable[[View], Tensor]) -> ToldScoring:
     """Return a scoring with a tracker that remembers as told."""
     tracker = ToldTracker(give)
     return ToldScoring(
-        give=lambda v: norms(v) + (0 * v.tracked(tracker)[..., 0]).float(), declared=Needs(trackers=(tracker,))
+        give=lambda v: norms(v) + (0 * v.tracked(tracker)[..., 0]).float(),
+        declared=Needs(trackers=(tracker,), keys=True),
     )
 
 
@@ -425,10 +433,22 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (Silent(), "documented", "class Silent must have a docstring"),
     # scoring
     (ToldScoring(give=lambda v: v.accumulated), "needs", "had not declared in needs"),
-    (ToldScoring(declared=Needs(last=True)), "needs", "declares last in needs.. but never reads it"),
-    (ToldScoring(declared=Needs(calibrations=("q-stats",))), "needs", "declares q-stats"),
-    (ToldScoring(declared=Needs(output_projection=True)), "needs", "declares output_projection"),
-    (ToldScoring(give=lambda v: norms(v) + v.queries[..., -1, 0].mean(), declared=W8), "needs", "window of 8 queries"),
+    (
+        ToldScoring(declared=NOTHING),
+        "needs",
+        "read keys, which it had not declared in needs..: add keys=True to its Needs",
+    ),
+    (ToldScoring(give=lambda v: v.values.norm(dim=-1)), "needs", "read values, .* add values=True to its Needs"),
+    (ToldScoring(declared=KEYS | Needs(values=True)), "needs", "declares values in needs.. but never reads it"),
+    (ToldScoring(give=lambda v: v.positions.float()), "needs", "declares keys in needs.. but never reads it"),
+    (ToldScoring(declared=KEYS | Needs(last=True)), "needs", "declares last in needs.. but never reads it"),
+    (ToldScoring(declared=KEYS | Needs(calibrations=("q-stats",))), "needs", "declares q-stats"),
+    (ToldScoring(declared=KEYS | Needs(output_projection=True)), "needs", "declares output_projection"),
+    (
+        ToldScoring(give=lambda v: norms(v) + v.queries[..., -1, 0].mean(), declared=KEYS | W8),
+        "needs",
+        "window of 8 queries",
+    ),
     (ToldScoring(give=lambda v: torch.rand(v.positions.shape)), "purity", "uses a global random generator"),
     (ToldScoring(give=lambda v: norms(v) + random.random()), "purity", "uses a global random generator"),
     (ToldScoring(give=scribbled), "purity", "changed its input .*keys"),
@@ -448,8 +468,15 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (remembering(lambda v: norms(v)[..., None] - norms(v)[:, :1, :, :1, None]), "row independence", "other states"),
     (remembering(lambda v: head_numbers(norms(v))[..., None]), "head permutation", "other states of trackers"),
     (remembering(lambda v: norms(v)[..., None] / v.positions.shape[-1]), "free slots", "other states of trackers"),
+    (remembering(lambda v: v.values[..., :1]), "event", "tracker .* read values, which it had not declared"),
     # selector
     (ToldSelector(give=lambda v, s, n: Best().select(v, v.last, n)), "needs", "had not declared in needs"),
+    (
+        ToldSelector(give=lambda v, s, n: Best().select(v, s + v.values[..., 0], n)),
+        "needs",
+        "read values, which it had not",
+    ),
+    (ToldSelector(declared=KEYS), "needs", "declares keys in needs.. but never reads it"),
     (ToldSelector(declared=W8), "needs", "declares queries in needs.. but never reads it"),
     (rescored(lambda v, s: torch.rand_like(s)), "purity", "uses a global random generator"),
     (rescored(lambda v, s: s.mul_(0.5)), "purity", "changed its input .*scores"),
@@ -465,6 +492,7 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (rescored(lambda v, s: (s - s.mean(-1, keepdim=True)).abs()), "free slots", "change what is kept"),
     # head routing
     (ToldRouting(adapted=lambda v, s: v.last), "needs", "had not declared in needs"),
+    (ToldRouting(adapted=lambda v, s: s + norms(v)), "needs", "read keys, which it had not declared in needs"),
     (ToldRouting(declared=Needs(layer_cosine=True)), "needs", "declares layer_cosine"),
     (routed(lambda v, s, t: torch.randint(3, t.shape)), "purity", "uses a global random generator"),
     (ToldRouting(adapted=lambda v, s: s.add_(1.0)), "purity", "changed its input .*scores"),
@@ -478,7 +506,7 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (ToldRouting(give=lambda v, s, t: unequal(v, t, t) // 2), "identity when all fits", "must conserve the total"),
     (routed(lambda v, s, t: t.amin().expand_as(t) // 3), "row independence", "have other shares"),
     (routed(lambda v, s, t: t // 3), "head permutation", "more than rounding"),
-    (routed(lambda v, s, t: (v.keys[0, :, 0, -1, 0] > 0) * 2), "free slots", "change shares"),
+    (replace(routed(lambda v, s, t: (v.keys[0, :, 0, -1, 0] > 0) * 2), declared=KEYS), "free slots", "change shares"),
     (ToldRouting(owned=(1, 1, 1)), "owners", "its own cache or an earlier owner's"),
     # cadence
     (ToldCadence(declared=Needs(accumulated=True)), "needs", "declares accumulated"),
@@ -494,6 +522,8 @@ BROKEN: list[tuple[Strategy, str, str]] = [
     (Unmatched(), "mean", "is_matched is False, but the schedule depends on the budget"),
     (ToldCadence(bound=Late), "mean", "the mean over 10000 steps is"),
     # representation
+    (replace(folded(lambda v, keep: v.values), declared=KEYS), "needs", "read values, which it had not declared"),
+    (ToldRepresentation(declared=KEYS), "needs", "declares keys in needs.. but never reads it"),
     (ToldRepresentation(declared=W8), "needs", "declares queries"),
     (ToldRepresentation(store=RowsFirst), "layout", r"extra must be \[L,rows"),
     (ToldRepresentation(store=Widened), "reading", "in the model's type, got torch.float64"),
@@ -585,7 +615,7 @@ def test_a_strategy_may_be_tried_in_company_of_its_choice() -> None:
     """What objects to plain company is a failure that says so, and `within` gives it another."""
     with pytest.raises(AssertionError, match="the scoring must rank all heads alike"):
         check_strategy(Picky(), only=["merge"])
-    by_position = ToldScoring(give=lambda view: view.positions.float())
+    by_position = ToldScoring(give=lambda view: view.positions.float(), declared=NOTHING)
     system = Mechanism("by position", by_position, Even(), Four(), Plain(), Likeliest())
     check_strategy(Picky(), within=system, shapes=[shape for shape in SHAPES if shape.together])
 

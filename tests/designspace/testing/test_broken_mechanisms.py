@@ -81,7 +81,7 @@ def swapped(view: View, scores: Tensor, shares: Tensor, keep: Tensor) -> MergeRe
     kept, gone = keep & view.candidates, view.valid & ~keep
     both = (kept.any(dim=-1) & gone.any(dim=-1))[..., None]
     first = [mask & (mask.cumsum(dim=-1) == 1) & both for mask in (kept, gone)]
-    return MergeResult(keep ^ first[0] ^ first[1], view.keys, view.values)
+    return MergeResult(keep ^ first[0] ^ first[1])
 
 
 class Neighbourly(PlainStore):

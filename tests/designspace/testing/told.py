@@ -25,6 +25,7 @@ from designspace.axes import (
 from designspace.testing.conformance.probes import Best, Even, EveryFew, Four, Likeliest, Norms, Plain, PlainStore
 
 NOTHING = Needs()
+KEYS = Needs(keys=True)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ToldScoring(Norms):
 
     selector: Selector = field(default=Best())
     give: Callable[[View], Tensor] = lambda view: view.keys.norm(dim=-1)
-    declared: Needs = NOTHING
+    declared: Needs = KEYS
 
     def needs(self) -> Needs:
         """Declare what it is told to."""
@@ -124,9 +125,7 @@ class ToldRepresentation(Plain):
     kind: ClassVar[str] = "told"
 
     store: Callable[[StoreSpec], SlotStore] = PlainStore
-    folded: Callable[[View, Tensor, Tensor, Tensor], MergeResult] = lambda view, scores, shares, keep: MergeResult(
-        keep, view.keys, view.values
-    )
+    folded: Callable[[View, Tensor, Tensor, Tensor], MergeResult] = lambda view, scores, shares, keep: MergeResult(keep)
     declared: Needs = NOTHING
 
     def needs(self) -> Needs:

@@ -249,9 +249,7 @@ def test_bounds_are_formed_anew_at_an_event() -> None:
     context = RunContext(cache.geometry, cache.width)
     view = cache.view(rows, context, torch.tensor([3]))
     keep = view.valid & (view.positions % 3 == 1)
-    cache.compact(
-        rows, len(rows), view, CompressionResult(packing_order(keep), keep.sum(dim=-1), view.keys, view.values)
-    )
+    cache.compact(rows, len(rows), view, CompressionResult(packing_order(keep), keep.sum(dim=-1)))
     store = cache.store
     assert isinstance(store, QuestStore)
     for layer in range(LAYERS):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from designspace.axes import Budget, Generation, Geometry, Mechanism, Needs, Observed, Request, View
+from designspace.axes import Budget, Contents, Generation, Geometry, Mechanism, Needs, Observed, Request, View
 from designspace.axes.randomness import stream_key
 from designspace.axes.ranking import packing_order
 from designspace.cache.attention import DecodePass
@@ -314,7 +314,7 @@ def test_spans_of_identical_tokens_reproduce_full_attention() -> None:
     folded = form.merge_evicted(
         view, torch.zeros(2, 1, 2, 12), shares, TopK().select(view, torch.zeros(2, 1, 2, 12), shares)
     )
-    kept = CompressionResult(packing_order(folded.keep), shares, folded.keys, folded.values, folded.mass)
+    kept = CompressionResult(packing_order(folded.keep), shares, Contents(folded.keys, folded.values), folded.mass)
     cache.load(0, Prompt(keys_held, values_held, view.positions, Observed(), 12), kept, stream=0)
     assert cache.mass is not None
     assert cache.mass[0, 0, 0].tolist() == [3, 3, 3, 3, 1, 1]
