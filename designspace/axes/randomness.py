@@ -45,7 +45,7 @@ def hash_uniform(*integers: Tensor) -> Tensor:
     """Return float32 in [0, 1) from broadcastable int64 tensors: equal integers give equal numbers on every device."""
     state = torch.zeros((), dtype=torch.int64, device=integers[0].device)
     for value in integers:
-        state = _mix(state + value.long() + _GOLDEN)
+        state = _mix((state + value.long()).add_(_GOLDEN))
     return _shift(state, 40).float() * 2.0**-24
 
 
@@ -58,11 +58,12 @@ def slot_coordinates(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    """Return the bits of x mixed, in its own memory."""
+    x = x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
+    x = x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift; torch's on int64 is arithmetic."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)

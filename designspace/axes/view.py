@@ -317,5 +317,13 @@ class View:
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax over the last dimension of the entries where `mask`; all zeros where nothing is left."""
-    filled = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-    return torch.softmax(filled, dim=-1).masked_fill(~mask, 0.0)
+    hidden = ~mask
+    filled = logits.masked_fill(hidden, torch.finfo(logits.dtype).min)
+    return torch.softmax(filled, dim=-1).masked_fill_(hidden, 0.0)
+
+
+def masked_softmax_(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the same, at the price of the logits, which are filled where masked: for those that are needed no more."""
+    hidden = ~mask
+    logits.masked_fill_(hidden, torch.finfo(logits.dtype).min)
+    return torch.softmax(logits, dim=-1).masked_fill_(hidden, 0.0)

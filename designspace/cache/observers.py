@@ -125,13 +125,19 @@ class Observers:
             self.sentences.load(rows, observed.sentence_ends, observed.sentence_sums)
 
     def compact(
-        self, rows: Tensor, order: Tensor, filled: Tensor, tracked: Mapping[Tracker, Tensor] = MappingProxyType({})
+        self,
+        rows: Tensor,
+        order: Tensor,
+        filled: Tensor,
+        tracked: Mapping[Tracker, Tensor] = MappingProxyType({}),
+        before: Observed | None = None,
     ) -> Observed:
         """Move per-slot state along with the slots of rows [E] and return it; what belongs to no slot stays.
 
-        tracked: the states that the event updated, before the move.
+        tracked: the states that the event updated, before the move. before: what `rows` says of them now, if it is at hand.
         """
-        moved = self.after_compaction(self.packed(updated(self.rows(rows), tracked), order, filled))
+        before = self.rows(rows) if before is None else before
+        moved = self.after_compaction(self.packed(updated(before, tracked), order, filled))
         self.load(rows, replace(moved, queries=None, query_positions=None, sentence_ends=None, sentence_sums=None))
         return moved
 

@@ -200,7 +200,7 @@ class SlotCache:
     def compact(self, rows: Tensor, n_rows: int, view: View, kept: CompressionResult) -> None:
         """Apply an event to rows [E], of which all after the first `n_rows` are padding; `view`: what it decided on."""
         order, filled = kept.fitted(self.capacity)
-        observed = self.observers.compact(rows, order, filled, kept.tracked)
+        observed = self.observers.compact(rows, order, filled, kept.tracked, view.observed)
         if self.move_in_place is None or kept.merged:
             contents = kept.contents.over(view.contents)
             contents = contents.over(self._lying(rows, contents.missing))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Scoring, View
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from designspace.errors import DeclarationError
 from families.scoring.h2o import H2O
 from families.scoring.snapkv import SnapKV
@@ -93,9 +93,9 @@ def window_attention_by_head(view: View) -> Tensor:
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
     queries = view.query_positions[None, :, None, :, None]  # -1 where fewer were seen: such a query sees nothing
     visible = view.valid[..., None, :] & (view.positions[..., None, :] <= queries)  # [L,E,H_kv,w,C]
-    logits = logits / view.geometry.head_dim**0.5
+    logits = logits.div_(view.geometry.head_dim**0.5)
     if (log_mass := view.log_mass()) is not None:
         logits = logits + log_mass[:, :, :, None, None]
-    weights = masked_softmax(logits, visible[:, :, :, None])
+    weights = masked_softmax_(logits, visible[:, :, :, None])
     n_seen = (view.query_positions >= 0).sum(dim=-1).clamp(min=1)
     return weights.sum(dim=-2) / n_seen[None, :, None, None, None]

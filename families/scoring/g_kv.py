@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from designspace.axes import EventTracker, Needs, Scoring, Selector, View
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from families.scoring.key_similarity import column_similarity, row_similarity
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import check_kernel, pool_slots, window_logits
@@ -70,7 +70,7 @@ class GlobalScore(EventTracker):
         seen = view.query_positions  # [E,w]
         visible = view.valid[:, :, :, None] & (view.positions[:, :, :, None] <= seen[None, :, None, :, None])
         logits = window_logits(view)
-        weights = masked_softmax(logits, visible[:, :, :, None].expand_as(logits)).amax(dim=3)  # [L,E,H,w,C]
+        weights = masked_softmax_(logits, visible[:, :, :, None].expand_as(logits)).amax(dim=3)  # [L,E,H,w,C]
         return weights.sum(dim=3) / (seen >= 0).sum(dim=-1).clamp(min=1)[None, :, None, None]
 
 

@@ -38,16 +38,17 @@ class LagKV(Scoring):
     sinks: int = field(default=4, kw_only=True)
 
     def needs(self) -> Needs:
-        """Return the need for the keys and values."""
+        """Return the need for keys and values."""
         return Needs(keys=True, values=True)
 
     def score(self, view: View) -> Tensor:
         """Return ranks within blocks in [0, 1), and 1 for tokens that cannot be compared yet, [L,E,H_kv,C]."""
-        scores = torch.ones(view.positions.shape, device=view.keys.device)
+        keys, values = view.keys, view.values
+        scores = torch.ones(view.positions.shape, device=keys.device)
         n_blocks = (view.positions.shape[-1] - self.sinks) // self.lag
         if n_blocks < 2:
             return scores
-        spread = (self.block_spread(view.keys, n_blocks) + self.block_spread(view.values, n_blocks)) / 2
+        spread = (self.block_spread(keys, n_blocks) + self.block_spread(values, n_blocks)) / 2
         rank = spread.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True).float() / self.lag
         next_end = self.sinks + self.lag * torch.arange(2, n_blocks + 1, device=scores.device)
         comparable = (next_end <= view.counts[..., None])[..., None]  # is the block after this one full?

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, View
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import window_logits
 
@@ -49,7 +49,7 @@ class MorphKV(Scoring):
         """Return the fused attention of the window for the tokens before it, [L,E,H_kv,C]."""
         before = view.valid & (view.positions < (view.next_position - self.recent)[None, :, None, None])
         logits = self._logits(view)
-        weights = masked_softmax(logits, before[:, :, :, None].expand_as(logits))
+        weights = masked_softmax_(logits, before[:, :, :, None].expand_as(logits))
         weights = weights * (view.query_positions >= 0)[None, :, None, :, None]
         return weights.sum(dim=3) if self.fuse == "sum" else weights.amax(dim=3)
 

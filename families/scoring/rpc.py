@@ -11,7 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Needs, Protect, Scoring, Selector, View
 from designspace.axes.across_heads import gather_heads
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from families.scoring.selectors.top_k import TopK
 from families.scoring.snapkv import check_kernel, pool_slots, window_logits
 
@@ -74,7 +74,7 @@ class RPC(Scoring):
     def _attention(self, view: View, past: Tensor) -> Tensor:
         """Return the attention to `past` [L,E,H_kv,C], summed over the queries, [L,E,H_kv,G,C]."""
         logits = window_logits(view)
-        weights = masked_softmax(logits, past[:, :, :, None, None].expand_as(logits))
+        weights = masked_softmax_(logits, past[:, :, :, None, None].expand_as(logits))
         counts = (view.query_positions >= 0).float()  # [E,w]
         if self.newest == "twice" and self.recent > 1:
             counts[:, -1] *= 2

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from designspace.axes import Needs, Scoring, Selector, View
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from designspace.errors import DeclarationError
 from families.scoring.selectors.top_k import TopK
 
@@ -99,9 +99,10 @@ class SnapKV(Scoring):
 def window_logits(view: View, temperature: float = 1.0) -> Tensor:
     """Return the logits of the window's queries for held tokens, whatever may see what, [L,E,H_kv,G,w,C]."""
     logits = torch.einsum("lehgwd,lehcd->lehgwc", view.grouped_queries().float(), view.keys.float())
-    logits = logits / (view.geometry.head_dim**0.5 * temperature)
+    # In place: at many queries and slots, fresh memory for each step costs more than the step.
+    logits.div_(view.geometry.head_dim**0.5 * temperature)
     log_mass = view.log_mass()
-    return logits if log_mass is None else logits + log_mass[:, :, :, None, None]
+    return logits if log_mass is None else logits.add_(log_mass[:, :, :, None, None])
 
 
 def window_attention(view: View, group: Group = "mean") -> Tensor:
@@ -111,7 +112,7 @@ def window_attention(view: View, group: Group = "mean") -> Tensor:
     visible = view.valid[:, :, :, None, :] & (
         view.positions[:, :, :, None, :] <= view.query_positions[None, :, None, :, None]
     )
-    weights = masked_softmax(logits, visible[:, :, :, None])
+    weights = masked_softmax_(logits, visible[:, :, :, None])
     # The sum over the window comes first for a maximum; for a mean the order makes no difference but to the last bit.
     total = weights.sum(dim=4).amax(dim=3) if group == "max" else weights.mean(dim=3).sum(dim=3)
     return total / seen.sum(dim=-1).clamp(min=1)[None, :, None, None]

@@ -112,7 +112,7 @@ class TriAttention(Scoring):
         # A held key was rotated by a cos, a sin, so it carries one a of a^2 already.
         scale = geometry.scalings().float().to(view.keys.device).view(-1, 1, 1, 1, 1)
         shape = (geometry.n_layers, 1, geometry.n_kv_heads, geometry.group, -1)
-        keys = view.keys.float()
+        keys = view.keys
         centre = mean.to(keys.device).view(shape)  # [L,1,H,G,F] complex
         excess = modulus.to(keys.device).view(shape)
         excess = scale * (excess - centre.abs() if self.concentration else excess)
@@ -121,6 +121,7 @@ class TriAttention(Scoring):
         queries = self._future_queries(view, centre * scale if self.trig else torch.zeros_like(centre))
         if self.aggregate == "mean" and (fused := band_scores(keys, queries[..., 0, :], excess)) is not None:
             return fused
+        keys = keys.float()
         real, imaginary = keys.chunk(2, dim=-1)
         moduli = real.square().addcmul_(imaginary, imaginary).sqrt_()  # [L,E,H,C,F]
         # Re(q conj k), summed over the bands, is the dot product of the halves that a rotary vector keeps them in.

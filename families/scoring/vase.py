@@ -12,7 +12,7 @@ from torch import Tensor
 
 from designspace.axes import Needs, Scoring, Selector, View
 from designspace.axes.ranking import highest
-from designspace.axes.view import masked_softmax
+from designspace.axes.view import masked_softmax_
 from families.scoring.selectors.sampling import CERTAIN, Sampling
 from families.scoring.snapkv import check_kernel, pool_slots, window_logits
 
@@ -83,7 +83,7 @@ class Vase(Scoring):
         """Return the mean attention of the newest queries over the tokens before them, [L,E,H_kv,C]."""
         before = view.valid & (view.positions < (view.next_position - self.recent)[None, :, None, None])
         logits = window_logits(view, self.temperature)
-        weights = masked_softmax(logits, before[:, :, :, None, None].expand_as(logits))
+        weights = masked_softmax_(logits, before[:, :, :, None, None].expand_as(logits))
         seen = (view.query_positions >= 0).float()[None, :, None, None, :, None]
         mean = (weights * seen).sum(dim=4) / seen.sum(dim=4).clamp(min=1)  # [L,E,H_kv,G,C]
         return pool_slots(mean.mean(dim=3), before, self.kernel, "avg")

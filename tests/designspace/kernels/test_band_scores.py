@@ -33,6 +33,24 @@ def test_equals_the_sum_over_bands(dim: int, n_slots: int, group: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bfloat16_keys_are_widened_and_nothing_else(threads: int) -> None:
+    """The same bits as from keys that were widened before, also of halves whose lowest and sign bits are set."""
+    bits = torch.randint(-(2**15), 2**15, (2, 3, 2, 37, 64), dtype=torch.int16)
+    keys = torch.where((bits & 0x7F80) == 0x7F80, 0, bits).view(torch.bfloat16).clamp(-1e4, 1e4)
+    halves, moduli = torch.randn(2, 3, 2, 3, 64), torch.rand(2, 1, 2, 3, 32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = band_scores(keys, halves, moduli)
+    finally:
+        torch.set_num_threads(before)
+
+    assert found is not None
+    assert torch.equal(found, band_scores(keys.float(), halves, moduli))
+
+
+@needs_compiler
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     """The same row alone and among others: the same bits."""
     keys, halves, moduli = torch.randn(2, 5, 2, 21, 32), torch.randn(2, 5, 2, 2, 32), torch.rand(2, 1, 2, 2, 16)
