@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from designspace.axes import Geometry, Needs, RunContext
+from designspace.axes import Contents, Geometry, Needs, RunContext
 from designspace.axes.ranking import packing_order
 from designspace.cache.packing import CompressionResult
 from designspace.cache.slots import SlotCache
@@ -54,6 +54,58 @@ def test_compaction_in_place_equals_gather_and_load(dtype: torch.dtype) -> None:
     for name in ("keys", "values"):
         assert torch.equal(getattr(caches[0].store, name)[filled], getattr(caches[1].store, name)[filled])
     assert torch.equal(caches[0].observers.accumulated[filled], caches[1].observers.accumulated[filled])
+
+
+def filled_cache(needs: Needs, *, in_place: bool = True) -> SlotCache:
+    """Return a cache of random numbers in which every head of four rows holds nine tokens."""
+    geometry = Geometry(2, 4, 2, 16, inv_freq=torch.ones(8))
+    cache = SlotCache(
+        geometry, FullPrecision(), needs,
+        rows=4, capacity=11, dtype=torch.bfloat16, device=torch.device("cpu"), width=64,
+    )  # fmt: skip
+    random = torch.Generator().manual_seed(0)
+    for tensor in (cache.store.keys, cache.store.values):
+        tensor.copy_(torch.randn(tensor.shape, generator=random))
+    cache.counts.fill_(9)
+    cache.positions.copy_(torch.where(torch.arange(11) < 9, torch.arange(11), -1).expand(cache.positions.shape))
+    if not in_place:
+        cache.move_in_place = None
+    return cache
+
+
+@needs_compiler
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("values", [False, True])
+def test_an_event_fetches_what_is_declared(keys: bool, values: bool) -> None:
+    """Nothing else is copied where slots are moved in place; where they are loaded anew, both are needed."""
+    needs, rows = Needs(keys=keys, values=values), torch.tensor([2, 0])
+    cache, anew = filled_cache(needs), filled_cache(needs, in_place=False)
+    shown, whole = (c.view(rows, RunContext(c.geometry, 64), torch.full((2,), 4)) for c in (cache, anew))
+
+    assert (shown.contents.keys is not None, shown.contents.values is not None) == (keys, values)
+    assert not keys or torch.equal(shown.keys, cache.store.keys[:, rows])
+    assert not values or torch.equal(shown.values, cache.store.values[:, rows])
+    assert torch.equal(whole.keys, anew.store.keys[:, rows]) and torch.equal(whole.values, anew.store.values[:, rows])
+
+
+@needs_compiler
+@pytest.mark.parametrize("changed", ["keys", "values"])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_a_merge_leaves_alone_stays(changed: str, in_place: bool) -> None:
+    """Also where nobody had declared it, so that it was not at hand."""
+    cache, rows = filled_cache(Needs(), in_place=in_place), torch.tensor([2, 0])
+    before = {name: getattr(cache.store, name).clone() for name in ("keys", "values")}
+    view = cache.view(rows, RunContext(cache.geometry, 64), torch.full((2,), 4))
+    keep = view.valid & (view.positions % 2 == 1)
+    new = torch.ones(2, 2, 2, 11, 16, dtype=torch.bfloat16)
+    merged = CompressionResult(packing_order(keep), keep.sum(dim=-1), Contents(**{changed: new}))
+    cache.compact(rows, 2, view, merged)
+
+    for name, old in before.items():
+        after = getattr(cache.store, name)
+        kept = torch.ones_like(old[:, rows, :, 1:9:2]) if name == changed else old[:, rows, :, 1:9:2]
+        assert torch.equal(after[:, rows, :, :4], kept)
+        assert torch.equal(after[:, [1, 3]], old[:, [1, 3]])
 
 
 @needs_compiler

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from designspace.axes import View
+from designspace.axes import Needs, View
 from designspace.testing.views import view_of
 from families.scoring.h2o import H2O
 from families.scoring.knorm import KNorm
@@ -127,4 +127,4 @@ def test_only_directions_count() -> None:
 def test_default_base_is_triattention() -> None:
     """The direction was tried on top of it; its calibration is asked for."""
     assert VariantB().scoring == TriAttention()
-    assert VariantB().needs() == TriAttention().needs()
+    assert VariantB().needs() == TriAttention().needs() | Needs(values=True)

@@ -413,7 +413,7 @@ def test_critical_kv_is_formed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_critical_kv_declares_the_output_projection() -> None:
     """And what its base needs."""
-    assert CriticalKV().needs() == Needs(queries=8, output_projection=True)
+    assert CriticalKV().needs() == Needs(queries=8, output_projection=True, keys=True, values=True)
 
 
 def test_critical_kv_lets_heads_compete_for_the_second_stage() -> None:
