@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,24 @@ def parse_sweep(text: str, source: str = "<sweep>") -> Sweep:
     return _validated(parse_document(text, source), Path(), None)
 
 
+def parse_model(text: str) -> ModelSpec:
+    """Return the model that an entry of `models` declares, e.g. `{name: mine, path: folder}`.
+
+    Relative paths in it start at the working folder.
+
+    Raises:
+        DeclarationError: holding every problem found.
+    """
+    document = parse_document(f"models: [{text}]", "<model>")
+    problems = Problems(document)
+    entries = document.data["models"]
+    model = sources.build_model(entries[0], ("models", 0), Path(), problems) if len(entries) == 1 else None
+    problems.raise_any()
+    if model is None:
+        raise DeclarationError(f"not a model: {text}")
+    return model
+
+
 def _validated(document: Document, folder: Path, source_path: Path | None) -> Sweep:
     problems = Problems(document)
     check_schema(document, problems)
@@ -100,6 +118,8 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     generation = _generation(data["generation"], problems) if "generation" in data else None
     seeds = problems.validated(Seeds, data.get("seeds", {}), ("seeds",))
     models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
+    if source_path is not None:  # so that a message can name a command that works
+        models = [(replace(model, declared_in=str(source_path)), path) for model, path in models]
     tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
     budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
     declared, refused = _mechanisms(sections["mechanisms"], generation, problems)

@@ -13,7 +13,16 @@ Q_STATISTICS = "q-stats"
 
 @dataclass(frozen=True)
 class Artefact:
-    """What one calibration measured. `made_for` is the model's identity, `sha256` the file's content."""
+    """What one calibration measured.
+
+    Attributes:
+        made_for: the model's identity.
+        n_tokens: that it was measured on.
+        source: name of the text.
+        sha256: of the file's content.
+        text: SHA-256 of the token ids that were read, "" where that is not known.
+        dtype: of the weights that it was measured with, "" likewise.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
@@ -21,6 +30,8 @@ class Artefact:
     n_tokens: int = 0
     source: str = ""
     sha256: str = ""
+    text: str = ""
+    dtype: str = ""
 
     def __getitem__(self, tensor: str) -> Tensor:
         """Return one tensor by name."""

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from designspace.cli import (
+    calibrate_command,
     check_commands,
     doctor_commands,
     look_up_commands,
@@ -45,7 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": look_up_commands.list_,
     "show": look_up_commands.show,
     "check": check_commands.check,
-    "calibrate": measuring_commands.calibrate,
+    "calibrate": calibrate_command.calibrate,
     "bench": measuring_commands.bench,
     "grade-cases": measuring_commands.grade_cases,
     "register": study_commands.register,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from designspace.models.model_spec import ModelSpec
     from designspace.report import Declared
     from designspace.store import ResultsStore
+    from sweeps.spec import Sweep
 
 SweepFile = Annotated[
     Path,
@@ -96,22 +97,38 @@ def declared_by(sweep: Path, results: Path | None) -> tuple[Declared, ResultsSto
     return Declared(declared.study, tuple(cells), document or {"source": declared.source_text}), store
 
 
+def sweep_or_study(file: Path) -> Sweep:
+    """Return the sweep that a file declares; of a study, the one that stands in it before anything is tuned.
+
+    Raises:
+        DeclarationError: holding every problem found.
+    """
+    from sweeps.spec import load_sweep
+    from sweeps.study import load_study
+    from sweeps.yaml_document import read_document
+
+    return load_study(file).sweep if "protocol" in read_document(file).data else load_sweep(file)
+
+
 def model_spec(name: str, sweep: Path | None) -> ModelSpec:
-    """Return a model of a sweep file, of a folder, or a bundled one.
+    """Return a model of a sweep file, of a folder, a bundled one, or one that is said as in a sweep file: `{name: …, path: …}`.
 
     Raises:
         UnknownName: none of them has that name.
+        DeclarationError: what is said is no model.
     """
     from designspace.errors import UnknownName
     from designspace.models.model_spec import ModelSpec, bundled_names
 
     if sweep is not None:
-        from sweeps.spec import load_sweep
-
-        declared = {model.name: model for model in load_sweep(sweep).models}
+        declared = {model.name: model for model in sweep_or_study(sweep).models}
         if name not in declared:
             raise UnknownName(f"model of {sweep}", name, declared)
         return declared[name]
+    if name.startswith("{"):
+        from sweeps.spec import parse_model
+
+        return parse_model(name)
     if name not in bundled_names() and Path(name).is_dir():
         return ModelSpec(Path(name).resolve().name, path=name)
     return ModelSpec.bundled(name)

@@ -1,19 +1,128 @@
-"""Make a model's calibration artefacts: the corpus they are measured on, and the loop over what is asked for."""
+"""Make a model's calibration artefacts: what is measured in one look at the texts first and together, then the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from designspace.axes import Artefact
 from designspace.errors import CalibrationError
-from designspace.models.calibration import Corpus, Measure, model_key
+from designspace.models.calibration import Corpus, Measure, model_key, read_artefact
+from designspace.models.calibration_text import Settings, corpus_of
 from designspace.models.loading import LoadedModel, load_model
-from designspace.models.model_spec import ModelSpec, bundled_names
+from designspace.models.model_spec import ModelSpec
+from designspace.models.reading import OnePass, read
+from designspace.models.skeleton import load_skeleton
 
-MAX_TOKENS = 32768  # of one text, as in TriAttention's released calibration
+Skipped = Callable[[str, CalibrationError], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Artefacts of one model from one corpus."""
+
+    spec: ModelSpec
+    measures: Mapping[str, Measure]
+    corpus: Corpus
+    device: str = "cpu"
+
+    @property
+    def together(self) -> dict[str, OnePass]:
+        """The measures that share one look at the texts."""
+        return {name: one for name, one in self.measures.items() if isinstance(one, OnePass)}
+
+    @property
+    def apart(self) -> dict[str, Measure]:
+        """The others."""
+        return {name: one for name, one in self.measures.items() if not isinstance(one, OnePass)}
+
+    def stale(self, file: Path) -> str | None:
+        """Return why an artefact in a file is not what this job would make of it, None where it is, or its words for it.
+
+        Raises:
+            FileNotFoundError: there is no file.
+        """
+        try:
+            found = read_artefact(file)
+        except CalibrationError:
+            return "damaged"
+        if found.made_for != model_key(self.spec):
+            return "of another model"
+        is_older = not found.text  # files used not to say what they were measured on beyond its name
+        same_name = (found.source, found.n_tokens) == (self.corpus.source, self.corpus.n_tokens)
+        if not (same_name if is_older else found.text == self.corpus.digest()):
+            return f"measured on other text ({found.source}, {found.n_tokens:,} tokens)"
+        if found.dtype not in ("", self.spec.dtype):
+            return f"measured in {found.dtype}"
+        return None
+
+    def load(self) -> LoadedModel:
+        """Return the model on its device.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        return load_model(self.spec, self.device)
+
+    def made(self, loaded: LoadedModel, skipped: Skipped | None = None) -> Iterator[Artefact]:
+        """Yield each artefact when it is done.
+
+        skipped: is told of an artefact that cannot be measured on this model or corpus, and the others follow; None: raise.
+
+        Raises:
+            CalibrationError: an artefact cannot be measured on this model or corpus.
+        """
+        refuse = skipped or _raise
+        for name, tensors_of in (*self._read_together(loaded, refuse), *self._one_by_one(loaded)):
+            try:
+                with torch.inference_mode():
+                    tensors = tensors_of()
+            except CalibrationError as error:
+                refuse(name, error)
+                continue
+            yield Artefact(
+                name, tensors, model_key(self.spec), self.corpus.n_tokens, self.corpus.source,
+                text=self.corpus.digest(), dtype=self.spec.dtype,
+            )  # fmt: skip
+
+    def _read_together(
+        self, loaded: LoadedModel, refuse: Skipped
+    ) -> Iterator[tuple[str, Callable[[], dict[str, Tensor]]]]:
+        readings = {}
+        for name, one in self.together.items():
+            try:
+                readings[name] = one.begin(loaded)
+            except CalibrationError as error:
+                refuse(name, error)
+        if readings:
+            with torch.inference_mode():
+                read(loaded, self.corpus.texts, list(readings.values()))
+        while readings:
+            name = next(iter(readings))
+            yield name, readings.pop(name).tensors
+
+    def _one_by_one(self, loaded: LoadedModel) -> Iterator[tuple[str, Callable[[], dict[str, Tensor]]]]:
+        for name, measure in self.apart.items():
+            yield name, partial(measure, loaded, self.corpus)
+
+
+def _raise(name: str, error: CalibrationError) -> None:
+    raise error
+
+
+def job_of(spec: ModelSpec, measures: Mapping[str, Measure], settings: Settings, device: str = "cpu") -> Job:
+    """Return what is to be made; of the model only its configuration and tokenizer are read.
+
+    Raises:
+        CalibrationError: no text, or one that cannot be used.
+        ModelError: the model's files are not there, or damaged.
+    """
+    return Job(spec, measures, corpus_of(load_skeleton(spec), settings), device)
 
 
 def calibrate(
@@ -23,59 +132,17 @@ def calibrate(
     n_problems: int = 64,
     text_path: str | None = None,
     device: str = "cpu",
-    skipped: Callable[[str, CalibrationError], None] | None = None,
+    skipped: Skipped | None = None,
 ) -> Iterator[Artefact]:
     """Yield one artefact for each of `measures` (see `designspace.registry.calibration`).
 
-    They are measured on a plain text file or, for a bundled model, on calibration problems.
+    They are measured on a text file or what `corpus_of` takes in its place.
 
     skipped: is told of an artefact that cannot be measured on this model or corpus, and the others follow; None: that raises.
 
     Raises:
-        CalibrationError: no text for a model that is not bundled, an unreadable one, or a model that an artefact cannot
-            be measured on.
+        CalibrationError: a text that cannot be used, or a model that an artefact cannot be measured on.
     """
-    loaded = load_model(spec, device)
-    corpus = _text_corpus(loaded, text_path) if text_path is not None else _problem_corpus(loaded, spec, n_problems)
-    if corpus.n_tokens == 0:
-        raise CalibrationError("calibration needs at least one text")
-    for name, measure in measures.items():
-        try:
-            with torch.inference_mode():
-                tensors = measure(loaded, corpus)
-        except CalibrationError as error:
-            if skipped is None:
-                raise
-            skipped(name, error)
-            continue
-        yield Artefact(name, tensors, model_key(spec), corpus.n_tokens, corpus.source)
-
-
-def _text_corpus(loaded: LoadedModel, text_path: str) -> Corpus:
-    file = Path(text_path).expanduser()
-    if not file.is_file():
-        raise CalibrationError(f"calibration text not found: {text_path}")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CalibrationError(f"{file}: not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
-    except OSError as error:
-        raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
-    ids = tuple(loaded.tokenizer(text)["input_ids"])
-    return Corpus((ids[:MAX_TOKENS],), (), file.name)
-
-
-def _problem_corpus(loaded: LoadedModel, spec: ModelSpec, n_problems: int) -> Corpus:
-    if spec.name not in bundled_names():
-        raise CalibrationError(f"model {spec.name!r} is not bundled, so it needs a text to calibrate on: --text FILE")
-    from designspace.models.pocket_language import language_of
-
-    language = language_of(loaded.tokenizer.get_vocab())
-    if language is None:
-        raise CalibrationError(f"no language that is generated here has the words of model {spec.name!r}")
-    problems = language.problems("calibration", n_problems)
-    return Corpus(
-        tuple(loaded.encode(f"{problem.prompt} {problem.solution}") for problem in problems),
-        tuple(loaded.encode(problem.prompt) for problem in problems),
-        f"{language.name}/calibration[{n_problems}]",
-    )
+    settings = Settings(None if text_path is None else Path(text_path), n_problems)
+    job = job_of(spec, measures, settings, device)
+    yield from job.made(job.load(), skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ class ModelSpec:
         dtype: "float32" or "bfloat16", the type weights and cache are held in.
         calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
             cache folder for a hub model (see `designspace.models.calibration`).
+        declared_in: the sweep file that declares it, as the user wrote it; no part of what the model is.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSpec:
     path: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     calibration: str | None = None
+    declared_in: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check that exactly one source is given.

@@ -9,12 +9,20 @@ from torch.nn import functional
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort, apart
 from families.calibrations.future_attention import by_owner
-from families.calibrations.repeated_text import Weights, descended, examples_of
+from families.calibrations.repeated_text import N_TOKENS, STEPS, Weights, descended, effort, examples_of
 
 EVICTED = 0.75  # share of the tokens, over all layers and heads; 0.875 in the released checkpoint
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    of_token = loaded.geometry.n_layers * loaded.geometry.n_kv_heads * int(loaded.model.config.hidden_size)
+    flops = 3 * 2 * STEPS * min(N_TOKENS, corpus.n_tokens) * of_token * torch.get_num_threads()
+    return effort(loaded, corpus, flops, copies_of_inputs=3)
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return "weight" [L,H_kv,hidden] and "bias" [L,H_kv], float32: the logit that a token's successor gives to evicting it.
 

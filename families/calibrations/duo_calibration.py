@@ -9,12 +9,10 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate
-from designspace.cache.attention import Pass
-from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
-from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Reading, one_pass
 
 N_POSITIONS = 500  # as in kvpress
 
@@ -29,22 +27,23 @@ class Means(NamedTuple):
     rest: Tensor
 
 
-class MeanPass(Pass):
-    """Plain causal attention over one text that averages each head's pre-RoPE queries and keys over the tokens."""
+class MeanPass(Reading):
+    """Averages each head's pre-RoPE queries and keys over the tokens of a text, and takes the gate of every text."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry, self.n_rotated = geometry, 2 * geometry.inv_freq.numel()
         self.queries = self._empty(geometry.n_query_heads)
         self.keys = self._empty(geometry.n_kv_heads)
         self.scaling = torch.zeros(geometry.n_layers, dtype=torch.float64)
+        self.gates: list[Tensor] = []
 
     def _empty(self, n_heads: int) -> Means:
         shape = (self.geometry.n_layers, n_heads)
         bands = torch.zeros(*shape, self.n_rotated // 2, dtype=torch.complex128)
         return Means(bands, torch.zeros(*shape, self.geometry.head_dim - self.n_rotated, dtype=torch.float64))
 
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Average one layer of a text [1,H_q,T,D] at positions 0 … T-1, and attend."""
+    def see(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Average one layer of a text [1,H_q,T,D] at positions 0 … T-1."""
         positions = torch.arange(query.shape[2], device=query.device)
         for means, x in ((self.queries, query), (self.keys, key)):
             unrotated = unrotate(
@@ -53,7 +52,14 @@ class MeanPass(Pass):
             means.bands[call.layer] = unrotated.to(torch.complex128).mean(dim=1).cpu()
             means.rest[call.layer] = x[0, ..., self.n_rotated :].double().mean(dim=1).cpu()
         self.scaling[call.layer] = call.scaling
-        return causal_attention(query, key, value, call).transpose(1, 2)
+
+    def ended(self, n_tokens: int) -> None:
+        """Take the gate of the text."""
+        self.gates.append(self.gate())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the mean of all gates, each text counting the same."""
+        return {"gate": torch.stack(self.gates).mean(dim=0).float()}
 
     def gate(self, n_positions: int = N_POSITIONS) -> Tensor:
         """Return the gate of the text that has been seen, [L,H_kv] float64."""
@@ -80,8 +86,9 @@ def gate_of(logits: Tensor, group: int) -> Tensor:
     return early.unflatten(1, (-1, group)).mean(dim=-1)
 
 
-def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "gate" [L,H_kv] float32 in (0, 1): how early the attention of a typical query lies.
+@one_pass()
+def measure(loaded: LoadedModel) -> MeanPass:
+    """Measure "gate" [L,H_kv] float32 in (0, 1): how early the attention of a typical query lies.
 
     As kvpress does it on the fly: the mean pre-RoPE query and key of each head over the tokens of a text are placed at
     500 positions, the newest query attends, and the gates of all texts are averaged, each text counting the same. In
@@ -95,9 +102,4 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
         raise CalibrationError(
             f"artefact 'duo-gate' turns keys back in every layer, but in this model {loaded.geometry.rotation_note}"
         )
-    gates = []
-    for ids in corpus.texts:
-        seen = MeanPass(loaded.geometry)
-        loaded.forward(seen, input_ids=torch.tensor([ids], device=loaded.device), logits_to_keep=1)
-        gates.append(seen.gate())
-    return {"gate": torch.stack(gates).mean(dim=0).float()}
+    return MeanPass(loaded.geometry)

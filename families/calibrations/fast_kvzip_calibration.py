@@ -9,8 +9,9 @@ from torch.nn import functional
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort, apart
 from families.calibrations.future_attention import by_owner
-from families.calibrations.repeated_text import Examples, Weights, descended, examples_of
+from families.calibrations.repeated_text import STEPS, Examples, Weights, descended, effort, examples_of
 from families.scoring.fast_kvzip import sink_attention
 
 WIDTH, SINKS = 16, 16  # of queries and keys, and how many sinks compete with them, as released
@@ -18,6 +19,15 @@ N_TOKENS = 4096  # that are trained on
 SEED = 0
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    geometry, width = loaded.geometry, int(loaded.model.config.hidden_size)
+    n_trained, heads = min(N_TOKENS, corpus.n_tokens), geometry.n_query_heads + geometry.n_kv_heads
+    flops = 3 * 2 * STEPS * n_trained * geometry.n_layers * heads * WIDTH * (width + SINKS) * torch.get_num_threads()
+    found = effort(loaded, corpus, flops, copies_of_inputs=1)
+    return found._replace(n_bytes=found.n_bytes + 4 * geometry.n_layers * n_trained * (2 * width + 8 * heads * WIDTH))
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return the weights of gates of the published form, [L,...] float32, by the names of the release (`sink_attention`).
 

@@ -15,7 +15,9 @@ from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
+from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort
 from families.calibrations.head_kv_calibration import attention_rows
 
 PIECE = 512  # tokens: longer texts are cut, so no age is larger
@@ -76,16 +78,18 @@ def pieces_of(loaded: LoadedModel, corpus: Corpus) -> list[Piece]:
     """
     owners = loaded.kv_owners or tuple(range(loaded.geometry.n_layers))
     readable, pieces = loaded.attention_inputs_error() is None, []
-    for ids in _cut(corpus):
-        seen = FuturePass(loaded.geometry, len(ids), owners)
-        output = loaded.forward(
-            seen,
-            input_ids=torch.tensor([ids], device=loaded.device),
-            logits_to_keep=1,
-            output_hidden_states=readable,
-        )
-        inputs = loaded.attention_inputs(output.hidden_states) if readable else None
-        pieces.append(seen.piece(None if inputs is None else torch.stack([x[0].float().cpu() for x in inputs])))
+    with stage("reading", min(N_TOKENS, corpus.n_tokens), "tokens") as done:
+        for ids in _cut(corpus):
+            seen = FuturePass(loaded.geometry, len(ids), owners)
+            output = loaded.forward(
+                seen,
+                input_ids=torch.tensor([ids], device=loaded.device),
+                logits_to_keep=1,
+                output_hidden_states=readable,
+            )
+            inputs = loaded.attention_inputs(output.hidden_states) if readable else None
+            pieces.append(seen.piece(None if inputs is None else torch.stack([x[0].float().cpu() for x in inputs])))
+            done(len(ids))
     if not pieces:
         raise CalibrationError(f"learning from future attention needs a text of at least {SHORTEST} tokens")
     return pieces
@@ -102,6 +106,22 @@ def _cut(corpus: Corpus) -> Iterator[tuple[int, ...]]:
                 yield piece
 
 
+def effort(loaded: LoadedModel, corpus: Corpus, multiplications: int, *, copies: int, copies_of_inputs: int) -> Effort:
+    """Return what training on pieces takes.
+
+    multiplications: per layer and token of the forward pass of the networks. copies: of keys, values and future attention
+    that are alive at once, in float32. copies_of_inputs: of what the projections read.
+    """
+    geometry, n_tokens = loaded.geometry, min(N_TOKENS, corpus.n_tokens)
+    of_token = geometry.n_kv_heads * (2 * geometry.head_dim + N_EVENTS) * copies
+    of_token += copies_of_inputs * int(loaded.model.config.hidden_size)
+    trained = STEPS * min(n_tokens, PIECE * PIECES_PER_STEP)
+    flops = (
+        3 * 2 * trained * geometry.n_layers * multiplications * torch.get_num_threads()
+    )  # of which training uses one
+    return Effort(2 * n_tokens, flops, 4 * geometry.n_layers * n_tokens * of_token)
+
+
 Weights = dict[str, Tensor]
 Score = Callable[[Weights, Piece], Tensor]  # scores at every event, [L,H_kv,n,T]
 
@@ -113,7 +133,7 @@ def fitted(weights: Weights, score: Score, pieces: list[Piece], seed: int) -> We
     PIECES_PER_STEP pieces drawn anew at each of STEPS steps of Adam. One thread: the same numbers on every machine of a kind.
     """
     random = torch.Generator().manual_seed(seed)
-    with training():
+    with training(), stage("training", STEPS, "steps") as done:
         own = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
         taken = [_recordable(piece) for piece in pieces]
         optimiser = torch.optim.Adam(own.values(), lr=LEARNING_RATE)
@@ -124,6 +144,7 @@ def fitted(weights: Weights, score: Score, pieces: list[Piece], seed: int) -> We
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            done(1)
         return {name: tensor.detach() for name, tensor in own.items()}
 
 

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Geometry
-from designspace.cache.attention import Pass
-from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
-from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Reading, one_pass
 
 SINKS = 4  # attention on the first tokens says nothing about retrieval
 RECENT = 16  # nor does attention on the newest, which every arm keeps anyway
@@ -36,23 +34,34 @@ def attention_rows(query: Tensor, key: Tensor, call: LayerCall, first: int = 0) 
         yield rows, call.weights(logits)[0]
 
 
-class FarMassPass(Pass):
-    """Plain causal attention that sums each query head's mass on tokens that are neither among the first nor the newest."""
+class FarMassPass(Reading):
+    """Sums each query head's mass on tokens that are neither among the first nor the newest."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.mass = torch.zeros(geometry.n_layers, geometry.n_query_heads, dtype=torch.float64)
 
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums, and attend."""
+    def see(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Add one layer of a text [1,H_q,T,D] at positions 0 … T-1 to the sums."""
         column = torch.arange(query.shape[2], device=query.device)
         for rows, weights in attention_rows(query, key, call, first=SINKS + RECENT):
             far = (column >= SINKS) & (column <= rows[:, None] - RECENT)
             self.mass[call.layer] += (weights * far).sum(dim=(1, 2)).double().cpu()
-        return causal_attention(query, key, value, call).transpose(1, 2)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return each head's share of the mass.
+
+        Raises:
+            CalibrationError: no text is long enough to have distant tokens.
+        """
+        total = float(self.mass.sum())
+        if total == 0:
+            raise CalibrationError(f"head importance needs a text of more than {SINKS + RECENT} tokens")
+        return {"importance": (self.mass / total).float()}
 
 
-def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "importance" [L,H_q] float32 with a sum of 1: each query head's share of all attention to distant tokens.
+@one_pass(passes=2.0)
+def measure(loaded: LoadedModel) -> FarMassPass:
+    """Measure "importance" [L,H_q] float32 with a sum of 1: each query head's share of all attention to distant tokens.
 
     The number of a head is the attention mass that it puts on tokens at least RECENT back and not among the first
     SINKS, summed over the queries of all texts with the full cache. The published scores [fu2024headkv,
@@ -62,11 +71,4 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     Raises:
         CalibrationError: no text is long enough to have distant tokens.
     """
-    seen = FarMassPass(loaded.geometry)
-    for ids in corpus.texts:
-        tokens = torch.tensor([ids], device=loaded.device)
-        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
-    total = float(seen.mass.sum())
-    if total == 0:
-        raise CalibrationError(f"head importance needs a text of more than {SINKS + RECENT} tokens")
-    return {"importance": (seen.mass / total).float()}
+    return FarMassPass(loaded.geometry)

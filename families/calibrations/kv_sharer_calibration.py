@@ -12,7 +12,9 @@ from designspace.axes import Needs
 from designspace.cache.attention import PrefillPass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
+from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort, apart
 from families.head_routing.kv_sharer import owners_of
 
 THRESHOLD = 0.5  # least cosine of the last hidden states with and without sharing
@@ -21,6 +23,14 @@ N_TEXTS, LENGTH = 30, 64  # as released: every candidate pair costs one run over
 Pair = tuple[int, int]
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    n_layers, n_tokens = loaded.geometry.n_layers, min(corpus.n_tokens, N_TEXTS * LENGTH)
+    of_token = 8 * int(loaded.model.config.hidden_size)
+    of_token += 16 * n_layers * loaded.geometry.n_kv_heads * 2 * loaded.geometry.head_dim
+    return Effort(n_tokens * (1 + n_layers * (n_layers - 1) // 2), 0, n_tokens * of_token)
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return the accepted replacements in order, "pairs" [n,2] int64 (later, earlier), and their "cosine" [n].
 
@@ -49,7 +59,10 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     def similarity(owners: tuple[int, ...]) -> float:
         return mean_cosine([_run(loaded, text, owners)[1] for text in texts], hidden)
 
-    found = list(accepted(ranked_pairs(distance), loaded.geometry.n_layers, similarity, THRESHOLD))
+    pairs = ranked_pairs(distance)
+    with stage("trying", len(pairs), "pairs of layers") as done:
+        tried = (pair for pair in pairs if done(1) is None)
+        found = list(accepted(tried, loaded.geometry.n_layers, similarity, THRESHOLD))
     return {
         "pairs": torch.tensor([pair for pair, _ in found], dtype=torch.int64).view(-1, 2),
         "cosine": torch.tensor([cosine for _, cosine in found], dtype=torch.float32),

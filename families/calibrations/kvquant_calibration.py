@@ -7,12 +7,12 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.axes.rotary import as_bands, unrotate, unrotation_error
-from designspace.cache.attention import Pass
-from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
+from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Reading, one_pass
 from families.representation.kvquant import BITS, FRACTIONS
 from families.representation.range_codes import centre_and_half, row_ranges
 
@@ -20,25 +20,50 @@ MAX_TOKENS = 32768  # 16 texts of 2048 tokens, as published; what comes later is
 _ROUNDS = 200
 
 
-class StatesPass(Pass):
-    """Plain causal attention that keeps each layer's un-rotated keys and its values, [H_kv,T,D] per text, on the CPU."""
+class StatesPass(Reading):
+    """Keeps each layer's un-rotated keys and its values, [H_kv,T,D] per text, on the CPU."""
 
     def __init__(self, geometry: Geometry) -> None:
-        self.geometry = geometry
+        self.geometry, self.n_left = geometry, MAX_TOKENS
         self.keys: list[list[Tensor]] = [[] for _ in range(geometry.n_layers)]
         self.values: list[list[Tensor]] = [[] for _ in range(geometry.n_layers)]
 
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Store the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], and attend."""
+    def takes(self, n_tokens: int) -> bool:
+        """Return whether any tokens are left to take."""
+        return self.n_left > 0
+
+    def see(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Store the layer's keys at positions 0 … T-1 and its values [1,H_kv,T,D], of as many tokens as are left to take."""
+        key, value = key[:, :, : self.n_left], value[:, :, : self.n_left]
         positions = torch.arange(key.shape[2], device=key.device)
         bands = unrotate(as_bands(key[0].float()), positions, self.geometry.of_layer(call.layer))
         self.keys[call.layer].append(torch.cat([bands.real, bands.imag], dim=-1).to(key.dtype).cpu())
         self.values[call.layer].append(value[0].cpu())
-        return causal_attention(query, key, value, call).transpose(1, 2)
+
+    def ended(self, n_tokens: int) -> None:
+        """Count the tokens that were taken."""
+        self.n_left -= min(n_tokens, self.n_left)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the ranges and codebooks of all layers; each layer's states are given up once they have been looked at."""
+        layers = []
+        with stage("codebooks", len(self.keys), "layers") as done:
+            while self.keys:
+                layers.append(_of_layer(torch.cat(self.keys.pop(0), 1), torch.cat(self.values.pop(0), 1)))
+                done(1)
+        return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
 
 
-def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return, for each fraction of outliers P, key_low and key_high [L,P,H_kv,D], and per width codebooks [L,P,2^bits].
+def _held(loaded: LoadedModel, corpus: Corpus) -> int:
+    """Return the bytes of the keys and values of all tokens, and of one layer's sorted in float64."""
+    geometry, n_tokens = loaded.geometry, min(corpus.n_tokens, MAX_TOKENS)
+    of_layer = 2 * geometry.n_kv_heads * geometry.head_dim * n_tokens
+    return of_layer * (geometry.n_layers * loaded.dtype.itemsize + 6 * 8)
+
+
+@one_pass(passes=1.0, held=_held)
+def measure(loaded: LoadedModel) -> StatesPass:
+    """Measure, for each fraction of outliers P, key_low and key_high [L,P,H_kv,D], and per width codebooks [L,P,2^bits].
 
     Codebooks are unweighted 1-D k-means over all channels and heads of a layer, of what lies within the ranges.
 
@@ -48,14 +73,7 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     refused = unrotation_error("calibration 'kvquant'", loaded.geometry)
     if refused is not None:
         raise CalibrationError(refused)
-    seen, n_left = StatesPass(loaded.geometry), MAX_TOKENS
-    for ids in corpus.texts:
-        if n_left:
-            tokens = torch.tensor([ids[:n_left]], device=loaded.device)
-            loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
-            n_left -= tokens.shape[1]
-    layers = [_of_layer(torch.cat(k, 1), torch.cat(v, 1)) for k, v in zip(seen.keys, seen.values, strict=True)]
-    return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]}
+    return StatesPass(loaded.geometry)
 
 
 def _of_layer(keys: Tensor, values: Tensor) -> dict[str, Tensor]:

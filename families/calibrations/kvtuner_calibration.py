@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Geometry
-from designspace.cache.attention import Pass
 from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
-from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Reading, one_pass
 from families.representation.kvtuner import WIDTHS
 from families.representation.quantiser import dequantise, quantise
 
@@ -21,16 +20,16 @@ PAIRS = tuple(itertools.product(WIDTHS, WIDTHS))
 _GROUP = 32
 
 
-class SensitivityPass(Pass):
-    """Plain causal attention that is computed again with quantised keys and values, once for each pair."""
+class SensitivityPass(Reading):
+    """Computes attention again with quantised keys and values, once for each pair."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.group = math.gcd(_GROUP, geometry.head_dim)
         self.off = torch.zeros(geometry.n_layers, len(PAIRS), dtype=torch.float64)
         self.size = torch.zeros(geometry.n_layers, dtype=torch.float64)
 
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Add the errors of one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D], and attend."""
+    def see(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Add the errors of one layer of a text, query [1,H_q,T,D], key and value [1,H_kv,T,D]."""
         q, k, v = query.float(), key.float(), value.float()
         exact = causal_attention(q, k, v, call)
         keys = {bits: coded_keys(k, bits, self.group) for bits in WIDTHS}
@@ -39,7 +38,10 @@ class SensitivityPass(Pass):
             rough = causal_attention(q, keys[key_bits], values[value_bits], call)
             self.off[call.layer, index] += (rough - exact).double().square().sum().cpu()
         self.size[call.layer] += exact.double().square().sum().cpu()
-        return causal_attention(query, key, value, call).transpose(1, 2)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the relative errors, and the pairs of widths that they belong to."""
+        return {"error": (self.off / self.size[:, None]).sqrt().float(), "pairs": torch.tensor(PAIRS)}
 
 
 def coded_keys(keys: Tensor, bits: int, group: int) -> Tensor:
@@ -54,15 +56,12 @@ def coded_values(values: Tensor, bits: int, group: int) -> Tensor:
     return dequantise(*quantise(values.unflatten(-1, (-1, group)), bits)).flatten(-2)
 
 
-def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "error" [L,9] float32, |o' - o| / |o| over all heads and tokens of the texts, and "pairs" [9,2] int64.
+@one_pass(passes=5.0)
+def measure(loaded: LoadedModel) -> SensitivityPass:
+    """Measure "error" [L,9] float32, |o' - o| / |o| over all heads and tokens of the texts, and "pairs" [9,2] int64.
 
     o is the attention output of a layer before the output projection, and o' the same with encoded keys and values. All
     else is exact: an error does not reach later layers. Groups have 32 elements (or the largest common divisor of 32
     and the head dimension); there is no exact window.
     """
-    seen = SensitivityPass(loaded.geometry)
-    for ids in corpus.texts:
-        tokens = torch.tensor([ids], device=loaded.device)
-        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
-    return {"error": (seen.off / seen.size[:, None]).sqrt().float(), "pairs": torch.tensor(PAIRS)}
+    return SensitivityPass(loaded.geometry)

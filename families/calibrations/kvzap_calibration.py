@@ -8,13 +8,22 @@ from torch import Tensor
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort, apart
 from families.calibrations.future_attention import by_owner
-from families.calibrations.repeated_text import examples_of
+from families.calibrations.repeated_text import N_TOKENS, effort, examples_of
 
 RIDGE = 1.0  # penalty on the square of the weights, as released; none on the bias
 LEAST = 1e-9  # of a score: a token that no query sees has no logarithm
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    width, n_tokens = int(loaded.model.config.hidden_size), min(N_TOKENS, corpus.n_tokens)
+    flops = 4 * loaded.geometry.n_layers * width**2 * (n_tokens + width)
+    found = effort(loaded, corpus, flops, copies_of_inputs=1)
+    return found._replace(n_bytes=found.n_bytes + 8 * width * (2 * n_tokens + 2 * width))
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return "weight" [L,H_kv,hidden] and "bias" [L,H_kv], float32: the linear form, fitted by ridge regression.
 

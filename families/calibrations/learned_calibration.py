@@ -9,13 +9,21 @@ from designspace.axes.rotary import unrotate_slots, unrotation_error
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from families.calibrations.future_attention import Piece, Weights, ages, by_owner, fitted, pieces_of
+from designspace.models.reading import Effort, apart
+from families.calibrations.future_attention import N_EVENTS, Piece, Weights, ages, by_owner, effort, fitted, pieces_of
 from families.scoring.learned import expected, of_token
 
 WIDTH = 16  # of the hidden layer
 SEED = 0
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    geometry = loaded.geometry
+    multiplications = geometry.n_kv_heads * WIDTH * (2 * geometry.head_dim + 8 * N_EVENTS)
+    return effort(loaded, corpus, multiplications, copies=4, copies_of_inputs=1)
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return "key" and "value" [L,H_kv,D,16], and "position", "age", "bias" and "out" [L,H_kv,16], float32.
 

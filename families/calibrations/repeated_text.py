@@ -14,7 +14,9 @@ from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
+from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Effort
 from families.calibrations.future_attention import training
 from families.calibrations.head_kv_calibration import attention_rows
 
@@ -79,12 +81,14 @@ def examples_of(loaded: LoadedModel, corpus: Corpus) -> Examples:
         raise CalibrationError(error)
     owners = loaded.kv_owners or tuple(range(loaded.geometry.n_layers))
     w, left, found = loaded.output_projection(), N_TOKENS, []
-    for text in corpus.texts:
-        for start in range(0, len(text), PIECE):
-            piece = text[start : start + min(PIECE, left)]
-            if len(piece) >= SHORTEST:
-                left -= len(piece)
-                found.append(_examples(loaded, piece, owners, w))
+    with stage("reading", min(N_TOKENS, corpus.n_tokens), "tokens") as done:
+        for text in corpus.texts:
+            for start in range(0, len(text), PIECE):
+                piece = text[start : start + min(PIECE, left)]
+                if len(piece) >= SHORTEST:
+                    left -= len(piece)
+                    found.append(_examples(loaded, piece, owners, w))
+                    done(len(piece))
     if not found:
         raise CalibrationError(f"scores of repeated texts need a text of at least {SHORTEST} tokens")
     return Examples(
@@ -103,6 +107,13 @@ def _examples(loaded: LoadedModel, text: tuple[int, ...], owners: tuple[int, ...
     return Examples(inputs[:, : len(text)].float().cpu(), seen.attention, seen.added, torch.arange(len(text)) == 0)
 
 
+def effort(loaded: LoadedModel, corpus: Corpus, flops: int, *, copies_of_inputs: int) -> Effort:
+    """Return what fitting to repeated texts takes; copies_of_inputs: of what the projections read, in float32, all layers."""
+    n_tokens = min(N_TOKENS, corpus.n_tokens)
+    of_token = copies_of_inputs * int(loaded.model.config.hidden_size) + 2 * loaded.geometry.n_kv_heads
+    return Effort(6 * n_tokens, flops, 4 * loaded.geometry.n_layers * n_tokens * of_token)
+
+
 Weights = dict[str, Tensor]
 
 
@@ -111,7 +122,7 @@ def descended(weights: Weights, loss_of: Callable[[Weights, Tensor, Tensor], Ten
 
     One thread: the same numbers on every machine of a kind.
     """
-    with training():
+    with training(), stage("training", STEPS, "steps") as done:
         own = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
         x, y = x.clone(), y.clone()  # gradients pass through no tensor that was made in inference mode
         optimiser = torch.optim.Adam(own.values(), lr=LEARNING_RATE)
@@ -121,4 +132,5 @@ def descended(weights: Weights, loss_of: Callable[[Weights, Tensor, Tensor], Ten
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            done(1)
         return {name: tensor.detach() for name, tensor in own.items()}

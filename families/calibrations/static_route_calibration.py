@@ -7,12 +7,10 @@ from torch import Tensor
 
 from designspace.axes import Geometry
 from designspace.axes.ranking import rank_descending
-from designspace.cache.attention import Pass
-from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
-from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
+from designspace.models.reading import Reading, one_pass
 from families.calibrations.head_kv_calibration import attention_rows
 from families.head_routing.static_route import evenly_spaced
 
@@ -20,8 +18,8 @@ WINDOW = 8  # newest queries whose attention is the score; both rules keep these
 SHORTEST = 4 * (WINDOW + 1)  # a quarter of a text must hold more than the window
 
 
-class RoutePass(Pass):
-    """Plain causal attention that compresses the first half of each text by both rules.
+class RoutePass(Reading):
+    """Compresses the first half of each text by both rules.
 
     It sums the attention that the second half gives to the tokens each rule keeps.
     """
@@ -30,9 +28,14 @@ class RoutePass(Pass):
         self.geometry = geometry
         self.uniform = torch.zeros(geometry.n_layers, geometry.n_kv_heads, dtype=torch.float64)
         self.attention = torch.zeros_like(self.uniform)
+        self.n_texts = 0
 
-    def attend(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Add one layer of a text [1,H_q,T,D] to the sums, and attend."""
+    def takes(self, n_tokens: int) -> bool:
+        """Return whether a quarter of the text holds more than the window."""
+        return n_tokens >= SHORTEST
+
+    def see(self, call: LayerCall, query: Tensor, key: Tensor, value: Tensor) -> None:
+        """Add one layer of a text [1,H_q,T,D] to the sums."""
         prefix = query.shape[2] // 2
         seen = torch.zeros(
             self.geometry.n_query_heads, prefix, device=query.device
@@ -45,7 +48,24 @@ class RoutePass(Pass):
         position = torch.arange(prefix, device=query.device)
         for captured, scores in ((self.uniform, evenly_spaced(position).expand_as(seen)), (self.attention, seen)):
             captured[call.layer] += (future * _kept(scores)).double().sum(dim=-1).cpu()
-        return causal_attention(query, key, value, call).transpose(1, 2)
+
+    def ended(self, n_tokens: int) -> None:
+        """Count the texts."""
+        self.n_texts += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the better rule of each head, and the mass of both.
+
+        Raises:
+            CalibrationError: no text was long enough.
+        """
+        if not self.n_texts:
+            raise CalibrationError(f"routes need a text of at least {SHORTEST} tokens")
+        return {
+            "uniform": self.uniform > self.attention,
+            "uniform_mass": self.uniform.float(),
+            "attention_mass": self.attention.float(),
+        }
 
 
 def _kept(scores: Tensor) -> Tensor:
@@ -55,8 +75,9 @@ def _kept(scores: Tensor) -> Tensor:
     return ~old | (old & (rank_descending(scores, old) < n // 2 - WINDOW))
 
 
-def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
-    """Return "uniform" [L,H_kv] bool, the heads for which uniform spacing is better, and the mass of each rule.
+@one_pass(passes=1.0)
+def measure(loaded: LoadedModel) -> RoutePass:
+    """Measure "uniform" [L,H_kv] bool, the heads for which uniform spacing is better, and the mass of each rule.
 
     The first half of each text is compressed to half of its tokens: the newest 8, and of the others either evenly
     spaced ones or those that the newest 8 queries attend to most. The mass of a rule, "uniform_mass" and
@@ -66,15 +87,4 @@ def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     Raises:
         CalibrationError: no text is long enough.
     """
-    seen = RoutePass(loaded.geometry)
-    texts = [ids for ids in corpus.texts if len(ids) >= SHORTEST]
-    if not texts:
-        raise CalibrationError(f"routes need a text of at least {SHORTEST} tokens")
-    for ids in texts:
-        tokens = torch.tensor([ids], device=loaded.device)
-        loaded.forward(seen, input_ids=tokens, logits_to_keep=1)
-    return {
-        "uniform": seen.uniform > seen.attention,
-        "uniform_mass": seen.uniform.float(),
-        "attention_mass": seen.attention.float(),
-    }
+    return RoutePass(loaded.geometry)

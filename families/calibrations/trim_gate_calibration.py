@@ -8,7 +8,8 @@ from torch import Tensor
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from families.calibrations.future_attention import Piece, Weights, ages, by_owner, fitted, pieces_of
+from designspace.models.reading import Effort, apart
+from families.calibrations.future_attention import Piece, Weights, ages, by_owner, effort, fitted, pieces_of
 from families.scoring.trim_kv import INPUTS, log_beta
 
 WIDTH = 16  # of the network between its two layers; 512 in the published gates
@@ -16,6 +17,12 @@ BIAS = 4.0  # of the log-sigmoid at the start: a token loses half of its weight 
 SEED = 0
 
 
+def _effort(loaded: LoadedModel, corpus: Corpus) -> Effort:
+    multiplications = WIDTH * (int(loaded.model.config.hidden_size) + loaded.geometry.n_kv_heads)
+    return effort(loaded, corpus, multiplications, copies=2, copies_of_inputs=2)
+
+
+@apart(_effort)
 def measure(loaded: LoadedModel, corpus: Corpus) -> dict[str, Tensor]:
     """Return the weights of a gate of the published form that reads the inputs of each layer's projections.
 
