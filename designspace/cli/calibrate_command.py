@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,10 @@ def calibrate(
         _save(_imported_weights(spec, artefacts or [], weights), spec, out)
         return
     settings = Settings(text, problems, tokens or MAX_TOKENS, window)
-    _measure(spec, _names(spec, artefacts or [], sweep), settings, device, out, progress, named=bool(artefacts))
+    names = list(dict.fromkeys(artefacts or _default(sweep)))
+    _measure(spec, names, settings, device, out, progress, named=bool(artefacts))
+    if not artefacts and sweep is None:
+        _say_left_out(spec, names, out, text)
 
 
 def _check_device(device: str) -> None:
@@ -94,28 +98,32 @@ def _check_device(device: str) -> None:
         raise DeclarationError(f"no device {device!r} here: {str(error).splitlines()[0]}") from None
 
 
-def _names(spec: ModelSpec, named: Sequence[str], sweep: Path | None) -> list[str]:
-    """Return what to make: what is named, else what a sweep needs, else what the catalogue needs and takes one look.
-
-    What is left out is said, with the command that makes it.
-    """
-    from designspace.models.calibration import command
+def _default(sweep: Path | None) -> list[str]:
+    """Return what a sweep's mechanisms need; without one, what the catalogue's need and one look at the text gives."""
     from designspace.models.reading import OnePass
-    from designspace.registry import calibration, calibrations, catalog
+    from designspace.registry import calibration, catalog
 
-    if named:
-        return list(dict.fromkeys(named))
     mechanisms = catalog().values() if sweep is None else sweep_or_study(sweep).mechanisms
     needed = sorted({name for mechanism in mechanisms for name in mechanism.needs().calibrations})
-    if sweep is not None:
-        if not needed:
-            typer.echo(f"no mechanism of {sweep} needs a calibration", err=True)
-        return needed
-    quick = [name for name in needed if isinstance(calibration(name), OnePass)]
-    if others := [name for name in calibrations() if name not in quick]:
-        typer.echo(f"left out, as they take longer: {', '.join(others)}; make them with:", err=True)
-        typer.echo(f"  {command(spec, *others)}", err=True)
-    return quick
+    if sweep is None:
+        return [name for name in needed if isinstance(calibration(name), OnePass)]
+    if not needed:
+        typer.echo(f"no mechanism of {sweep} needs a calibration", err=True)
+    return needed
+
+
+def _say_left_out(spec: ModelSpec, made: Sequence[str], out: Path | None, text: Path | None) -> None:
+    """Say which artefacts are not there, and what makes them."""
+    from designspace.models.calibration import command
+    from designspace.registry import calibrations
+
+    others = [name for name in calibrations() if name not in made and not _file(name, spec, out).is_file()]
+    if others:
+        given = [
+            part for name, path in (("--text", text), ("--out", out)) if path is not None for part in (name, str(path))
+        ]
+        typer.echo(f"left out, as each takes longer: {', '.join(others)}; make them with:", err=True)
+        typer.echo(f"  {' '.join([command(spec, *others), shlex.join(given)]).strip()}", err=True)
 
 
 def _measure(

@@ -112,8 +112,8 @@ def test_everything_that_is_missing_is_said_before_any_work(tiny_sweep: Path, tm
     with pytest.raises(DeclarationError) as caught:
         inline(sweep, tmp_path / "r")
     message = str(caught.value)
-    assert re.search(r"designspace calibrate \S*tiny-a q-stats --text FILE", message)
-    assert re.search(r"designspace calibrate \S*tiny-b q-stats --text FILE", message)
+    assert re.search(r"designspace calibrate tiny-a q-stats --sweep \S*tiny\.yaml", message)
+    assert re.search(r"designspace calibrate tiny-b q-stats --sweep \S*tiny\.yaml", message)
     assert not (tmp_path / "r").exists()
 
 

@@ -166,7 +166,7 @@ def test_what_is_missing_is_said(sweep_of: SweepOf, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load the tokenizer of model 'bare'"):
         plan(sweep_of(models=[{"name": "bare", "path": "bare"}], generation=auto()))
     uncalibrated = {**LLAMA, "calibration": str(tmp_path / "none")}
-    with pytest.raises(CalibrationError, match=r"designspace calibrate \S*pocket-llama q-stats"):
+    with pytest.raises(CalibrationError, match=r"designspace calibrate \S*pocket-llama q-stats --sweep "):
         plan(sweep_of(models=[uncalibrated], mechanisms=["alpha"], generation=auto()))
 
 

@@ -111,7 +111,7 @@ def test_json_shape(sweep_of: SweepOf) -> None:
     assert len(data["cells"][1]["cell_id"]) == 64
 
 
-def test_missing_data_is_said_and_does_not_stop_the_plan(sweep_of: SweepOf) -> None:
+def test_missing_data_is_said_and_does_not_stop_the_plan(sweep_of: SweepOf, tmp_path: Path) -> None:
     """Neither hub nor weights are needed; what could not be counted is not shown as zero."""
     far = {"name": "far", "hub": "org/far", "revision": "main"}
     found = plan(sweep_of(models=[far], tasks=[{"name": "math500"}], mechanisms=["alpha"]), Store(set()))
@@ -124,7 +124,7 @@ def test_missing_data_is_said_and_does_not_stop_the_plan(sweep_of: SweepOf) -> N
         "task math500 dev: data not found here, so its shards are not counted",
         "cell ids are provisional where data or calibration is missing",
         "model far: calibration 'q-stats' is missing; "
-        "make it with: designspace calibrate far q-stats --sweep SWEEP --text FILE",
+        f"make it with: designspace calibrate far q-stats --sweep {tmp_path / 'sweep.yaml'}",
     ]
 
 

@@ -1,18 +1,13 @@
-"""What a run would refuse, a plan refuses; and a command that a message names is one that works."""
+"""What a run would refuse, a plan refuses."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from designspace.cli.app import app
-from designspace.errors import CalibrationError
-from designspace.models.calibration import load_artefact
-from designspace.models.model_spec import ModelSpec
-from tests.cluster.tiny import write_model
 
 SWEEP = """\
 schema: 1
@@ -47,21 +42,3 @@ def test_a_split_is_checked_beside_another_fault(tmp_path: Path, other: str) -> 
 
     assert "unknown split of task 'chain-arithmetic' 'confrim' (did you mean 'confirm'?)" in refused.stderr
     assert refused.stderr.count("sweep.yaml:") == 2
-
-
-def test_the_command_that_a_missing_artefact_names_makes_it(tmp_path: Path) -> None:
-    """For a model of one's own too; all artefacts are those that it can have, and what it cannot is said."""
-    write_model(tmp_path / "mine", 0)
-    (tmp_path / "text.txt").write_text("add 1 and 2 so 3 then " * 40)
-    spec = ModelSpec("other-name", path=str(tmp_path / "mine"))
-    with pytest.raises(CalibrationError) as caught:
-        load_artefact(spec)
-    (command,) = re.findall("make it with: designspace (.*)", str(caught.value))
-    done = CliRunner().invoke(app, command.replace("FILE", str(tmp_path / "text.txt")).split())
-
-    assert done.exit_code == 0, done.stderr
-    assert load_artefact(spec).n_tokens > 100
-    every = CliRunner().invoke(app, ["calibrate", str(tmp_path / "mine"), "--text", str(tmp_path / "text.txt")])
-    assert every.exit_code == 0, every.stderr or every.exception
-    assert re.search("^skipped: [a-z-]+: ", every.stderr, re.MULTILINE)
-    assert len(every.stdout.split()) >= 2

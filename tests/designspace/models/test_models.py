@@ -114,7 +114,7 @@ def test_query_statistics_are_those_of_the_projection(toy_llama: LoadedModel) ->
 
 def test_artefacts_are_tied_to_their_model(saved: ModelSpec, toy_llama: LoadedModel) -> None:
     """Round trip; missing and foreign artefacts are refused with the command that makes the right one."""
-    remedy = f"make it with: designspace calibrate {saved.path} q-stats --text FILE"
+    remedy = f"make it with: designspace calibrate {saved.path} q-stats"
     assert artefact_hash(saved) is None
     with pytest.raises(CalibrationError, match=remedy):
         load_artefact(saved)
