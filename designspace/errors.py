@@ -8,7 +8,9 @@ from importlib.util import find_spec
 
 # Which extra of this distribution brings a top-level module that a mechanism by itself does not need.
 EXTRA_OF = {
+    "accelerate": "gguf",
     "duckdb": "duckdb",
+    "gguf": "gguf",
     "math_verify": "sweep",
     "matplotlib": "report",
     "optuna": "study",

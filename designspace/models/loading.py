@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from designspace.models.config_file import (
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, prove
 from designspace.models.proven import keep_proof, kept_proof
+from designspace.models.quiet import quietly
 from designspace.models.rotary_limits import longest_text
 from designspace.models.rotation import Frequencies, frequencies_of
 from designspace.models.tokenizer import tokenizer_of
@@ -180,7 +180,7 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
         check_weight_files(spec.folder)
     check_size(spec, config)
     try:
-        with _quietly():
+        with quietly():
             model, report = AutoModelForCausalLM.from_pretrained(
                 source,
                 config=config,
@@ -242,22 +242,6 @@ def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
     more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
     return ", ".join(listed[:_MOST_NAMED]) + more
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers' own progress bar out of ours, and its report, which we word ourselves."""
-    from transformers.utils import logging
-
-    was_on, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if was_on:
-            logging.enable_progress_bar()
 
 
 def prepare(

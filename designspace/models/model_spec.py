@@ -12,10 +12,12 @@ from typing import Any, Literal
 from designspace.errors import ModelError, UnknownName
 
 BUNDLED_ROOT = Path(__file__).parent / "pocket"
+ORIGIN = "imported-from.json"  # in a folder that was made of a GGUF file: what it was made from, no part of the model
 # First, in this order, as older results know them; then whatever else may change a prompt's tokens or where a text ends.
 _FIRST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _ALSO = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.vocab", "*chat_template*/*")
 _IRRELEVANT = (
+    ORIGIN,
     "*.safetensors.index.json",
     "training_args*",
     "trainer_state*",
