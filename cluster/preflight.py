@@ -136,7 +136,7 @@ def geometry_of(model: ModelSpec) -> Geometry:
     geometry = declared_geometry(local)
     if geometry is None:
         raise ModelError(
-            f"model {model.name!r}: {local.path}/config.json is not that of a decoder with attention heads"
+            f"model {model.name!r}: {local.folder}/config.json is not that of a decoder with attention heads"
         )
     return geometry if model.hub else replace(geometry, rotation_note=_proof_of(model).rotation_note)
 

@@ -103,7 +103,9 @@ def _with_absolute_paths(sweep: Sweep) -> Sweep:
     return replace(
         sweep,
         models=tuple(
-            replace(model, path=_absolute(model.path), calibration=_absolute(model.calibration))
+            replace(
+                model, path=_absolute(model.path), gguf=_absolute(model.gguf), calibration=_absolute(model.calibration)
+            )
             for model in sweep.models
         ),
         tasks=tuple(replace(task, path=_absolute(task.path)) for task in sweep.tasks),

@@ -20,6 +20,7 @@ from pydantic import (
 
 from designspace.axes import Budget, Protect, Reading, TokenReading
 from designspace.errors import DeclarationError
+from designspace.models.model_spec import sources_error
 
 SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -87,13 +88,14 @@ class Root(Strict):
 
 
 class ModelEntry(Strict):
-    """`pocket-llama`, `{name, hub, revision}` or `{name, path}`; `dtype` and `calibration` go with any of them.
+    """`pocket-llama`, `{name, hub, revision}`, `{name, path}` or `{name, gguf}`; `dtype` and `calibration` go with any of them.
 
     Attributes:
         name: of a bundled model, or any name for one of yours.
         hub: the repository of a model on the Hugging Face hub, `organisation/model`.
         revision: its commit id (40 hex digits), tag or branch; only a commit id fixes the weights. Required with `hub`.
         path: the folder of a model in safetensors form.
+        gguf: a GGUF file; it is imported once, to the user's cache folder, and runs as the folder of `designspace import` does.
         dtype: number type of weights and cache.
         calibration: folder of calibration artefacts, if they are not where `designspace calibrate` puts them.
     """
@@ -102,6 +104,7 @@ class ModelEntry(Strict):
     hub: str | None = None
     revision: str | None = None
     path: str | None = None
+    gguf: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     calibration: str | None = None
 
@@ -118,8 +121,8 @@ class ModelEntry(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelEntry:
-        if self.hub and self.path:
-            raise ValueError("a model has either hub or path, got both")
+        if error := sources_error(hub=self.hub, path=self.path, gguf=self.gguf):
+            raise ValueError(error)
         if self.hub and not self.revision:
             raise ValueError(
                 "a hub model needs a revision: a commit id (40 hex digits) fixes the weights, 'main' does not"

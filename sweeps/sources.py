@@ -60,22 +60,37 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
         return None
     calibration = str(folder / Path(entry.calibration).expanduser()) if entry.calibration else None
     try:
-        if not entry.hub and not entry.path:
+        if not entry.hub and not entry.path and not entry.gguf:
             return ModelSpec.bundled(entry.name, dtype=entry.dtype, calibration=calibration)
         location = str(folder / Path(entry.path).expanduser()) if entry.path else None
-        spec = ModelSpec(entry.name, entry.hub, entry.revision, location, entry.dtype, calibration)
+        gguf = str(folder / Path(entry.gguf).expanduser()) if entry.gguf else None
+        spec = ModelSpec(entry.name, entry.hub, entry.revision, location, entry.dtype, calibration, gguf)
     except UnknownName as error:
-        problems.add(name_path, f"{error}; another model needs hub and revision, or path")
+        problems.add(name_path, f"{error}; another model needs hub and revision, path or gguf")
         return None
     except DesignspaceError as error:
         problems.add_error(path, error)
         return None
+    if spec.gguf is not None:
+        return spec if _is_imported(spec, entry.gguf, (*path, "gguf"), problems) else None
     # Presence only: hashing many gigabytes of weights is for the identity, not for reading a file.
     if spec.folder is not None and not (spec.exists_locally and any(spec.folder.glob("*.safetensors"))):
         rule = "must be a folder with config.json and *.safetensors (relative to the sweep file)"
         problems.add((*path, "path"), f"{rule}, got {entry.path!r}")
         return None
     return spec if spec.folder is None or _config_is_sound(spec.folder, (*path, "path"), problems) else None
+
+
+def _is_imported(spec: ModelSpec, named: str | None, path: DataPath, problems: Problems) -> bool:
+    """Note why a GGUF file has no model; it is imported if it was not before: a plan needs the model's shape."""
+    if not Path(str(spec.gguf)).is_file():
+        problems.add(path, f"must be a file (relative to the sweep file), got {named!r}")
+        return False
+    try:
+        return spec.exists_locally
+    except DesignspaceError as error:
+        problems.add_error(path, error)
+        return False
 
 
 def _config_is_sound(folder: Path, path: DataPath, problems: Problems) -> bool:

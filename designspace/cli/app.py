@@ -17,6 +17,7 @@ from designspace.cli import (
     calibrate_command,
     check_commands,
     doctor_commands,
+    import_command,
     look_up_commands,
     measuring_commands,
     results_commands,
@@ -45,6 +46,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor_commands.doctor,
     "list": look_up_commands.list_,
     "show": look_up_commands.show,
+    "import": import_command.import_,
     "check": check_commands.check,
     "calibrate": calibrate_command.calibrate,
     "bench": measuring_commands.bench,
@@ -61,7 +63,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "Sweeps": ("plan", "run", "status"),
     "Results": ("report", "view", "trace", "query", "export", "effects", "doctor"),
     "Studies": ("register", "tune", "confirm", "verify", "amend"),
-    "Models and mechanisms": ("list", "show", "check", "calibrate", "bench", "grade-cases"),
+    "Models and mechanisms": ("list", "show", "import", "check", "calibrate", "bench", "grade-cases"),
 }
 
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def calibrate(
     model: Annotated[
         str,
-        typer.Argument(help="A bundled model, a model folder, a model of --sweep, or an entry of `models` of a sweep."),
+        typer.Argument(
+            help="A bundled model, a model folder, a GGUF file, a model of --sweep, or an entry of `models` of a sweep."
+        ),
     ],
     artefacts: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from designspace.cli.options import AsJson, model_spec, print_json
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, a GGUF file, or a model of --sweep.")],
     sweep: Annotated[Path | None, typer.Option(help="Sweep file that declares the model.")] = None,
     device: Annotated[str, typer.Option(help="Where: cpu, cuda or cuda:N.")] = "cpu",
     as_json: AsJson = False,

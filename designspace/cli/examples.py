@@ -17,6 +17,7 @@ EXAMPLES: Mapping[str, str] = {
     "doctor": "designspace doctor results/quickstart",
     "list": "designspace list scoring",
     "show": "designspace show alpha",
+    "import": "designspace import smollm2-135m.gguf --out models/smollm2-135m",
     "check": "designspace check pocket-llama",
     "calibrate": "designspace calibrate my-model/ q-stats --text corpus.txt",
     "bench": "designspace bench pocket-llama snapkv --budget 48",

@@ -15,7 +15,7 @@ from designspace.cli.options import (
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, or a model of --sweep.")],
+    model: Annotated[str, typer.Argument(help="A bundled model, a model folder, a GGUF file, or a model of --sweep.")],
     mechanism: Annotated[str, typer.Argument(help="A mechanism of the catalogue.")],
     budget: Annotated[int, typer.Option(min=1, help="Mean tokens per head, where the mechanism has a budget.")] = 128,
     rows: Annotated[int, typer.Option(min=1, help="Generations at a time.")] = 64,

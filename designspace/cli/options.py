@@ -111,7 +111,7 @@ def sweep_or_study(file: Path) -> Sweep:
 
 
 def model_spec(name: str, sweep: Path | None) -> ModelSpec:
-    """Return a model of a sweep file, of a folder, a bundled one, or one that is said as in a sweep file: `{name: …, path: …}`.
+    """Return a model of a sweep file, of a folder or GGUF file, a bundled one, or one said as in a sweep file: `{name: …, path: …}`.
 
     Raises:
         UnknownName: none of them has that name.
@@ -131,6 +131,8 @@ def model_spec(name: str, sweep: Path | None) -> ModelSpec:
         return parse_model(name)
     if name not in bundled_names() and Path(name).is_dir():
         return ModelSpec(Path(name).resolve().name, path=name)
+    if Path(name).suffix == ".gguf":
+        return ModelSpec(Path(name).stem, gguf=name)
     return ModelSpec.bundled(name)
 
 

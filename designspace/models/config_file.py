@@ -32,7 +32,8 @@ def source_of(spec: ModelSpec) -> tuple[str, dict[str, str]]:
     Raises:
         ModelError: it has neither hub nor path.
     """
-    source, where = (spec.path, {}) if spec.path else (spec.hub, {"revision": spec.revision or "main"})
+    local = str(spec.folder) if spec.gguf else spec.path
+    source, where = (local, {}) if local else (spec.hub, {"revision": spec.revision or "main"})
     if source is None:
         raise ModelError(f"model {spec.name!r} needs a hub repository or a local path")
     return source, where

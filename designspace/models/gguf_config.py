@@ -141,7 +141,7 @@ def _unread_keys(file: GgufFile) -> Iterator[str]:
         section, _, key = name.partition(".")
         if section != architecture or key in used or value in _IDLE.get(key, ()):
             continue
-        yield f"{name} = {str(value):.40} is not known for this architecture, and would be passed over"
+        yield f"{name} = {value!s:.40} is not known for this architecture, and would be passed over"
 
 
 def _unread_tensors(file: GgufFile) -> Iterator[str]:

@@ -104,8 +104,9 @@ def _write_model(stored: GgufFile, sha256: str, folder: Path) -> dict[str, Any]:
     from huggingface_hub import save_torch_state_dict
 
     with silently():
-        tokenizer = tokenizer_in(stored)
-        model = _read_model(stored)
+        config = _configuration(stored)
+        tokenizer = tokenizer_in(stored, config)
+        model = _read_model(stored, config)
     endings = ending_ids(stored, tokenizer)
     tied = _tie_equal(model)
     model.config.eos_token_id = endings
@@ -114,10 +115,9 @@ def _write_model(stored: GgufFile, sha256: str, folder: Path) -> dict[str, Any]:
     weights = {name: tensor for name, tensor in model.state_dict().items() if not (tied and name == "lm_head.weight")}
     save_torch_state_dict(weights, str(folder), max_shard_size=_SHARD_BYTES)
     _write_json(folder / "generation_config.json", {"eos_token_id": endings, **_other_ids(model.config)})
-    config = model.config.to_dict()
+    config = json.loads(model.config.to_json_string())
     # Which version made it is in the origin: the same model has the same content whatever it was made with.
-    for name in ("transformers_version", "_name_or_path", "_model_name_or_path"):
-        config.pop(name, None)
+    config.pop("transformers_version", None)
     _write_json(folder / "config.json", {**config, "architectures": [type(model).__name__], "dtype": "bfloat16"})
     check_config_file(folder)
     folder_fingerprint.cache_clear()
@@ -126,29 +126,34 @@ def _write_model(stored: GgufFile, sha256: str, folder: Path) -> dict[str, Any]:
     return origin
 
 
-def _read_model(stored: GgufFile) -> Any:
+def _configuration(stored: GgufFile) -> Any:
+    from transformers import AutoConfig
+
+    facts = stated_configuration(stored, _rope_factors(stored))
+    try:
+        return AutoConfig.for_model(ARCHITECTURES[stored.architecture], **facts)
+    except Exception as error:  # of transformers' own checks
+        raise ModelError(f"{stored.path}: no configuration can be made of it: {one_line(error)}") from error
+
+
+def _read_model(stored: GgufFile, config: Any) -> Any:
     """Return the model of a file in bfloat16, with every tensor of the file in it.
 
     Raises:
         ModelError: transformers cannot read it, or weights are left over on either side.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    source, name = str(stored.path.parent), stored.path.name
     try:
-        facts = stated_configuration(stored, _rope_factors(stored))
-        config = AutoConfig.for_model(ARCHITECTURES[stored.architecture], **facts)
         model, report = AutoModelForCausalLM.from_pretrained(
-            source,
-            gguf_file=name,
+            str(stored.path.parent),
+            gguf_file=stored.path.name,
             config=config,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(dequantize=True),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
         )
-    except ModelError:
-        raise
     except Exception as error:  # transformers and gguf raise whatever they like
         raise ModelError(f"{stored.path}: transformers cannot read it: {one_line(error)}") from error
     lost = {str(key if isinstance(key, str) else key[0]) for keys in report.values() for key in keys or ()}

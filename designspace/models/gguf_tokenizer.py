@@ -8,7 +8,6 @@ has defaults.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, pre_tokenizers, processors
@@ -25,8 +24,20 @@ _DIGITS = {"smollm", "starcoder", "refact", "command-r", "exaone", "codeshell"}
 _START_BY_DEFAULT = {*_LLAMA3, "tekken"}
 _WHOLE_WORDS = {*_LLAMA3, "tekken"}
 
-_USED = "model pre tokens scores token_type merges bos_token_id eos_token_id unknown_token_id padding_token_id".split()
-_USED += "eot_token_id eom_token_id add_bos_token add_space_prefix".split()
+_IDS = ["bos", "eos", "unknown", "padding", "eot", "eom"]
+_USED = [
+    "model",
+    "pre",
+    "tokens",
+    "scores",
+    "token_type",
+    "merges",
+    "bos_token_id",
+    "eos_token_id",
+    "unknown_token_id",
+    "padding_token_id",
+]
+_USED += ["eot_token_id", "eom_token_id", "add_bos_token", "add_space_prefix"]
 # Tokens for tasks of their own, which no prompt here has; and the whole of another library's file.
 _SILENT_ENDINGS = ("_token_id", "hf_json")
 _IDLE: Mapping[str, tuple[Any, ...]] = {
@@ -50,18 +61,25 @@ def check_tokenizer_keys(file: GgufFile) -> None:
         key = name.removeprefix("tokenizer.ggml.")
         if key == name or key in _USED or key.endswith(_SILENT_ENDINGS) or value in _IDLE.get(key, ()):
             continue
-        faults.append(f"{name} = {str(value):.40} is not known, and would be passed over")
+        faults.append(f"{name} = {value!s:.40} is not known, and would be passed over")
     kind, pre = _said(file, "model"), _said(file, "pre")
     if kind not in ("gpt2", "llama"):
         faults.append(f"tokenizer.ggml.model must be gpt2 or llama, got {kind!r}")
     elif kind == "gpt2" and pre not in _KNOWN | _DIGITS:
         faults.append(f"tokenizer.ggml.pre = {pre!r} names a rule for cutting up text that is not known")
+    tokens = _said(file, "tokens")
+    n_tokens = len(tokens) if isinstance(tokens, list) else tokens or 0
+    for key in _IDS:
+        if (token := _said(file, f"{key}_token_id")) is not None and not 0 <= token < n_tokens:
+            faults.append(f"tokenizer.ggml.{key}_token_id must be one of {n_tokens} tokens, got {token}")
     if faults:
         raise ModelError(f"{file.path}: {'; '.join(faults)}")
 
 
-def tokenizer_in(file: GgufFile) -> Any:
+def tokenizer_in(file: GgufFile, config: Any) -> Any:
     """Return the tokenizer of a file, to be asked for after `check_tokenizer_keys`.
+
+    config: of the file's model, as its type decides how texts are normalised.
 
     Raises:
         ModelError: transformers cannot build it, or it begins texts in another way than the file says.
@@ -69,7 +87,9 @@ def tokenizer_in(file: GgufFile) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
-        read = AutoTokenizer.from_pretrained(str(file.path.parent), gguf_file=file.path.name, trust_remote_code=False)
+        read = AutoTokenizer.from_pretrained(
+            str(file.path.parent), gguf_file=file.path.name, config=config, trust_remote_code=False
+        )
     except Exception as error:  # the reader raises whatever a damaged vocabulary happens to lead to
         raise ModelError(f"{file.path}: its tokenizer cannot be built: {one_line(error)}") from error
     backend = read.backend_tokenizer
@@ -88,13 +108,12 @@ def ending_ids(file: GgufFile, tokenizer: Any) -> list[int]:
     A file names one end of a text; where the model was tuned to end its turn in another way, the template shows how.
 
     Raises:
-        ModelError: there is none, or it is not in the vocabulary.
+        ModelError: there is none.
     """
     found = {_said(file, f"{name}_token_id") for name in ("eos", "eot", "eom")} - {None}
     found |= {_turn_end(tokenizer)} - {None} if tokenizer.chat_template else set()
-    if not found or max(found) >= len(tokenizer):
-        shown = ", ".join(map(str, sorted(found))) or "none"
-        raise ModelError(f"{file.path}: tokenizer.ggml.eos_token_id must be a token of the vocabulary, got {shown}")
+    if not found:
+        raise ModelError(f"{file.path}: tokenizer.ggml.eos_token_id must be stated: a text would have no end")
     return sorted(found)
 
 
@@ -133,7 +152,9 @@ def _set_start(file: GgufFile, backend: Any, read: Any) -> None:
         backend.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
         return
     if read.bos_token is None:
-        raise ModelError(f"{file.path}: tokenizer.ggml.add_bos_token is on, and there is no tokenizer.ggml.bos_token_id")
+        raise ModelError(
+            f"{file.path}: tokenizer.ggml.add_bos_token is on, and there is no tokenizer.ggml.bos_token_id"
+        )
     start = (read.bos_token, backend.token_to_id(read.bos_token))
     backend.post_processor = processors.TemplateProcessing(
         single=f"{start[0]} $A", pair=f"{start[0]} $A $B", special_tokens=[start]

@@ -1,4 +1,4 @@
-"""Which model: bundled, a local folder, or a hub repository; and what identifies it in a cell."""
+"""Which model: bundled, a local folder, a GGUF file, or a hub repository; and what identifies it in a cell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ class ModelSpec:
     """A model by name; with `hub` (and `revision`) or `path` it is any transformers model in safetensors form.
 
     Attributes:
+        gguf: a GGUF file, which is imported to the user's cache folder when the model is first asked for
+            (see `designspace.models.gguf_import`); its identity is that of the folder that an import makes.
         dtype: "float32" or "bfloat16", the type weights and cache are held in.
         calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
             cache folder for a hub model (see `designspace.models.calibration`).
@@ -44,16 +47,17 @@ class ModelSpec:
     path: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     calibration: str | None = None
+    gguf: str | None = None
     declared_in: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check that exactly one source is given.
 
         Raises:
-            ModelError: both `hub` and `path`, or a revision without `hub`.
+            ModelError: more than one of `hub`, `path` and `gguf`, or a revision without `hub`.
         """
-        if self.hub and self.path:
-            raise ModelError(f"a model has either hub or path, got both for {self.name!r}")
+        if error := sources_error(hub=self.hub, path=self.path, gguf=self.gguf):
+            raise ModelError(f"{error} for {self.name!r}")
         if self.revision and not self.hub:
             raise ModelError(f"revision needs hub, got revision={self.revision!r} for {self.name!r}")
 
@@ -70,7 +74,14 @@ class ModelSpec:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder, None for a hub model."""
+        """The local folder, None for a hub model.
+
+        Raises:
+            ModelError: the GGUF file that it has to be made of is none that can be imported.
+            MissingExtra: the packages that read GGUF are not installed.
+        """
+        if self.gguf:
+            return _folder_of_gguf(self.gguf)
         return Path(self.path).expanduser() if self.path else None
 
     @property
@@ -94,6 +105,20 @@ class ModelSpec:
         return folder_fingerprint(self.folder.resolve())
 
 
+def sources_error(**sources: str | None) -> str | None:
+    """Return what is wrong if a model has more than one source, None if it has one or none."""
+    given = [name for name, value in sources.items() if value]
+    return f"a model has one of {', '.join(sources)}, got {' and '.join(given)}" if len(given) > 1 else None
+
+
+@cache
+def _folder_of_gguf(file: str) -> Path:
+    """Return the folder in the user's cache that a GGUF file was imported to; an import is announced on standard error."""
+    from designspace.models.gguf_import import imported_folder
+
+    return imported_folder(Path(file).expanduser(), getLogger("designspace").warning)
+
+
 def bundled_names() -> list[str]:
     """Return the names of the models that ship with the package."""
     if not BUNDLED_ROOT.is_dir():
@@ -104,6 +129,7 @@ def bundled_names() -> list[str]:
 def forget_fingerprints() -> None:
     """Read every model folder again when its fingerprint is next asked for: it may have changed under this process."""
     folder_fingerprint.cache_clear()
+    _folder_of_gguf.cache_clear()
 
 
 @cache

@@ -81,7 +81,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 def test_contradictory_sources_are_refused() -> None:
     """Hub and path together, or a revision without a hub."""
-    with pytest.raises(ModelError, match="either hub or path"):
+    with pytest.raises(ModelError, match="one of hub, path, gguf, got hub and path"):
         ModelSpec("m", hub="a/b", path="c")
     with pytest.raises(ModelError, match="revision needs hub"):
         ModelSpec("m", path="c", revision="main")
