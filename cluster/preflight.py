@@ -199,7 +199,7 @@ def _text_faults(cell: Cell, problems: Collection[Problem], alike: Iterable[Cell
     try:
         skeleton = load_skeleton(cell.model)
         lengths = {
-            problem.problem_id: len(skeleton.encode(format_prompt(problem.prompt), system=task.system, chat=task.chat))
+            problem.problem_id: len(skeleton.encode(format_prompt(problem.prompt), **task.framing))
             for problem in problems
         }
         longest, name = max((n + cell.generation.new_token_cap(n), name) for name, n in lengths.items())

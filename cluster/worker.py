@@ -260,10 +260,9 @@ class Worker:
         key = (cell.task, decoding)
         if key not in self._prompts:
             format_prompt = decoding.format_prompt if decoding is not None else str
-            system, chat = cell.task.system, cell.task.chat
+            framing = cell.task.framing
             self._prompts[key] = {
-                p.problem_id: loaded.encode(format_prompt(p.prompt), system=system, chat=chat)
-                for p in problems_of(cell)
+                p.problem_id: loaded.encode(format_prompt(p.prompt), **framing) for p in problems_of(cell)
             }
         return self._prompts[key]
 

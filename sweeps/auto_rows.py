@@ -13,7 +13,7 @@ from designspace.memory.footprint import ArmMemory
 from designspace.models.calibration import load_artefact
 from designspace.models.model_spec import ModelSpec
 from designspace.models.skeleton import load_skeleton
-from designspace.tasks.task_spec import Chat, TaskSpec
+from designspace.tasks.task_spec import TaskSpec
 from sweeps.combinations import Combination, combinations
 from sweeps.fields import AutoGeneration, GenerationCaps
 from sweeps.full_cache import full_cache
@@ -109,10 +109,10 @@ def _prompt_lengths(one: Combination, data: Mapping[TaskSpec, TaskData]) -> tupl
             f"rows: auto needs the prompts of task {one.task.name!r} split {one.task.split!r}: {found.missing_because}"
         )
     prompts = tuple((decoding.format_prompt if decoding else str)(p.prompt) for p in found.problems)
-    return _lengths(one.model, prompts, one.task.system, one.task.chat)
+    return _lengths(one.model, prompts, one.task)
 
 
 @cache
-def _lengths(model: ModelSpec, prompts: tuple[str, ...], system: str | None, chat: Chat) -> tuple[int, ...]:
-    skeleton = load_skeleton(model)
-    return tuple(len(skeleton.encode(prompt, system=system, chat=chat)) for prompt in prompts)
+def _lengths(model: ModelSpec, prompts: tuple[str, ...], task: TaskSpec) -> tuple[int, ...]:
+    skeleton, framing = load_skeleton(model), task.framing
+    return tuple(len(skeleton.encode(prompt, **framing)) for prompt in prompts)

@@ -169,7 +169,8 @@ class TaskEntry(Strict):
         answer: a kind of grader, or a mapping such as `{kind: regex, pattern: "=> (.*)"}`.
         prompt: `boxed-suffix`, `answer-colon`, `none`, or a text with `{problem}` in it.
         system: a system message, which needs a chat template.
-        chat: whether prompts go through the model's chat template; `auto`: where it has one.
+        chat: whether prompts go through the model's chat template; `auto`: where it has one. A mapping gives the template
+            arguments, such as `{enable_thinking: false}`, and requires one that reads them.
         fields: columns of the file under other names.
     """
 
@@ -180,7 +181,7 @@ class TaskEntry(Strict):
     answer: str | dict[str, Any] | None = None
     prompt: str | None = None
     system: str | None = None
-    chat: Literal["auto", "on", "off"] = "auto"
+    chat: Literal["auto", "on", "off"] | dict[str, Any] = "auto"
     fields: ProblemFields = ProblemFields()
 
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import torch
 
 from designspace.axes import Budget, Geometry
-from designspace.errors import DesignspaceError, ModelError, UnknownName
+from designspace.errors import DeclarationError, DesignspaceError, ModelError, UnknownName
 from designspace.models.config_file import check_config_file, configuration_of
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks import lookup
+from designspace.tasks.chat_arguments import ChatArguments
 from designspace.tasks.grading import Grader
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.fields import BudgetEntry, ModelEntry, TaskEntry
@@ -159,7 +160,24 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
         known = UnknownName("task", entry.name, lookup.task_names())
         problems.add((*path, "name"), f"{known}; a task of your own needs path and answer")
         return None
-    return _task_spec(entry, None if file is None else str(file), grader, path, problems)
+    arguments = _chat_arguments(entry.chat, (*path, "chat"), problems)
+    if arguments is None:
+        return None
+    return _task_spec(entry, None if file is None else str(file), grader, arguments, path, problems)
+
+
+def _chat_arguments(chat: str | dict[str, Any], path: DataPath, problems: Problems) -> ChatArguments | None:
+    """Return what a template is given, or note every problem with it and return None."""
+    if isinstance(chat, str):
+        return ChatArguments()
+    if not chat:
+        problems.add(path, 'a mapping has arguments of a chat template, got none: write chat: "on"')
+        return None
+    try:
+        return ChatArguments.of(chat)
+    except DeclarationError as error:
+        problems.add_error(path, error)
+        return None
 
 
 def _check_split(data: dict[str, Any], path: DataPath, problems: Problems) -> None:
@@ -172,7 +190,12 @@ def _check_split(data: dict[str, Any], path: DataPath, problems: Problems) -> No
 
 
 def _task_spec(
-    entry: TaskEntry, file: str | None, grader: Grader | None, path: DataPath, problems: Problems
+    entry: TaskEntry,
+    file: str | None,
+    grader: Grader | None,
+    arguments: ChatArguments,
+    path: DataPath,
+    problems: Problems,
 ) -> TaskSpec | None:
     try:
         return TaskSpec(
@@ -183,8 +206,9 @@ def _task_spec(
             answer=grader,
             prompt=entry.prompt,
             system=entry.system,
-            chat=entry.chat,
+            chat=entry.chat if isinstance(entry.chat, str) else "on",
             fields=entry.fields.pairs(),
+            chat_arguments=arguments,
         )
     except UnknownName as error:
         problems.add((*path, "split"), str(error))

@@ -16,6 +16,7 @@ from designspace.cache import attention
 from designspace.cache.attention import Pass
 from designspace.cache.layer_call import in_flight
 from designspace.errors import ModelError
+from designspace.models.chat_prompt import chat_ids
 from designspace.models.config_file import (
     check_owners,
     check_retrofit,
@@ -83,35 +84,35 @@ class LoadedModel:
         dtype: torch.dtype = next(self.model.parameters()).dtype
         return dtype
 
-    def encode(self, prompt: str, *, system: str | None = None, chat: Chat = "auto") -> tuple[int, ...]:
+    def encode(
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        chat: Chat = "auto",
+        arguments: Mapping[str, object] | None = None,
+    ) -> tuple[int, ...]:
         """Return the token ids of a prompt, through the chat template where that is asked for, or `auto` and there is one.
 
+        arguments: what the template is given beside the messages, such as `enable_thinking`.
+
         Raises:
-            ModelError: a chat or a system message is asked for and there is no template, the template refuses it, or a token
-                is not in the model's embedding.
+            ModelError: a chat, a system message or arguments are asked for and there is no template, the template refuses
+                them or leaves them out, or a token is not in the model's embedding.
         """
-        ids = self._encoded(prompt, system, chat)
+        ids = self._encoded(prompt, system, chat, arguments or {})
         n_embeddings = self.model.get_input_embeddings().weight.shape[0]
         if ids and max(ids) >= n_embeddings:
             raise ModelError(f"the tokenizer writes token {max(ids)}, the model's embedding has {n_embeddings} rows")
         return ids
 
-    def _encoded(self, prompt: str, system: str | None, chat: Chat) -> tuple[int, ...]:
+    def _encoded(self, prompt: str, system: str | None, chat: Chat, arguments: Mapping[str, object]) -> tuple[int, ...]:
         has_template = bool(self.tokenizer.chat_template)
-        if not has_template and (chat == "on" or system is not None):
+        if not has_template and (chat == "on" or system is not None or arguments):
             raise ModelError("the model's tokenizer has no chat template, so prompts can have neither chat nor system")
         if chat == "off" or not has_template:
             return tuple(self.tokenizer(prompt)["input_ids"])
-        messages = [{"role": "user", "content": prompt}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except Exception as error:  # a template is a program of the model's authors, and may raise anything
-            raise ModelError(f"the model's chat template refuses the messages: {one_line(error)}") from error
-        return tuple(ids)
+        return chat_ids(self.tokenizer, prompt, system, arguments)
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """Return the text of generated tokens."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
 from designspace.errors import DeclarationError, UnknownName
 from designspace.tasks import lookup
+from designspace.tasks.chat_arguments import ChatArguments
 from designspace.tasks.file_task import file_task
 from designspace.tasks.grading.grader import Grader
 from designspace.tasks.problem import Problem, content_hash
@@ -30,6 +31,7 @@ class TaskSpec:
         system: a system message, for models with a chat template.
         chat: whether prompts go through the model's chat template; `auto`: where it has one.
         fields: columns of the file under other names, as pairs of our name and the file's.
+        chat_arguments: what the template is given beside the messages, such as `enable_thinking`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class TaskSpec:
     system: str | None = None
     chat: Chat = "auto"
     fields: tuple[tuple[str, str], ...] = ()
+    chat_arguments: ChatArguments = field(default_factory=ChatArguments)
 
     def __post_init__(self) -> None:
         """Check the declaration; no data is read.
@@ -48,7 +51,7 @@ class TaskSpec:
         Raises:
             UnknownName: no such task, split or field.
             DeclarationError: a number of problems below 1, a path for a generated task, a prompt without a place for the
-                problem, or a system message without chat.
+                problem, or a system message or arguments of a template without chat.
         """
         if self.split not in self.task.splits:
             raise UnknownName(f"split of task {self.name!r}", self.split, self.task.splits)
@@ -79,6 +82,8 @@ class TaskSpec:
             broken.append(f"task {self.name!r} generates its problems and takes no prompt, answer or fields")
         if self.system is not None and self.chat == "off":
             broken.append("system is part of a chat, got chat=off")
+        if self.chat_arguments and self.chat == "off":
+            broken.append("chat_arguments are a chat template's, got chat=off")
         return broken
 
     @property
@@ -113,7 +118,14 @@ class TaskSpec:
             found["system"] = self.system
         if self.chat != "auto":
             found["chat"] = self.chat
+        if self.chat_arguments:
+            found["chat_arguments"] = self.chat_arguments.values
         return found
+
+    @property
+    def framing(self) -> dict[str, Any]:
+        """What a model's `encode` is told beside the prompt."""
+        return {"system": self.system, "chat": self.chat, "arguments": self.chat_arguments.values}
 
     def load(self) -> list[Problem]:
         """Return the problems in order, prompts rendered.

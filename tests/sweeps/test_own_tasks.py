@@ -78,3 +78,18 @@ def test_a_plan_of_a_file_that_breaks_a_rule_is_refused(tmp_path: Path) -> None:
     declared = sweep(tmp_path, "{name: mine, path: data.jsonl, answer: integer}", '{"problem": "p", "answer": "x"}')
     with pytest.raises(DeclarationError, match=r"data.jsonl:1: the gold answer must be a whole number, got 'x'"):
         plan(declared, None)
+
+
+def test_arguments_of_the_chat_template_are_declared_under_chat(tmp_path: Path) -> None:
+    """A mapping requires a template and gives it arguments; mistakes are told at their place."""
+    one = "{{name: mine, path: data.jsonl, answer: choice, chat: {}}}"
+    (task,) = sweep(tmp_path, one.format("{enable_thinking: false, effort: low}")).tasks
+
+    assert ("on", {"enable_thinking": False, "effort": "low"}) == (task.chat, task.chat_arguments.values)
+    for chat, message in (
+        ("of", r"tasks\[0\].chat: must be 'auto', 'on' or 'off' or a mapping, got 'of' \(did you mean 'off'\?\)"),
+        ("{}", r"tasks\[0\].chat: a mapping has arguments of a chat template, got none"),
+        ("{think: 0.5}", r"tasks\[0\].chat: the chat template's think must be true, false"),
+    ):
+        with pytest.raises(DeclarationError, match=message):
+            sweep(tmp_path, one.format(chat))

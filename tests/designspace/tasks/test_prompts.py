@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError, UnknownName
 from designspace.tasks import TaskSpec
+from designspace.tasks.chat_arguments import ChatArguments
 from designspace.tasks.grading import ChoiceGrader, IntegerGrader
 
 
@@ -79,3 +81,29 @@ def test_own_tasks_split_by_a_hash_of_ids(tmp_path: Path) -> None:
     assert not ids["dev"] & ids["confirm"]
     assert ids["dev"] | ids["confirm"] == ids["all"]
     assert 20 < len(ids["dev"]) < 60
+
+
+def test_arguments_of_a_template_are_part_of_the_identity(file: str) -> None:
+    """False and 0 render otherwise, and are two declarations; none at all leave older ids as they are."""
+    made = [
+        TaskSpec("mine", "all", path=file, answer=IntegerGrader(), chat="on", chat_arguments=ChatArguments.of(given))
+        for given in ({}, {"think": False}, {"think": 0}, {"think": "no"}, {"think": True})
+    ]
+
+    assert {"name", "split", "template", "chat"} == set(made[0].identity())
+    assert 5 == len({canonical_json(spec.identity()) for spec in made}) == len(set(made))
+    assert {"think": False} == made[1].framing["arguments"] == made[1].identity()["chat_arguments"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"think": 0.5}, "think must be true, false, a whole number or text, got 0.5"),
+        ({"think": [1]}, r"think must be .*, got \[1\]"),
+        ({"enable-thinking": True}, "no argument 'enable-thinking'"),
+    ],
+)
+def test_bad_arguments_of_a_template(given: dict[str, object], message: str) -> None:
+    """What no template can be given."""
+    with pytest.raises(DeclarationError, match=message):
+        ChatArguments.of(given)
