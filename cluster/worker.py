@@ -27,6 +27,7 @@ from designspace.axes import Decoding, Request
 from designspace.axes.randomness import stream_key
 from designspace.axes.voting import sample_requests
 from designspace.engine import Engine
+from designspace.engine.ending import Ending
 from designspace.errors import InvariantViolation, ModelError
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
@@ -188,13 +189,14 @@ class Worker:
     def _commit(self, made: PendingShard) -> None:
         shard, engine = made.ticket.shard, self._engine_for(made.ticket.shard.cell)
         problems = {problem.problem_id: problem for problem in problems_of(shard.cell)}
-        grader = self._grader(shard.cell.task)
+        grader, decode = self._grader(shard.cell.task), engine.loaded.decode
+        ending = _ending(shard.cell) if shard.cell.writes_answers else Ending()  # a text that was given is kept whole
         whole = {}
         for name in shard.problem_ids:
             samples = made.samples(name)
-            answers = [grader.vote(engine.loaded.decode(g.token_ids)) for g in samples]
+            answers = [grader.vote(ending.text(decode, g.token_ids)) for g in samples]
             whole[name] = engine.decoding.combine(name, samples, answers)
-        texts = {name: engine.loaded.decode(whole[name].token_ids) for name in shard.problem_ids}
+        texts = {name: ending.text(decode, whole[name].token_ids) for name in shard.problem_ids}
         wall_s = time.perf_counter() - made.started_s
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
         attempt, look = made.ticket.attempt, self.look_sha256
@@ -250,6 +252,7 @@ class Worker:
             max_prompt_tokens=max(lengths),
             artefacts=artefacts_of(cell),
             step=cell.generation.step,
+            ending=_ending(cell),
         )
         self._engine = (key, engine)
         return engine
@@ -280,3 +283,9 @@ class Worker:
             check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
             self._loaded = (cell.model, load_model(cell.model, self.device))
         return self._loaded[1]
+
+
+def _ending(cell: Cell) -> Ending:
+    """Return what ends a cell's texts early."""
+    generation = cell.generation
+    return Ending(generation.stop, generation.min_new_tokens)

@@ -12,9 +12,11 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -30,6 +32,7 @@ _ALMOST_COMMIT = re.compile(r"(?=.{30,})(?!.{40}$)[0-9a-f]+")
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1
 _MOST_REPLICATES = 10_000
+_REPLACEMENT = "\ufffd"
 _BYTES = TypeAdapter(ByteSize)
 
 
@@ -248,6 +251,10 @@ class GenerationCaps(Strict):
         top_p: draw from the most likely tokens that have this probability together; 1 = from all.
         max_new_tokens: cap on generated tokens. This or the next is needed.
         max_total_tokens: cap on prompt and generated tokens together.
+        min_new_tokens: so many tokens are written before a text may end: until then the end-of-text token cannot be chosen, and
+            a stop string counts only if it begins after them.
+        stop: texts at which a generation ends. The token that completes one is the last; the text that is stored and graded
+            ends before it.
         block: problems per shard; None = the number of rows.
         step: how a decode step is run. `compiled`: once per model and number of rows captured as a graph, for long runs; its
             logits differ in their last bits, so it belongs to a cell's identity.
@@ -257,6 +264,8 @@ class GenerationCaps(Strict):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     max_total_tokens: int | None = Field(default=None, ge=2, le=_LARGEST_COUNT)
+    min_new_tokens: int = Field(default=0, ge=0, le=_LARGEST_COUNT)
+    stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
     block: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     step: Literal["plain", "compiled"] = "plain"
 
@@ -264,7 +273,31 @@ class GenerationCaps(Strict):
     def _ends(self) -> Self:
         if self.max_new_tokens is None and self.max_total_tokens is None:
             raise ValueError("needs max_new_tokens or max_total_tokens, got neither")
+        if self.min_new_tokens > self.most_new_tokens:
+            raise ValueError(
+                f"min_new_tokens must be at most the cap on new tokens, got min_new_tokens={self.min_new_tokens}, "
+                f"cap={self.most_new_tokens}"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_always_so(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is as it ever was, so that records of earlier releases stay what they are."""
+        found: dict[str, Any] = handler(self)
+        for name in ("min_new_tokens", "stop"):
+            if found.get(name) == GenerationCaps.model_fields[name].default:
+                del found[name]
+        return found | {"stop": list(self.stop)} if self.stop else found
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_can_be_found(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        for text in stop:
+            if not text or _REPLACEMENT in text:  # what a letter looks like of which some bytes are still to come
+                raise ValueError(f"a stop string must be text that a model can write, got {text!r}")
+        if len(set(stop)) < len(stop):
+            raise ValueError(f"stop strings must differ, got {list(stop)}")
+        return stop
 
     @property
     def most_new_tokens(self) -> int:

@@ -57,11 +57,20 @@ def identity_document(
             "rows": generation.rows,
             "block": generation.problems_per_shard,
             "step": generation.step,
+            **_ending(generation),
         },
         "replicate": replicate,
         "root_seed": root_seed,
         **_reference(mechanism, solutions),
     }
+
+
+def _ending(generation: GenerationSpec) -> dict[str, Any]:
+    """Return what ends texts early; what is as it ever was stays out, so that older results keep their ids."""
+    found: dict[str, Any] = {"stop": sorted(generation.stop)} if generation.stop else {}
+    if generation.min_new_tokens:
+        found["min_new_tokens"] = generation.min_new_tokens
+    return found
 
 
 def _budget(budget: Budget) -> dict[str, Any]:

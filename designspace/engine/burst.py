@@ -12,6 +12,7 @@ from torch import Tensor
 from designspace.axes import Decoding
 from designspace.cache.slots import SlotCache
 from designspace.engine.decode_step import StepKind, decode_step
+from designspace.engine.ending import TextEnds
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
 from designspace.engine.reference_text import given_tokens, with_given
@@ -26,13 +27,14 @@ _BURSTS_PER_TEXT = 128
 class Burst(NamedTuple):
     """Some consecutive decode steps of all rows, as the host sees them afterwards.
 
-    tokens: [B][n] ids, chosen or given. n_valid: [B], steps up to and with the end of a row's text. log_probs: [B][n], empty
-    if nobody asks for them. agrees: [B][n], whether a token is what was chosen, empty if nobody asks. fed: [B] and logits:
-    [B,V], what went into the last step and what came out of it, on the device.
+    tokens: [B][n] ids, chosen or given. n_valid: [B], steps up to and with the end of a row's text. stopped: rows that a stop
+    string ends there. log_probs: [B][n], empty if nobody asks for them. agrees: [B][n], whether a token is what was chosen,
+    empty if nobody asks. fed: [B] and logits: [B,V], what went into the last step and what came out of it, on the device.
     """
 
     tokens: list[list[int]]
     n_valid: list[int]
+    stopped: frozenset[int]
     log_probs: list[list[float]]
     agrees: list[list[bool]]
     fed: Tensor
@@ -46,19 +48,28 @@ class BurstRunner:
     """
 
     def __init__(
-        self, loaded: LoadedModel, decoding: Decoding, cache: SlotCache, ledger: Ledger, kind: StepKind
+        self,
+        loaded: LoadedModel,
+        decoding: Decoding,
+        cache: SlotCache,
+        ledger: Ledger,
+        kind: StepKind,
+        ends: TextEnds,
     ) -> None:
-        self.decoding, self.cache, self.ledger = decoding, cache, ledger
+        self.decoding, self.cache, self.ledger, self.ends = decoding, cache, ledger, ends
         self.forward = decode_step(loaded, cache, kind)
         self.next_tokens = torch.zeros(cache.rows, dtype=torch.long, device=loaded.device)
         self.n_steps = 0
-        self._eos = np.array(sorted(loaded.eos_ids), dtype=np.int64)
 
     def choose_first(self, state: RowState, logits: Tensor, hook: EngineHook) -> int:
         """Return the first token of a row's text; logits: [1,V], after its prompt."""
         uniform = torch.tensor([state.draw()], dtype=torch.float64, device=logits.device)
+        early = self.ends.too_early([state], 1, self.cache.rows)
+        choosable = logits.float()
+        if early is not None:
+            choosable = self.ends.without_ends(choosable, early[0, state.index, None])
         with hook.region("sampling"):
-            chosen = self.decoding.choose(logits.float(), uniform)
+            chosen = self.decoding.choose(choosable, uniform)
         given = given_tokens([state], 1, self.cache.rows, logits.device)
         first = with_given(chosen, None if given is None else given[0, state.index, None])
         if state.log_prob is not None:
@@ -72,11 +83,14 @@ class BurstRunner:
         self.cache.check_room(n_steps)
         uniforms, temperature_scales = self.uniforms(states, n_steps), self._temperature_scales(states)
         given = given_tokens(states, n_steps, self.cache.rows, self.next_tokens.device)
+        early = self.ends.too_early(states, n_steps, self.cache.rows)
         written, likely, agrees = [], [], []
         for step in range(n_steps):
             fed, logits = self.next_tokens, self.step(states, hook)
             with hook.region("sampling"):
                 scaled = logits if temperature_scales is None else logits / temperature_scales
+                if early is not None:
+                    scaled = self.ends.without_ends(scaled, early[step])
                 chosen = self.decoding.choose(scaled, uniforms[step])
             self.next_tokens = with_given(chosen, None if given is None else given[step])
             written.append(self.next_tokens)
@@ -87,9 +101,8 @@ class BurstRunner:
                 agrees.append(self.next_tokens == chosen)
         self.n_steps += n_steps
         tokens = torch.stack(written).cpu().numpy()  # [n,B]
-        ends = np.isin(tokens, self._eos)
-        n_valid = np.where(ends.any(axis=0), ends.argmax(axis=0) + 1, n_steps)
-        return Burst(tokens.T.tolist(), n_valid.tolist(), _by_row(likely), _by_row(agrees), fed, logits)
+        n_valid, stopped = self.ends.find(tokens, states)
+        return Burst(tokens.T.tolist(), n_valid, stopped, _by_row(likely), _by_row(agrees), fed, logits)
 
     def step(self, states: Collection[RowState], hook: EngineHook) -> Tensor:
         """Feed the next tokens, attend and record; return the logits [B,V]. Does not synchronise with the device."""

@@ -26,6 +26,7 @@ from designspace.engine.burst import Burst, BurstRunner, usual_burst
 from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compressor import Compressor, event_rows
 from designspace.engine.decode_step import StepKind
+from designspace.engine.ending import Ending, TextEnds
 from designspace.engine.foresight import full_cache_text, future_attention
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
@@ -62,9 +63,11 @@ class Engine:
         capacity: int | None = None,
         step: StepKind = "plain",
         burst: int | None = None,
+        ending: Ending | None = None,
     ) -> None:
         """Allocate the cache for the longest prompt and generation.
 
+        ending: what ends a text beside its limit and the model's end-of-text tokens.
         step: see `designspace.engine.decode_step`. burst: most decode steps between two looks of the host; affects speed alone.
 
         Raises:
@@ -89,6 +92,7 @@ class Engine:
         )
         self.schedule, self.capacity = plan.schedule, plan.capacity
         self.cache = plan.allocate(rows, loaded.device)
+        self.ends = TextEnds(loaded, ending or Ending())
         self._wire(plan, step)
         self._longest_burst = burst or usual_burst(max_new_tokens)
         self.hook = EngineHook()
@@ -110,9 +114,9 @@ class Engine:
         chunk_rows = event_rows(self.rows, self.schedule.max_growth, usual_burst(self.max_new_tokens))
         self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection, plan.artefacts)
         self.ledger = Ledger(cache)
-        self.runner = BurstRunner(loaded, self.decoding, cache, self.ledger, step)
+        self.runner = BurstRunner(loaded, self.decoding, cache, self.ledger, step, self.ends)
         self.compressor = Compressor(mechanism, cache, context, chunk_rows)
-        self.steering = Steering(cache, self.prefill, self.compressor, loaded.eos_ids)
+        self.steering = Steering(cache, self.prefill, self.compressor, self.ends, loaded.eos_ids)
 
     @property
     def n_steps(self) -> int:
@@ -203,7 +207,7 @@ class Engine:
         """Return what the text that the full cache wrote attends to, [L,H_kv,T+1,T]."""
         text = request.foreseen
         if text is None:
-            text = full_cache_text(self.loaded, request.prompt_ids, limit)
+            text = full_cache_text(self.loaded, request.prompt_ids, limit, self.ends.ending)
         return future_attention(self.loaded, self.cache.geometry, self.prefill.owners, (*request.prompt_ids, *text))
 
     def _plan(self) -> int:
@@ -256,6 +260,7 @@ class Engine:
         row = state.index
         if state.forced:
             state.tokens.append(state.forced.popleft())
+            state.hit_stop = self.ends.at_last(state)
             self.runner.next_tokens[row] = state.tokens[-1]
             return
         n_valid = burst.n_valid[row]
@@ -266,6 +271,7 @@ class Engine:
             state.scores.add(burst.log_probs[row][:n_valid], burst.agrees[row][:n_valid])
         if state.controller is None:
             state.tokens += burst.tokens[row][:n_valid]
+            state.hit_stop = row in burst.stopped
         else:
             self._append_token(state, burst.tokens[row][0], burst.logits[row])
 
@@ -273,6 +279,7 @@ class Engine:
         """Append a chosen token to the text, or what the row's controller makes of it; logits: [V]."""
         if state.controller is None:
             state.tokens.append(token)
+            state.hit_stop = self.ends.at_last(state)
         else:
             self.steering.append(state, token, logits)
         self.runner.next_tokens[state.index] = state.tokens[-1]

@@ -11,6 +11,7 @@ from designspace.axes import Geometry
 from designspace.cache.attention import Pass
 from designspace.cache.causal import causal_attention, causal_mask
 from designspace.cache.layer_call import LayerCall
+from designspace.engine.ending import Ending
 from designspace.models.loading import LoadedModel
 
 _HIDDEN = torch.finfo(torch.float32).min
@@ -69,15 +70,23 @@ class _FullCache(Pass):
         return (call.weights(logits).to(value.dtype) @ value.repeat_interleave(group, 1)).transpose(1, 2)
 
 
-def full_cache_text(loaded: LoadedModel, prompt_ids: tuple[int, ...], max_new_tokens: int) -> tuple[int, ...]:
+def full_cache_text(
+    loaded: LoadedModel, prompt_ids: tuple[int, ...], max_new_tokens: int, ending: Ending | None = None
+) -> tuple[int, ...]:
     """Return the tokens that the model writes greedily after a prompt with its full cache, one text at a time."""
-    cache, text, feed = _FullCache(), list[int](), prompt_ids
+    cache, text, feed, ends = _FullCache(), list[int](), prompt_ids, sorted(loaded.eos_ids)
+    ending = ending or Ending()
     while len(text) < max_new_tokens and (not text or text[-1] not in loaded.eos_ids):
+        if text and ending.n_until_stop(loaded.decode, text, 1) is not None:
+            break
         begin = len(prompt_ids) + len(text) - len(feed)
         places = torch.arange(begin, begin + len(feed), device=loaded.device)[None]
         ids = torch.tensor([feed], device=loaded.device)
         output = loaded.forward(cache, input_ids=ids, position_ids=places, logits_to_keep=1)
-        feed = (int(output.logits[0, -1].argmax()),)
+        logits = output.logits[0, -1]
+        if len(text) < ending.min_new_tokens:
+            logits[ends] = float("-inf")
+        feed = (int(logits.argmax()),)
         text += feed
     return tuple(text)
 

@@ -46,6 +46,7 @@ class RowState:
         hold: whether cuts are suspended. temperature_scale: divides its logits.
         future: what later queries attend to, [L,H_kv,T+1,T] (`designspace.engine.foresight`), None if nobody asks for it.
         checkpoint: what a rollback returns to. reencoded_bytes: of the longest text that was encoded anew.
+        hit_stop: whether a stop string ends its text with the last token.
     """
 
     index: int
@@ -68,6 +69,7 @@ class RowState:
     temperature_scale: float = 1.0
     checkpoint: Checkpoint | None = None
     reencoded_bytes: int = 0
+    hit_stop: bool = False
     future: Tensor | None = None
 
     def draw(self) -> float:
@@ -79,7 +81,7 @@ class RowState:
 
     def reason_to_end(self, eos_ids: Container[int]) -> str | None:
         """Return why the text ends with its last token: `stop`, `length`, or None if it does not."""
-        if self.tokens[-1] in eos_ids:
+        if self.hit_stop or self.tokens[-1] in eos_ids:
             return "stop"
         return "length" if len(self.tokens) >= self.limit else None
 

@@ -14,6 +14,7 @@ from designspace.axes import Action
 from designspace.cache.packing import keep_all
 from designspace.cache.slots import SlotCache
 from designspace.engine.compressor import Compressor
+from designspace.engine.ending import TextEnds
 from designspace.engine.prefill import Prefill
 from designspace.engine.row import RowState
 from designspace.errors import InvariantViolation
@@ -22,8 +23,11 @@ from designspace.errors import InvariantViolation
 class Steering:
     """Carries out the actions of controllers on the rows of one cache."""
 
-    def __init__(self, cache: SlotCache, prefill: Prefill, compressor: Compressor, eos_ids: Container[int]) -> None:
-        self.cache, self.prefill, self.compressor, self.eos_ids = cache, prefill, compressor, eos_ids
+    def __init__(
+        self, cache: SlotCache, prefill: Prefill, compressor: Compressor, ends: TextEnds, eos_ids: Container[int]
+    ) -> None:
+        self.cache, self.prefill, self.compressor, self.ends = cache, prefill, compressor, ends
+        self.eos_ids = eos_ids
 
     def append(self, state: RowState, token: int, logits: Tensor) -> None:
         """Show a chosen token to the row's controller and carry out its action; logits: [V]."""
@@ -37,6 +41,7 @@ class Steering:
             return
         state.tokens.append(action.tokens[0])
         state.forced.extend(action.tokens[1:])
+        state.hit_stop = self.ends.at_last(state)
         if state.reason_to_end(self.eos_ids) is None:  # a text that ends here needs its cache no more
             self._steer_cache(state, action)
 

@@ -88,6 +88,32 @@ def test_the_cut_into_shards_changes_no_row(worker: Worker, work: Work, tmp_path
     assert 6 == len(texts[0])
 
 
+def test_a_text_is_stored_up_to_its_stop_string(worker: Worker, work: Work, tiny_sweep: Path, tmp_path: Path) -> None:
+    """Text, tokens and reason are those of the same text without the stop string, up to there."""
+    shards = [shard for shard in work.shards if shard.cell == work.shards[-1].cell]
+    declared = tiny_sweep.read_text().replace("rows: 2", 'rows: 2, stop: ["so", "5 "]')
+    file = tiny_sweep.with_name("stopped.yaml")
+    file.write_text(declared)
+    stopped = [s for s in find_work(load_sweep(file), None).shards if s.cell.label() == shards[0].cell.label()]
+    other = Worker(ResultsStore.open(tmp_path / "other").root, 1)
+    for mine, its in zip(shards, stopped, strict=True):
+        run_one(worker, mine)
+        run_one(other, its)
+    whole, found = (
+        {row["problem_id"]: row for row in store.samples().to_table().to_pylist()}
+        for store in (worker.store, other.store)
+    )
+    other.close()
+
+    cuts = {name: [at for stop in ("so", "5 ") if (at := row["text"].find(stop)) >= 0] for name, row in whole.items()}
+    assert 2 <= sum(map(bool, cuts.values()))
+    for name, row in found.items():
+        assert whole[name]["token_ids"][: row["n_new_tokens"]] == row["token_ids"]
+        assert whole[name]["text"][: min(cuts[name], default=None)] == row["text"]
+        if cuts[name]:
+            assert "stop" == row["finish_reason"]
+
+
 def test_another_model_than_the_declared_one_is_refused(worker: Worker, work: Work) -> None:
     """Rows must not be stored under an identity that is not what ran."""
     shard = work.shards[0]

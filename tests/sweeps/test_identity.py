@@ -98,6 +98,8 @@ def test_the_projection_of_a_fixed_declaration() -> None:
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, block=8)},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, step="compiled")},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, max_total_tokens=99, rows=4)},
+        {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, stop=("Q:",))},
+        {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, min_new_tokens=1)},
         {"replicate": 1},
         {"root_seed": 8},
     ],
@@ -116,6 +118,7 @@ def test_what_can_change_a_result_changes_the_id(changes: dict[str, Any]) -> Non
         {"calibration": {"q-stats": "statistics", "not-needed": "x"}},
         {"generation": GenerationSpec(temperature=0.6, top_p=0.9, max_new_tokens=16, rows=4)},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, block=4)},
+        {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, stop=(), min_new_tokens=0)},
     ],
 )
 def test_labels_and_paths_do_not(changes: dict[str, Any]) -> None:

@@ -54,6 +54,28 @@ def test_total_tokens_bound_new_tokens(sweep_of: SweepOf) -> None:
     assert (total.most_new_tokens, both.most_new_tokens) == (99, 16)
 
 
+def test_what_ends_a_text_early_is_declared(sweep_of: SweepOf) -> None:
+    """Read, kept in records and written to them only if it is there; mistakes are one line."""
+    plain = {"temperature": 0, "max_new_tokens": 16, "rows": 4}
+    declared = plain | {"stop": ["\n\nQ:", "é"], "min_new_tokens": 3}
+    found = sweep_of(generation=declared).generation
+
+    assert (("\n\nQ:", "é"), 3) == (found.stop, found.min_new_tokens)
+    assert declared.items() <= found.model_dump().items()
+    assert GenerationSpec(**found.model_dump()) == found
+    assert not {"stop", "min_new_tokens"} & sweep_of(generation=plain).generation.model_dump().keys()
+    for wrong, message in (
+        ({"stop": "Q:"}, r"generation\.stop: must be a list, got 'Q:'"),
+        ({"stop": [""]}, r"generation\.stop: a stop string must be text that a model can write, got ''"),
+        ({"stop": ["a", "a"]}, "stop strings must differ"),
+        ({"stop": [3]}, r"generation\.stop\[0\]: must be text, got 3"),
+        ({"min_new_tokens": 17}, "must be at most the cap on new tokens, got min_new_tokens=17, cap=16"),
+        ({"stops": ["Q:"]}, r"unknown field \(did you mean 'stop'\?\)"),
+    ):
+        with pytest.raises(DeclarationError, match=message):
+            sweep_of(generation=plain | wrong)
+
+
 def test_decoding_follows_generation(sweep_of: SweepOf) -> None:
     """Greedy at temperature 0, else sampling with the sweep's settings; an explicit decoding stays."""
     greedy = {"name": "own", "base": "h2o", "decoding": "greedy"}
