@@ -73,9 +73,13 @@ def attempt(worker: ShardWorker, bundle: Bundle) -> Generator[Outcome, None, Non
 
 
 class BundleInProgress:
-    """A bundle that a worker is at: tells of what happens to its shards, and returns to the queue what is to be repeated."""
+    """A bundle that a worker is at: tells of what happens to its shards, and returns to the queue what is to be repeated.
+
+    first: its first shard.
+    """
 
     def __init__(self, bundle: Bundle, worker: str, queue: ShardQueue, on_event: OnEvent) -> None:
+        self.first = bundle[0]
         self._open = {shard_key(ticket.shard): ticket for ticket in bundle}
         self._is_alone = len(bundle) == 1
         self._worker, self._queue, self._on_event = worker, queue, on_event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 
@@ -9,8 +10,11 @@ from cluster.attempt import BundleInProgress, ShardWorker, WorkerFactory, attemp
 from cluster.claims import LOOK_EVERY_S
 from cluster.cores import default_threads, sensible_threads
 from cluster.interrupt import interruptible
-from cluster.shard_queue import OnEvent, ShardQueue
+from cluster.live_progress import LiveProgress
+from cluster.shard_queue import Event, OnEvent, ShardQueue
 from designspace.models.model_spec import ModelSpec
+
+ASK_EVERY_S = 2.0
 
 
 class InlineExecutor:
@@ -51,13 +55,35 @@ class InlineExecutor:
                         threads = self.threads_for(held)
                         worker = make_worker(threads, default_device())
                     underway = BundleInProgress(bundle, worker.name, queue, on_event)
-                    with closing(attempt(worker, bundle)) as outcomes:
+                    with closing(attempt(worker, bundle)) as outcomes, _Asking(worker, underway, on_event):
                         for outcome in outcomes:
                             underway.note(outcome)
                     underway.end()
             finally:
                 if worker is not None:
                     worker.close()
+
+
+class _Asking:
+    """Asks a worker every few seconds how far it is, in a thread beside it, as a context."""
+
+    def __init__(self, worker: ShardWorker, underway: BundleInProgress, on_event: OnEvent) -> None:
+        self._worker, self._underway, self._on_event = worker, underway, on_event
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._ended.wait(ASK_EVERY_S):
+            answer = self._worker.progress
+            if isinstance(answer, LiveProgress):
+                self._on_event(Event("working", self._underway.first, self._worker.name, live=answer))
 
 
 def default_device() -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from cluster.pace import Pace
 from cluster.shard_queue import Event
 
 if TYPE_CHECKING:
@@ -13,60 +14,6 @@ if TYPE_CHECKING:
 
 ProgressMode = Literal["auto", "plain", "none"]
 LINE_INTERVAL_S = 10.0
-
-
-class Pace:
-    """Counts what is done and how fast; the clock starts with the first shard, not with the start of Ray."""
-
-    def __init__(self, n_shards: int, n_rows: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.n_shards, self.n_rows = n_shards, n_rows
-        self.n_shards_done = self.n_rows_done = self.n_tokens = self.n_quarantined = 0
-        self._clock = clock
-        self._started_s: float | None = None
-
-    def note(self, event: Event) -> None:
-        """Count an event."""
-        if self._started_s is None:
-            self._started_s = self._clock()
-        if event.summary is not None:
-            self.n_shards_done += 1
-            self.n_rows_done += event.summary.n_rows
-            self.n_tokens += event.summary.n_new_tokens if event.summary.generated else 0
-        if event.kind == "elsewhere":
-            self.n_shards_done += 1
-            self.n_rows_done += len(event.ticket.shard.problem_ids)
-        self.n_quarantined += event.quarantined
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether any shard was started."""
-        return self._started_s is not None
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the first shard was started."""
-        return 0.0 if self._started_s is None else self._clock() - self._started_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Generated tokens per second, over all workers."""
-        return self.n_tokens / self.elapsed_s if self.elapsed_s > 0 else 0.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Estimated seconds left: the rows left need as many tokens each as those done; None before the first."""
-        if not self.n_rows_done:
-            return None
-        return (self.n_rows - self.n_rows_done) * self.elapsed_s / self.n_rows_done
-
-    def line(self) -> str:
-        """Return the state in one line."""
-        left = "?" if self.left_s is None else clock_text(self.left_s)
-        failed = f", {self.n_quarantined} failed" if self.n_quarantined else ""
-        return (
-            f"{self.n_shards_done}/{self.n_shards} shards, {self.n_rows_done:,}/{self.n_rows:,} generations{failed}, "
-            f"{self.n_tokens:,} tokens, {self.tokens_per_s:,.0f} tokens/s, {left} left"
-        )
 
 
 class Progress(Protocol):
@@ -129,6 +76,7 @@ class Lines:
 
     def stop(self) -> None:
         """Say where the run stands, if it ever began."""
+        self._pace.end()
         if self._pace.has_begun:
             self._say(self._pace.line())
 
@@ -190,13 +138,6 @@ def failure_line(event: Event) -> str:
     what = "given up" if event.quarantined else "will be tried again"
     cell = event.ticket.shard.cell
     return f"failed, {what}: {cell.label()}, shard {event.ticket.shard.index}, attempt {event.ticket.attempt}: {reason}"
-
-
-def clock_text(seconds: float) -> str:
-    """Return `m:ss` or `h:mm:ss`."""
-    minutes, second = divmod(round(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
 def _say_to_stderr(text: str) -> None:

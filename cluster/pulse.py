@@ -41,9 +41,9 @@ class Speeds:
 
     def note(self, model: ModelSpec, summary: ShardSummary) -> None:
         """Count a shard. Shards that share an engine overlap, so the speed is rather too low, and a limit too long."""
-        if summary.generated:
+        if n_made := min(summary.n_made_tokens, summary.n_new_tokens):
             n_tokens, wall_s = self._done.get(model, (0, 0.0))
-            self._done[model] = n_tokens + summary.n_new_tokens, wall_s + summary.wall_s
+            self._done[model] = n_tokens + n_made, wall_s + summary.wall_s
 
     def still_s(self, bundle: Bundle, limits: Limits, *, has_model: bool) -> float:
         """Return for how many seconds a worker at this bundle may generate nothing before it is given up."""

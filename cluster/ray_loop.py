@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from cluster.attempt import BundleInProgress, ExecutorError, Outcome, ShardWorker, WorkerFactory, attempt, failure_of
 from cluster.interrupt import Stop
 from cluster.limits import Limits
+from cluster.live_progress import LiveProgress
 from cluster.pulse import AwakeClock, Pulse, Speeds
 from cluster.ray_health import ClusterHealth, is_raised_at_start, one_line
 from cluster.ray_session import Placement
-from cluster.shard_queue import Bundle, Failure, OnEvent, ShardQueue, ShardSummary
+from cluster.shard_queue import Bundle, Event, Failure, OnEvent, ShardQueue, ShardSummary
 
 if TYPE_CHECKING:
     from designspace.models.model_spec import ModelSpec
@@ -221,7 +222,12 @@ class Loop:
         elif work.asked is not None and self._ray.wait([work.asked], timeout=0)[0]:
             asked, work.asked, work.ask_again_s = work.asked, None, now_s + _ASK_EVERY_S
             with suppress(self._ray.exceptions.RayError):  # if it is dead, its stream says so
-                work.pulse.answered(now_s, self._ray.get(asked))
+                self._hear(work, now_s, self._ray.get(asked))
+
+    def _hear(self, work: _Work, now_s: float, answer: object) -> None:
+        work.pulse.answered(now_s, answer)
+        if isinstance(answer, LiveProgress):
+            self._on_event(Event("working", work.underway.first, work.actor.name, live=answer))
 
     def _lost(self, actor: _Actor, error: Exception, underway: BundleInProgress | None = None) -> None:
         """Handle what is not our code's doing: open shards go back, the actor is asked again later or replaced."""

@@ -28,9 +28,10 @@ _FROM_GENERATION = (
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What all rows of one attempt at a shard share.
+    """What all rows of one attempt at a shard share, but for what an earlier attempt had finished.
 
     Attributes:
+        worker: who generated the row.
         started_at: when the first of the shard's generations was begun.
         shard_wall_s: seconds from then to the commit. Shards that share an engine overlap, so the sum over shards is more
             than the time that passed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from cluster.interrupt import Interrupted
 from cluster.preflight import PreflightError, check_memory
 from cluster.progress import Progress, ProgressMode, make_progress
 from cluster.ray_session import resolved_address
+from cluster.run_state import RunState
 from cluster.shard_queue import Event, OnEvent, ShardQueue, Ticket
 from cluster.study_record import code_notes, record_study, with_rows_of
 from cluster.work import Work, find_work, make_way, merged
@@ -259,16 +261,23 @@ def _execute(
 ) -> None:
     started_s = time.monotonic()
 
+    told = threading.RLock()  # how far a worker is may be told by a thread of its own
+
     def on_event(event: Event) -> None:
-        _record(event, store, outcome)
-        display.on_event(event)
+        with told:
+            _record(event, store, outcome)
+            display.on_event(event)
+            state.on_event(event)
 
     def on_done_elsewhere(shard: Shard) -> None:
         on_event(Event("elsewhere", Ticket(shard, 0)))
 
-    display.start(len(pending), sum(len(shard.problem_ids) for shard in pending))
+    n_rows = sum(len(shard.problem_ids) for shard in pending)
+    state = RunState(len(pending), n_rows)
+    display.start(len(pending), n_rows)
     try:
         with store.leases() as leases:
+            state.leases = leases
             claims = LeasedClaims(store, leases, on_done_elsewhere, display.note)
             queue = ShardQueue(pending, _earlier_attempts(store), claims)
             executor.run(queue, WorkerSettings(store.root, outcome.study, look_sha256), on_event)

@@ -11,6 +11,7 @@ from cluster.claims import Claims, NoClaims
 from sweeps.shards import engine_key
 
 if TYPE_CHECKING:
+    from cluster.live_progress import LiveProgress
     from designspace.models.model_spec import ModelSpec
     from sweeps.shards import Shard
 
@@ -26,12 +27,15 @@ class ShardSummary:
     """What a worker reports of a shard it has committed; the rows themselves are in the store.
 
     Attributes:
+        n_made_tokens: generated in this attempt, those of samples that are not returned included; what an earlier attempt had
+            finished is not.
         generated: False where the samples were stored already and only grades were missing.
         wall_s: from the start of its first generation to its grades; shards that share an engine overlap.
     """
 
     n_rows: int
     n_new_tokens: int
+    n_made_tokens: int
     n_correct: int
     wall_s: float
     generated: bool
@@ -81,18 +85,20 @@ class Settled(NamedTuple):
 class Event:
     """Something that happened to a shard; `quarantined` only together with `failure`.
 
+    `working`: the worker of a bundle that begins with `ticket` has answered how far it is.
     `elsewhere`: another run has done the shard, since this one looked what there was to do; its ticket has attempt 0.
     `returned` happens to a bundle: it broke because of `failure`, and `n_shards` of its shards, `ticket`'s being the first,
     are going to be tried one by one. None of them has failed by that.
     """
 
-    kind: Literal["started", "done", "failed", "returned", "elsewhere"]
+    kind: Literal["started", "working", "done", "failed", "returned", "elsewhere"]
     ticket: Ticket
     worker: str = ""
     summary: ShardSummary | None = None
     failure: Failure | None = None
     quarantined: bool = False
     n_shards: int = 1
+    live: LiveProgress | None = None
 
 
 OnEvent = Callable[[Event], None]

@@ -7,10 +7,11 @@ may be killed at any moment, and any number of workers may be given the same sha
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import torch
 from cluster.cell_inputs import artefacts_of, check_same, problems_of
 from cluster.code_id import code_id
 from cluster.fed_texts import References, reference_cell
+from cluster.kept_generations import KeptGenerations, Origin, conditions
+from cluster.live_progress import LiveProgress
 from cluster.pending_shard import PendingShard
 from cluster.prompt_check import check_prompts
 from cluster.records import RunFacts, grade_row, sample_row
@@ -70,13 +73,32 @@ class Worker:
         self._checked: set[str] = set()  # cells whose prompts are those of their stored texts
         self._engine: tuple[str, Engine] | None = None
         self._references = References()
-        self._n_settled = 0
+        self._origin = Origin(self.name, look_sha256)
+        self._number, self._n_settled = secrets.token_hex(4), 0
+        self._pending: tuple[PendingShard, ...] = ()
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """Shards settled so far, and steps of the engine that is at work."""
-        engine = self._engine  # another thread may take it away between two looks
-        return self._n_settled, engine[1].n_steps if engine is not None else 0
+    def progress(self) -> LiveProgress:
+        """How far it is: asked in another thread, which may see a moment between two numbers."""
+        engine, pending = self._engine, self._pending
+        steps, begun = 0, 0
+        if engine is not None:
+            steps = engine[1].n_steps
+            begun = sum(len(state.tokens) for state in list(engine[1].in_flight.values())) if pending else 0
+        counts = [shard.counts() for shard in pending]
+        n_rows, n_done, n_done_tokens, n_waiting_tokens = (sum(c[i] for c in counts) for i in range(4))
+        n_made = begun + sum(shard.n_made_tokens for shard in pending)
+        return LiveProgress(
+            self.name,
+            self._number,
+            self._n_settled,
+            steps,
+            n_rows,
+            n_done,
+            n_made,
+            n_done_tokens,
+            begun + n_waiting_tokens,
+        )
 
     def run(self, bundle: Bundle) -> Iterator[Settled]:
         """Generate, commit and grade shards that share an engine; yield each when its last generation is dealt with.
@@ -139,22 +161,31 @@ class Worker:
 
     def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[PendingShard]:
         """Yield shards as they become whole, in whatever order their last generations come."""
-        requests: list[Request] = []
-        awaited_by: dict[bytes, PendingShard] = {}
-        for ticket in tickets:
-            by_problem = self._requests(engine, ticket.shard)
-            asked = [request for samples in by_problem.values() for request in samples]
-            requests += asked
-            awaited_by |= dict.fromkeys((request.stream for request in asked), PendingShard(ticket, by_problem))
+        pending = tuple(self._begin(engine, ticket) for ticket in tickets)
+        requests = [request for shard in pending for request in shard.missing]
+        awaited_by = {request.stream: shard for shard in pending for request in shard.missing}
+        self._pending = tuple(shard for shard in pending if not shard.is_whole)
         try:
+            yield from (shard for shard in pending if shard.is_whole)
             for generation in engine.generate(requests):
                 awaited = awaited_by.pop(generation.stream)
                 awaited.add(generation)
                 if awaited.is_whole:
+                    self._pending = tuple(shard for shard in self._pending if shard is not awaited)
                     yield awaited
         except BaseException:
             self._engine = None  # a half-run engine may hold rows
             raise
+        finally:
+            self._pending = ()
+
+    def _begin(self, engine: Engine, ticket: Ticket) -> PendingShard:
+        """Return a shard with what an earlier attempt has finished of it."""
+        shard = ticket.shard
+        journal = self.store.journal(
+            shard.cell.cell_id, shard.shard_id, conditions(self.device, torch.get_num_threads())
+        )
+        return PendingShard(ticket, self._requests(engine, shard), KeptGenerations(journal, self._origin))
 
     def _requests(self, engine: Engine, shard: Shard) -> dict[str, list[Request]]:
         """Return the generations to ask for, by problem: as many of each as the decoding compares."""
@@ -182,7 +213,8 @@ class Worker:
             started_s = time.perf_counter() if made is None else made.started_s
             if made is not None:
                 self._commit(made)
-            return Settled(ticket, self._grade(ticket.shard, started_s, generated=made is not None))
+                made.kept.forget()
+            return Settled(ticket, self._grade(ticket.shard, started_s, made))
         except Exception as error:  # its mates have nothing to do with it
             return Settled(ticket, error)
 
@@ -202,13 +234,15 @@ class Worker:
         attempt, look = made.ticket.attempt, self.look_sha256
         facts = RunFacts(self.study, attempt, self.name, code_id(), started_at, shard_wall_s=wall_s, look_sha256=look)
         prompts, fed = self._encoded(engine.loaded, shard.cell), self._references.of(shard.cell)
-        rows = [
-            sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts, fed.get(name))
-            for name in shard.problem_ids
-        ]
+        rows = []
+        for name in shard.problem_ids:
+            facts_of = replace(facts, **asdict(made.origin(name, self._origin)))
+            rows.append(
+                sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts_of, fed.get(name))
+            )
         self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
 
-    def _grade(self, shard: Shard, started_s: float, *, generated: bool) -> ShardSummary:
+    def _grade(self, shard: Shard, started_s: float, made: PendingShard | None) -> ShardSummary:
         cell_id, shard_id = shard.cell.cell_id, shard.shard_id
         samples = self.store.sample_rows(cell_id, shard_id).select(["problem_id", "replicate", "text", "n_new_tokens"])
         rows = samples.to_pylist()
@@ -222,9 +256,10 @@ class Worker:
         return ShardSummary(
             n_rows=len(rows),
             n_new_tokens=sum(row["n_new_tokens"] for row in rows),
+            n_made_tokens=0 if made is None else made.n_made_tokens,
             n_correct=sum(grade["correct"] for grade in grades),
             wall_s=time.perf_counter() - started_s,
-            generated=generated,
+            generated=made is not None,
             worker=self.name,
         )
 

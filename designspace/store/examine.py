@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from designspace.store.documents import read_cell, read_document, readers
+from designspace.store.journal import journals
 from designspace.store.layout import Layout, ShardKey, is_document
 from designspace.store.listing import files_below, grader_ids, shard_files
 from designspace.store.opening import format_damage
@@ -99,6 +100,7 @@ def examine(layout: Layout) -> list[Finding]:
     found += _in_grades(layout, samples.whole)
     found += _in_documents(layout)
     found += _in_cells(layout, samples.identities)
+    found += _in_journals(layout)
     return [*found, *_in_scratch(layout)]
 
 
@@ -184,6 +186,13 @@ def _in_scratch(layout: Layout) -> Iterator[Finding]:
     for path in files_below(layout.scratch):
         if not is_being_written(path):
             yield Finding(Kind.SCRATCH, What.SCRATCH, path, "a file that was never finished")
+
+
+def _in_journals(layout: Layout) -> Iterator[Finding]:
+    """Of journals only the names are looked at: every line has its own checksum, and none is a result."""
+    for path, key in journals(layout):
+        if key is None:
+            yield Finding(Kind.FOREIGN, What.OTHER, path, "not a name of a journal")
 
 
 def _bad(error: Damaged, what: What, path: Path) -> Finding:

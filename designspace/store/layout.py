@@ -79,6 +79,11 @@ class Layout:
         return self.root / "leases"
 
     @property
+    def journals(self) -> Path:
+        """Finished generations of shards that are not whole yet; there while there are any."""
+        return self.root / "journals"
+
+    @property
     def set_aside(self) -> Path:
         """Damaged files that were moved out of the way, under the path they had."""
         return self.root / "damaged"
@@ -104,6 +109,10 @@ class Layout:
     def samples_of(self, cell_id: str) -> Path:
         """Return the folder of a cell's generations."""
         return self.all_samples / check_id("cell_id", cell_id)[:2] / cell_id
+
+    def journals_of(self, cell_id: str) -> Path:
+        """Return the folder of the journals of a cell."""
+        return self.journals / check_id("cell_id", cell_id)[:2] / cell_id
 
     def grades(self, grader_id: str, key: ShardKey) -> Path:
         """Return where one grader's grades of a shard lie."""

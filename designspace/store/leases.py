@@ -16,11 +16,11 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from designspace.errors import StoreError
 from designspace.store.layout import ShardKey
@@ -94,6 +94,7 @@ class Leases:
             self.release(key)
         with suppress(OSError):  # what stays expires
             self._run_file(self.me.run).unlink()
+            self._said_file(self.me.run).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def take(self, key: ShardKey) -> bool:
@@ -120,6 +121,21 @@ class Leases:
         with suppress(OSError):  # what stays expires
             if _holder_of(path) == self.me:
                 path.unlink()
+
+    def say(self, state: Mapping[str, Any]) -> None:
+        """Let others read how far this run is, as plain JSON; it goes with the run."""
+        path, scratch = self._said_file(self.me.run), self.folder / f"{self.me.run}.now.old"
+        with suppress(OSError):  # nothing depends on it
+            scratch.write_text(json.dumps(state))
+            os.replace(scratch, path)
+
+    def said_by(self, run: str) -> dict[str, Any] | None:
+        """Return how far another run said it is, None if it has not said so yet."""
+        try:
+            found = json.loads(self._said_file(run).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def of_others(self) -> dict[ShardKey, Holder | None]:
         """Return the shards that other live runs hold, and who holds each; None where the file does not say yet.
@@ -149,6 +165,9 @@ class Leases:
 
     def _run_file(self, run: str) -> Path:
         return self.folder / f"{run}.run"
+
+    def _said_file(self, run: str) -> Path:
+        return self.folder / f"{run}.now"
 
     def _touch(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +224,7 @@ class Leases:
             self._give_way(path)
         now_s = file_system_time_s(self.folder)
         for path in self.folder.iterdir():
-            if path.suffix in (".run", ".old") and now_s - _stamp_s(path) > self.valid_s:
+            if path.suffix in (".run", ".now", ".old") and now_s - _stamp_s(path) > self.valid_s:
                 path.unlink(missing_ok=True)
 
 

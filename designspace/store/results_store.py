@@ -26,6 +26,7 @@ from designspace.store.documents import (
     write_document,
 )
 from designspace.store.examine import Finding, What
+from designspace.store.journal import Journal, sweep_journals
 from designspace.store.layout import Layout, ShardKey
 from designspace.store.leases import Leases
 from designspace.store.listing import grader_ids
@@ -71,6 +72,7 @@ class ResultsStore(StoreReader):
             store._say_aside(store._renew_format(reason))
         if create:
             sweep_scratch(layout.scratch)
+            sweep_journals(layout)
         if say is not None:
             store._set_documents_aside()
         return store
@@ -114,6 +116,10 @@ class ResultsStore(StoreReader):
             graded = self._samples_facts(key).digest
             write_shard(path, table, grades_contents(key, grader_id), None, self._layout.scratch, graded=graded)
         return path
+
+    def journal(self, cell_id: str, shard_id: str, conditions: Mapping[str, Any]) -> Journal:
+        """Return the journal of a shard for a new attempt at it; see `designspace.store.journal`."""
+        return Journal(self._layout, ShardKey(cell_id, shard_id), conditions)
 
     def leases(self) -> Leases:
         """Return the leases of a new run on this store, which it enters for as long as it works."""

@@ -98,7 +98,7 @@ class ScriptedWorker:
                 self.progress += 1
         if script == "wait" or (script == "hang" and is_first):
             self._wait_for(self.folder / "go")
-        return ShardSummary(1, 10, 1, 0.1, generated=True, worker=self.name)
+        return ShardSummary(1, 10, 10, 1, 0.1, generated=True, worker=self.name)
 
     def _wait_for(self, file: Path) -> None:
         deadline_s = time.monotonic() + _WAIT_S

@@ -18,7 +18,7 @@ LIMITS = Limits(still_s=60.0, first_s=1000.0, slowness=10.0)
 
 def summary(n_tokens: int, wall_s: float, *, generated: bool = True) -> ShardSummary:
     """Return what is reported of a shard."""
-    return ShardSummary(1, n_tokens, 0, wall_s, generated=generated, worker="w")
+    return ShardSummary(1, n_tokens, n_tokens if generated else 0, 0, wall_s, generated=generated, worker="w")
 
 
 def test_a_silent_worker_is_given_up() -> None:

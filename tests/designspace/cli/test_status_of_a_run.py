@@ -53,9 +53,31 @@ def test_a_run_that_is_on_is_told_with_its_speed_and_its_end(store: ResultsStore
     assert "no run is on" in CliRunner().invoke(cli.app, ["status", str(store.root)]).output
 
 
+def test_what_a_run_says_of_its_shards_is_told(store: ResultsStore) -> None:
+    """Texts and tokens so far, and its own estimate, which is there before any shard is done; of two runs each has a line."""
+    (document,) = store.studies()["quickstart"]
+    said = {
+        "n_rows": 64, "n_rows_done": 3, "n_tokens": 12_345, "tokens_per_s": 870.4, "left_s": 750.0, "left_is_bound": True,
+        "at_work": {"n_rows": 32, "n_rows_done": 1, "n_tokens": 2_345},
+    }  # fmt: skip
+    with store.leases() as leases, store.leases() as others:
+        first, second = missing(store)
+        leases.take(first)
+        leases.say(said)
+        text = running_text(running(store, store.shards(), document["cells"]))
+        assert "3/64 texts, 12,345 tokens, 870 tokens/s; of the shards at work 1/32 texts, 2,345 tokens" in text
+        assert "at most 12 min left" in text
+        others.take(second)
+        others.say(said | {"left_is_bound": False})
+        text = running_text(running(store, store.shards(), document["cells"]))
+        assert 2 == text.count("3/64 texts")
+        assert "about 1 min left" in text
+
+
 def test_too_few_shards_tell_no_end() -> None:
     """And hours are told as hours."""
-    few = {"runs": [], "arms": {"a at 8 on m": 3}, "shards_per_minute": None, "left_s": None}
+    few = {"runs": [], "arms": {"a at 8 on m": 3}, "shards_per_minute": None, "left_s": None, "left_is_bound": False}
+    few["at_work"] = []
     assert "too few shards are done to say when it ends" in running_text(few)
     long = {**few, "shards_per_minute": 0.5, "left_s": 7260.0}
     assert "0.5 shards a minute, about 2 h 01 min left" in running_text(long)
