@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from cluster.kept_generations import KeptGenerations, Origin
 from cluster.shard_queue import Ticket
@@ -17,14 +19,22 @@ class PendingShard:
         ticket: the attempt.
         requests: what is asked for, by problem.
         kept: where finished generations are noted.
+        taken: rows that are there already, by problem id; they are not asked for.
     """
 
-    def __init__(self, ticket: Ticket, requests: dict[str, list[Request]], kept: KeptGenerations) -> None:
-        self.ticket, self.kept = ticket, kept
-        self.started_s = math.inf  # when its first generation was begun, on the performance counter
+    def __init__(
+        self,
+        ticket: Ticket,
+        requests: dict[str, list[Request]],
+        kept: KeptGenerations,
+        taken: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.ticket, self.kept, self.taken = ticket, kept, taken or {}
         self.n_made_tokens = 0  # of this attempt, all samples counted
         self._requests = {request.stream: request for asked in requests.values() for request in asked}
         self._streams = {name: [request.stream for request in asked] for name, asked in requests.items()}
+        # When its first generation was begun, on the performance counter; one without any begins and ends now.
+        self.started_s = math.inf if self._requests else time.perf_counter()
         self._found: dict[bytes, Generation] = {}
         self._origins: dict[bytes, Origin] = {}
         for generation, origin in kept.found(self._requests.values()):

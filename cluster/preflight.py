@@ -23,6 +23,7 @@ from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms, engines_of
 from sweeps.combinations import Combination
+from sweeps.engine_lengths import engine_lengths
 from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
 from sweeps.predicted_cache import bound_schedule
@@ -202,6 +203,7 @@ def _text_faults(cell: Cell, problems: Collection[Problem], alike: Iterable[Cell
             problem.problem_id: len(skeleton.encode(format_prompt(problem.prompt), **task.framing))
             for problem in problems
         }
+        room = engine_lengths(task, cell.generation, lengths.values())
         longest, name = max((n + cell.generation.new_token_cap(n), name) for name, n in lengths.items())
         if decoding is not None and decoding.reference == "solution":
             for problem in problems:
@@ -209,7 +211,7 @@ def _text_faults(cell: Cell, problems: Collection[Problem], alike: Iterable[Cell
     except DesignspaceError as error:
         yield f"{place}: {error}"
         return
-    yield from _prompt_faults(place, alike, max(lengths.values()))
+    yield from _prompt_faults(place, alike, room.prompt)
     if skeleton.longest is not None and longest > skeleton.longest:
         yield (
             f"{place}: texts may have {skeleton.longest:,} positions, {name!r} with its new tokens may reach {longest:,}: "

@@ -82,6 +82,7 @@ def sample_row(
         "text": text,
         "n_new_tokens": generation.n_new_tokens,
         "engine_version": str(ENGINE_VERSION),
+        "taken_from": None,
         **asdict(facts),
         **{name: getattr(generation, name) for name in _FROM_GENERATION},
         **(_NOT_FORCED if cell.writes_answers else _forced(cell.mechanism.decoding, generation, fed)),

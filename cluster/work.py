@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cluster.code_id import code_id
 from cluster.preflight import PreflightError, check_golds, check_models, check_texts
 from designspace.errors import DesignspaceError
 from designspace.store import ResultsStore
 from designspace.tasks.task_spec import TaskSpec
+from sweeps.earlier_rows import EarlierRows
 from sweeps.expand import Cell, expand
 from sweeps.shards import Shard, shards
 from sweeps.spec import Sweep
@@ -73,6 +75,15 @@ def merged(parts: Sequence[Work]) -> Work:
     blocks = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.shards}
     pending = {(s.cell.cell_id, s.shard_id): s for part in parts for s in part.pending}
     return Work(tuple(cells.values()), tuple(blocks.values()), tuple(pending.values()))
+
+
+def n_rows_there(store: ResultsStore, work: Work) -> int:
+    """Return how many rows of the shards to do are there of the same cells with fewer problems: they are taken over."""
+    earlier, wanted = EarlierRows(store, code_id()), dict[Cell, list[str]]()
+    for shard in work.pending:
+        wanted.setdefault(shard.cell, []).extend(shard.problem_ids)
+    known = {cell: earlier.known_here(cell, cell.task.load()) for cell in wanted}
+    return sum(name in known[cell] for cell, names in wanted.items() for name in names)
 
 
 def make_way(store: ResultsStore, work: Work) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +39,8 @@ from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import Grader
 from designspace.tasks.task_spec import TaskSpec
+from sweeps.earlier_rows import EarlierRows
+from sweeps.engine_lengths import engine_lengths
 from sweeps.expand import Cell
 from sweeps.shards import Shard, engine_key
 
@@ -74,6 +78,7 @@ class Worker:
         self._engine: tuple[str, Engine] | None = None
         self._references = References()
         self._origin = Origin(self.name, look_sha256)
+        self._earlier = EarlierRows(self.store, code_id())
         self._number, self._n_settled = secrets.token_hex(4), 0
         self._pending: tuple[PendingShard, ...] = ()
 
@@ -161,7 +166,8 @@ class Worker:
 
     def _generate(self, engine: Engine, tickets: Sequence[Ticket]) -> Iterator[PendingShard]:
         """Yield shards as they become whole, in whatever order their last generations come."""
-        pending = tuple(self._begin(engine, ticket) for ticket in tickets)
+        there = {cell.cell_id: self._there(engine, cell) for cell in dict.fromkeys(t.shard.cell for t in tickets)}
+        pending = tuple(self._begin(engine, ticket, there[ticket.shard.cell.cell_id]) for ticket in tickets)
         requests = [request for shard in pending for request in shard.missing]
         awaited_by = {request.stream: shard for shard in pending for request in shard.missing}
         self._pending = tuple(shard for shard in pending if not shard.is_whole)
@@ -179,13 +185,14 @@ class Worker:
         finally:
             self._pending = ()
 
-    def _begin(self, engine: Engine, ticket: Ticket) -> PendingShard:
-        """Return a shard with what an earlier attempt has finished of it."""
+    def _begin(self, engine: Engine, ticket: Ticket, taken: Mapping[str, dict[str, Any]]) -> PendingShard:
+        """Return a shard with the rows that are there already, and with what an earlier attempt has finished of it."""
         shard = ticket.shard
         journal = self.store.journal(
             shard.cell.cell_id, shard.shard_id, conditions(self.device, torch.get_num_threads())
         )
-        return PendingShard(ticket, self._requests(engine, shard), KeptGenerations(journal, self._origin))
+        asked = {name: requests for name, requests in self._requests(engine, shard).items() if name not in taken}
+        return PendingShard(ticket, asked, KeptGenerations(journal, self._origin), taken)
 
     def _requests(self, engine: Engine, shard: Shard) -> dict[str, list[Request]]:
         """Return the generations to ask for, by problem: as many of each as the decoding compares."""
@@ -206,6 +213,10 @@ class Worker:
             for name in shard.problem_ids
         }
 
+    def _there(self, engine: Engine, cell: Cell) -> dict[str, dict[str, Any]]:
+        """Return a cell's rows that are there from the same cell with fewer problems, by problem id."""
+        return self._earlier.of(cell, problems_of(cell), partial(self._encoded, engine.loaded, cell))
+
     def _settled(self, ticket: Ticket, made: PendingShard | None = None) -> Settled:
         """Commit a shard's samples if they have just been made, then its grades."""
         self._n_settled += 1
@@ -224,11 +235,11 @@ class Worker:
         grader, decode = self._grader(shard.cell.task), engine.loaded.decode
         ending = _ending(shard.cell) if shard.cell.writes_answers else Ending()  # a text that was given is kept whole
         whole = {}
-        for name in shard.problem_ids:
+        for name in (name for name in shard.problem_ids if name not in made.taken):
             samples = made.samples(name)
             answers = [grader.vote(ending.text(decode, g.token_ids)) for g in samples]
             whole[name] = engine.decoding.combine(name, samples, answers)
-        texts = {name: ending.text(decode, whole[name].token_ids) for name in shard.problem_ids}
+        texts = {name: ending.text(decode, whole[name].token_ids) for name in whole}
         wall_s = time.perf_counter() - made.started_s
         started_at = datetime.now(UTC) - timedelta(seconds=wall_s)
         attempt, look = made.ticket.attempt, self.look_sha256
@@ -236,6 +247,9 @@ class Worker:
         prompts, fed = self._encoded(engine.loaded, shard.cell), self._references.of(shard.cell)
         rows = []
         for name in shard.problem_ids:
+            if name in made.taken:
+                rows.append(made.taken[name])
+                continue
             facts_of = replace(facts, **asdict(made.origin(name, self._origin)))
             rows.append(
                 sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts_of, fed.get(name))
@@ -244,8 +258,8 @@ class Worker:
 
     def _grade(self, shard: Shard, started_s: float, made: PendingShard | None) -> ShardSummary:
         cell_id, shard_id = shard.cell.cell_id, shard.shard_id
-        samples = self.store.sample_rows(cell_id, shard_id).select(["problem_id", "replicate", "text", "n_new_tokens"])
-        rows = samples.to_pylist()
+        columns = ["problem_id", "replicate", "text", "n_new_tokens", "taken_from"]
+        rows = self.store.sample_rows(cell_id, shard_id).select(columns).to_pylist()
         grader, grades = self._grader(shard.cell.task), []
         if grader.grades and shard.cell.writes_answers:
             golds = {problem.problem_id: problem.answer for problem in problems_of(shard.cell)}
@@ -255,7 +269,7 @@ class Worker:
             self.store.commit_grades(grader.grader_id, cell_id, shard_id, grades)
         return ShardSummary(
             n_rows=len(rows),
-            n_new_tokens=sum(row["n_new_tokens"] for row in rows),
+            n_new_tokens=sum(row["n_new_tokens"] for row in rows if row["taken_from"] is None),
             n_made_tokens=0 if made is None else made.n_made_tokens,
             n_correct=sum(grade["correct"] for grade in grades),
             wall_s=time.perf_counter() - started_s,
@@ -274,17 +288,14 @@ class Worker:
         self._engine = None  # frees the old cache before the new one is allocated
         loaded = self._load(cell)
         prompts = self._encoded(loaded, cell)
-        # The longest prompt of the whole task, not of the shard: capacity is part of what fixes a row's numbers, so it
-        # must not depend on how the problems are cut into shards.
-        lengths = [len(ids) for ids in prompts.values()]
-        cell.generation.new_token_cap(max(lengths))  # the longest prompt must leave room too
+        room = engine_lengths(cell.task, cell.generation, [len(ids) for ids in prompts.values()])
         engine = Engine(
             loaded,
             cell.mechanism,
             cell.budget,
             rows=cell.generation.rows,
-            max_new_tokens=cell.generation.new_token_cap(min(lengths)),
-            max_prompt_tokens=max(lengths),
+            max_new_tokens=room.new,
+            max_prompt_tokens=room.prompt,
             artefacts=artefacts_of(cell),
             step=cell.generation.step,
             ending=_ending(cell),

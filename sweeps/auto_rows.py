@@ -15,6 +15,7 @@ from designspace.models.model_spec import ModelSpec
 from designspace.models.skeleton import load_skeleton
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.combinations import Combination, combinations
+from sweeps.engine_lengths import engine_lengths
 from sweeps.fields import AutoGeneration, GenerationCaps
 from sweeps.full_cache import full_cache
 from sweeps.identity import calibrations_needed
@@ -56,7 +57,8 @@ def arms(declared: Iterable[tuple[Combination, GenerationCaps]], data: Mapping[T
     found: dict[object, NamedArm] = {}
     for one, generation in declared:
         lengths = _prompt_lengths(one, data)
-        key = (one.model, one.mechanism, one.budget, len(lengths), min(lengths), max(lengths), generation)
+        room = one.task.prompt_room
+        key = (one.model, one.mechanism, one.budget, len(lengths), min(lengths), max(lengths), room, generation)
         if key not in found:
             found[key] = arm(one, generation, lengths)
     return list(found.values())
@@ -84,18 +86,18 @@ def arm(one: Combination, generation: GenerationCaps, lengths: tuple[int, ...]) 
         DeclarationError: the mechanism cannot run on the model, or a prompt leaves no room.
         CalibrationError: a calibration that it needs is not here.
     """
-    model, _, mechanism, budget = one
+    model, task, mechanism, budget = one
     skeleton = load_skeleton(model)
     reasons = mechanism.geometry_errors(skeleton.geometry)
     if reasons:
         raise DeclarationError(f"mechanism {mechanism.name!r} on model {model.name!r}: {reason}" for reason in reasons)
-    generation.new_token_cap(max(lengths))  # the longest prompt must leave room too
+    room = engine_lengths(task, generation, lengths)
     memory = ArmMemory(
         skeleton,
         mechanism,
         budget,
-        max_new_tokens=generation.new_token_cap(min(lengths)),
-        max_prompt_tokens=max(lengths),
+        max_new_tokens=room.new,
+        max_prompt_tokens=room.prompt,
         artefacts={name: load_artefact(model, name) for name in calibrations_needed(mechanism)},
         n_prompts=len(lengths),
     )

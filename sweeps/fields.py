@@ -175,6 +175,8 @@ class TaskEntry(Strict):
         chat: whether prompts go through the model's chat template; `auto`: where it has one. A mapping gives the template
             arguments, such as `{enable_thinking: false}`, and requires one that reads them.
         fields: columns of the file under other names.
+        prompt_room: the longest prompt, in tokens, that caches have room for; by default that of the task's problems. With
+            it, more problems of a task generate only what is new.
     """
 
     name: Label
@@ -186,6 +188,7 @@ class TaskEntry(Strict):
     system: str | None = None
     chat: Literal["auto", "on", "off"] | dict[str, Any] = "auto"
     fields: ProblemFields = ProblemFields()
+    prompt_room: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
 
 
 class BudgetEntry(Strict):

@@ -11,6 +11,7 @@ from designspace.memory.batch_rows import RowsPlan
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.checks import matches
+from sweeps.earlier_rows import EarlierRows
 from sweeps.expand import Cell, expand
 from sweeps.mechanisms import Refusal
 from sweeps.plan_notes import plan_notes
@@ -105,6 +106,8 @@ class Plan:
 
     Attributes:
         n_cells_uncounted: cells whose number of shards is not known, because their task's data is not here.
+        n_rows_taken: rows of pending shards that are there already, of the same cells with fewer problems.
+        n_rows_to_generate: the other rows of pending shards.
         max_new_tokens: upper bound over all shards; `max_new_tokens_pending` over those not committed yet.
         rows: rows per batch. rows_limit: why it is this number; None where it stands in the file.
     """
@@ -116,6 +119,8 @@ class Plan:
     n_shards: int
     n_committed: int
     n_pending: int
+    n_rows_taken: int
+    n_rows_to_generate: int
     max_new_tokens: int
     max_new_tokens_pending: int
     rows: int
@@ -136,8 +141,10 @@ class Plan:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
+def plan(sweep: Sweep, store: CommittedShards | None = None, earlier: EarlierRows | None = None) -> Plan:
     """Return what a sweep will do; neither weights nor hub are needed, but for `rows: auto` a hub model's configuration.
+
+    earlier: of the store, to find rows that are there of the same cells with fewer problems; a tokenizer is needed then.
 
     Raises:
         DeclarationError: two cells are the same run.
@@ -146,7 +153,7 @@ def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
     data = {task: task_data(task) for task in sweep.tasks}
     sweep = with_rows(sweep, data)
     cells = expand(sweep, data)
-    progress = [_Progress.of(cell, data[cell.task], store) for cell in cells]
+    progress = [_Progress.of(cell, data[cell.task], store, earlier) for cell in cells]
     return Plan(
         study=sweep.study,
         counts={
@@ -161,6 +168,8 @@ def plan(sweep: Sweep, store: CommittedShards | None = None) -> Plan:
         n_shards=sum(item.n_shards or 0 for item in progress),
         n_committed=sum(item.n_committed for item in progress),
         n_pending=sum((item.n_shards or 0) - item.n_committed for item in progress),
+        n_rows_taken=sum(item.n_rows_taken for item in progress),
+        n_rows_to_generate=sum(item.n_rows_to_generate for item in progress),
         max_new_tokens=sum(item.max_new_tokens or 0 for item in progress),
         max_new_tokens_pending=sum(item.max_new_tokens_pending for item in progress),
         rows=cells[0].generation.rows,
@@ -185,24 +194,32 @@ class _Progress:
     n_shards: int | None
     n_committed: int
     max_new_tokens: int | None
-    max_new_tokens_pending: int
+    n_rows_taken: int
+    n_rows_to_generate: int
 
     @staticmethod
-    def of(cell: Cell, found: TaskData, store: CommittedShards | None) -> _Progress:
+    def of(cell: Cell, found: TaskData, store: CommittedShards | None, earlier: EarlierRows | None = None) -> _Progress:
         if found.problems is None:
-            return _Progress(cell, None, 0, None, 0)
+            return _Progress(cell, None, 0, None, 0, 0)
         blocks = shards(cell, found.problems)
         # A provisional id is not the one that a run will have, so nothing can be committed under it.
         asked = None if cell.provisional else store
         pending = [block for block in blocks if asked is None or not asked.is_committed(cell.cell_id, block.shard_id)]
-        each = cell.generation.most_new_tokens
+        there = frozenset[str]() if earlier is None or not pending else earlier.known_here(cell, found.problems)
+        wanted = [name for block in pending for name in block.problem_ids]
+        n_rows_taken = sum(name in there for name in wanted)
         return _Progress(
             cell,
             n_shards=len(blocks),
             n_committed=len(blocks) - len(pending),
-            max_new_tokens=each * len(found.problems),
-            max_new_tokens_pending=each * sum(len(block.problem_ids) for block in pending),
+            max_new_tokens=cell.generation.most_new_tokens * len(found.problems),
+            n_rows_taken=n_rows_taken,
+            n_rows_to_generate=len(wanted) - n_rows_taken,
         )
+
+    @property
+    def max_new_tokens_pending(self) -> int:
+        return self.cell.generation.most_new_tokens * self.n_rows_to_generate
 
     def plan(self) -> CellPlan:
         cell = self.cell

@@ -34,6 +34,9 @@ def _head_lines(plan: Plan) -> Iterator[str]:
             f"{plan.n_shards:,} shards: {plan.n_committed:,} committed, {plan.n_pending:,} pending; "
             f"at most {plan.max_new_tokens_pending:,} tokens to generate"
         )
+    if plan.n_rows_taken:
+        there = f"{plan.n_rows_taken:,} are there of the same cells with fewer problems"
+        yield f"{plan.n_rows_to_generate:,} rows to generate, {there}"
     if plan.n_cells_uncounted:
         yield f"shards of {plan.n_cells_uncounted:,} cells are not counted: the data of their tasks is not here"
     if plan.rows_limit is not None:

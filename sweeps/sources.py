@@ -209,6 +209,7 @@ def _task_spec(
             chat=entry.chat if isinstance(entry.chat, str) else "on",
             fields=entry.fields.pairs(),
             chat_arguments=arguments,
+            prompt_room=entry.prompt_room,
         )
     except UnknownName as error:
         problems.add((*path, "split"), str(error))

@@ -83,8 +83,10 @@ def run(
 
 def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
     """Show what a sweep will do: cells, shards, cached and pending, tokens, predicted cache."""
+    from cluster.code_id import code_id
     from cluster.preflight import check_room
     from cluster.study_record import with_rows_of
+    from sweeps.earlier_rows import EarlierRows
     from sweeps.plan import plan as make_plan
     from sweeps.plan_table import print_plan
     from sweeps.spec import load_sweep
@@ -94,7 +96,7 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     declared = load_sweep(sweep) if study is None else study.sweep
     store = store_of(declared.study, results)
     declared = with_rows_of(declared, store)
-    planned = make_plan(declared, store)
+    planned = make_plan(declared, store, None if store is None else EarlierRows(store, code_id()))
     check_room(declared)
     typer.echo(planned.to_json()) if as_json else print_plan(planned)
     if study is not None:

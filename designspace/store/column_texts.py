@@ -81,6 +81,8 @@ SAMPLE_TEXTS: Mapping[str, ColumnText] = {
         ("forced_agrees", "", "Whether each fed token is the arm's first choice."),
         ("sampling_error", "relative",
          "Error of attention to expect from a selector that draws, root mean square over events; null where nothing is drawn."),
+        ("taken_from", "",
+         "Cell that the row was made for, where it was taken over from one with fewer problems; null for one of its own cell."),
         ("grader_id", "", "Who graded, in which version; null, as all that follow, for a text that is not graded."),
         ("answer", "", "The right answer."),
         ("extracted", "", "Answer found by the strict reading, which takes it where the prompt asks for it; null for none."),

@@ -82,6 +82,7 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("forced_full_logps", pa.list_(pa.float32())),
         pa.field("forced_agrees", pa.list_(pa.bool_())),
         pa.field("sampling_error", pa.float64()),
+        pa.field("taken_from", _LABEL),
     ]
 )
 # Known of texts that were fed, null where the model wrote its own: which text it was, log-probabilities in nats (means over

@@ -32,6 +32,9 @@ class TaskSpec:
         chat: whether prompts go through the model's chat template; `auto`: where it has one.
         fields: columns of the file under other names, as pairs of our name and the file's.
         chat_arguments: what the template is given beside the messages, such as `enable_thinking`.
+        prompt_room: the longest prompt, in tokens, that caches have room for; None: that of these problems. Room is part of
+            what fixes a row's numbers, so a number here is what lets more problems leave the rows of the first ones as they
+            are.
     """
 
     name: str
@@ -44,6 +47,7 @@ class TaskSpec:
     chat: Chat = "auto"
     fields: tuple[tuple[str, str], ...] = ()
     chat_arguments: ChatArguments = field(default_factory=ChatArguments)
+    prompt_room: int | None = None
 
     def __post_init__(self) -> None:
         """Check the declaration; no data is read.
@@ -68,6 +72,8 @@ class TaskSpec:
         broken = []
         if self.problems is not None and self.problems < 1:
             broken.append(f"problems must be at least 1, got problems={self.problems}")
+        if self.prompt_room is not None and self.prompt_room < 1:
+            broken.append(f"prompt_room must be at least 1, got prompt_room={self.prompt_room}")
         if generates and self.problems is not None and self.problems > self.task.most_problems:
             broken.append(f"problems must be at most {self.task.most_problems:,}, got problems={self.problems}")
         if generates and self.path is not None:
@@ -120,6 +126,8 @@ class TaskSpec:
             found["chat"] = self.chat
         if self.chat_arguments:
             found["chat_arguments"] = self.chat_arguments.values
+        if self.prompt_room is not None:
+            found["prompt_room"] = self.prompt_room
         return found
 
     @property

@@ -28,6 +28,8 @@ PLAN_KEYS = [
     "n_shards",
     "n_committed",
     "n_pending",
+    "n_rows_taken",
+    "n_rows_to_generate",
     "max_new_tokens",
     "max_new_tokens_pending",
     "rows",

@@ -69,6 +69,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "forced_full_logps": (-0.25, -0.25, -0.25),
         "forced_agrees": (True, False, True),
         "sampling_error": None,
+        "taken_from": None,
     }
     return {**row, **changes}
 
