@@ -175,6 +175,8 @@ class TaskEntry(Strict):
         chat: whether prompts go through the model's chat template; `auto`: where it has one. A mapping gives the template
             arguments, such as `{enable_thinking: false}`, and requires one that reads them.
         fields: columns of the file under other names.
+        of: the task that this is, where `name` is a label of yours: so one task can stand several times in a sweep.
+        parameters: of a task that generates its problems, such as `{words: 2000}`; `designspace list tasks` names them.
         prompt_room: the longest prompt, in tokens, that caches have room for; by default that of the task's problems. With
             it, more problems of a task generate only what is new.
     """
@@ -189,6 +191,8 @@ class TaskEntry(Strict):
     chat: Literal["auto", "on", "off"] | dict[str, Any] = "auto"
     fields: ProblemFields = ProblemFields()
     prompt_room: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
+    of: str | None = None
+    parameters: dict[str, int | str] = {}
 
 
 class BudgetEntry(Strict):

@@ -156,7 +156,10 @@ def build_task(data: Any, path: DataPath, folder: Path, problems: Problems) -> T
     grader = None if entry.answer is None else _grader(entry.answer, (*path, "answer"), problems)
     if grader is None and entry.answer is not None:
         return None
-    if entry.name not in lookup.task_names() and (file is None or grader is None):
+    if entry.of is not None and entry.of not in lookup.task_names():
+        problems.add((*path, "of"), str(UnknownName("task", entry.of, lookup.task_names())))
+        return None
+    if entry.of is None and entry.name not in lookup.task_names() and (file is None or grader is None):
         known = UnknownName("task", entry.name, lookup.task_names())
         problems.add((*path, "name"), f"{known}; a task of your own needs path and answer")
         return None
@@ -182,7 +185,7 @@ def _chat_arguments(chat: str | dict[str, Any], path: DataPath, problems: Proble
 
 def _check_split(data: dict[str, Any], path: DataPath, problems: Problems) -> None:
     """Note an unknown split of a known task where another fault keeps the task from being built."""
-    name, split = data.get("name"), data.get("split")
+    name, split = data.get("of", data.get("name")), data.get("split")
     if isinstance(name, str) and isinstance(split, str) and name in lookup.task_names():
         splits = lookup.task(name).splits
         if split not in splits:
@@ -200,7 +203,7 @@ def _task_spec(
     try:
         return TaskSpec(
             entry.name,
-            entry.split or ("dev" if entry.name in lookup.task_names() else "all"),
+            entry.split or _default_split(entry),
             entry.problems,
             file,
             answer=grader,
@@ -210,12 +213,22 @@ def _task_spec(
             fields=entry.fields.pairs(),
             chat_arguments=arguments,
             prompt_room=entry.prompt_room,
+            of=entry.of,
+            parameters=tuple(sorted(entry.parameters.items())),
         )
     except UnknownName as error:
-        problems.add((*path, "split"), str(error))
+        problems.add((*path, "parameters" if str(error).startswith("unknown parameter") else "split"), str(error))
     except DesignspaceError as error:
         problems.add_error(path, error)
     return None
+
+
+def _default_split(entry: TaskEntry) -> str:
+    known = entry.of or entry.name
+    if known not in lookup.task_names():
+        return "all"
+    splits = lookup.task(known).splits
+    return "dev" if "dev" in splits else splits[0]
 
 
 def _grader(data: str | dict[str, Any], path: DataPath, problems: Problems) -> Grader | None:

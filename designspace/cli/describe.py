@@ -138,6 +138,8 @@ def _entries(section: str) -> list[dict[str, Any]]:
 
 def _task_row(task: Task) -> dict[str, Any]:
     summary = f"{task.summary}; splits: {', '.join(task.splits)}; graded as {task.grader.kind}"
+    if task.parameters:
+        summary += f"; parameters: {', '.join(f'{n}={p.default}' for n, p in task.parameters.items())}"
     return {"name": task.name, "summary": summary}
 
 

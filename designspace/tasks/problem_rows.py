@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from designspace.canonical import canonical_json
 from designspace.errors import DeclarationError, did_you_mean
 from designspace.tasks.grading.grader import Grader
 from designspace.tasks.json_lines import Line, Numeral, read_json_lines
@@ -81,11 +82,22 @@ def _problem(line: Line, columns: Mapping[str, tuple[str, ...]], grader: Grader,
     question = _text(row, columns["problem"], required=True)
     identifier = _text(row, columns["id"]) or f"{name}-{line.number:05d}"
     choices = _choices(row, columns["choices"]) if grader.kind == "choice" else ()
-    gold = _gold(row, columns["answer"], choices) if grader.needs_gold else ""
+    listed = _listed(row, columns["answer"]) if grader.takes_lists else None
+    gold = listed or (_gold(row, columns["answer"], choices) if grader.needs_gold else "")
     if grader.needs_gold and (reason := grader.gold_error(gold)) is not None:
         raise _Fault(reason)
     solution = _text(row, columns["solution"], required=bool(columns["solution"]))
     return Problem(identifier, with_choices(question, choices), gold, _text(row, columns["kind"]), solution)
+
+
+def _listed(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
+    """Return a list of answers as the one gold that it makes, None where the row has no list."""
+    value = _value(row, columns)
+    if not isinstance(value, list):
+        return None
+    if not value or not all(isinstance(answer, str) and answer.strip() and _is_unicode(answer) for answer in value):
+        raise _Fault(f"answer must be a list of texts that are not empty, got {value!r:.60}")
+    return canonical_json(value)
 
 
 def _gold(row: Mapping[str, Any], columns: tuple[str, ...], choices: tuple[str, ...]) -> str:

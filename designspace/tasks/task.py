@@ -6,16 +6,13 @@ their own with `kind = module:Class` in `designspace.graders`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from designspace.tasks.grading.grader import Grader
+from designspace.tasks.parameters import Parameter, Value
 from designspace.tasks.problem import Problem
 from designspace.tasks.prompts import PLACEHOLDER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,7 @@ class TaskRequest:
         path: a local file to read instead of the hub; None where the task takes none.
         grader: what will grade, so that gold answers that it cannot read are refused with their place.
         fields: columns of that file under other names than the usual ones, by ours.
+        parameters: those that the task declares, each with its value.
     """
 
     split: str
@@ -35,6 +33,11 @@ class TaskRequest:
     path: str | None
     grader: Grader
     fields: Mapping[str, str]
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+
+def _no_conflict(_: Mapping[str, Value]) -> str | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Task:
         template: the text around `{problem}`; empty: the problem as it is.
         template_hash: what identifies the template in a cell; None: the SHA-256 of it.
         takes_path: whether it reads files. If not, it generates its problems, and a request says how many.
+        parameters: what may be declared of it under `parameters`, by name; its problems must not depend on anything else.
+        conflict: returns why values of its parameters do not go together, None if they do.
         most_problems: a bound on how many may be asked for of a task that generates them: a slip of the keyboard must not
             cost minutes.
         summary: one line for `designspace list`.
@@ -63,6 +68,8 @@ class Task:
     template: str = PLACEHOLDER
     template_hash: str | None = None
     takes_path: bool = False
+    parameters: Mapping[str, Parameter] = field(default_factory=dict, hash=False)
+    conflict: Callable[[Mapping[str, Value]], str | None] = _no_conflict
     most_problems: int = 100_000
     summary: str = ""
     metric: str = "accuracy"

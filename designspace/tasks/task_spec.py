@@ -12,6 +12,7 @@ from designspace.tasks import lookup
 from designspace.tasks.chat_arguments import ChatArguments
 from designspace.tasks.file_task import file_task
 from designspace.tasks.grading.grader import Grader
+from designspace.tasks.parameters import Value, faults, filled
 from designspace.tasks.problem import Problem, content_hash
 from designspace.tasks.problem_rows import COLUMNS
 from designspace.tasks.prompts import render, template_of
@@ -32,6 +33,8 @@ class TaskSpec:
         chat: whether prompts go through the model's chat template; `auto`: where it has one.
         fields: columns of the file under other names, as pairs of our name and the file's.
         chat_arguments: what the template is given beside the messages, such as `enable_thinking`.
+        of: the task that this one is, where `name` is a label of one's own.
+        parameters: of a task that generates its problems, as pairs of name and value; those left out have their defaults.
         prompt_room: the longest prompt, in tokens, that caches have room for; None: that of these problems. Room is part of
             what fixes a row's numbers, so a number here is what lets more problems leave the rows of the first ones as they
             are.
@@ -48,12 +51,14 @@ class TaskSpec:
     fields: tuple[tuple[str, str], ...] = ()
     chat_arguments: ChatArguments = field(default_factory=ChatArguments)
     prompt_room: int | None = None
+    of: str | None = None
+    parameters: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         """Check the declaration; no data is read.
 
         Raises:
-            UnknownName: no such task, split or field.
+            UnknownName: no such task, split, field or parameter.
             DeclarationError: a number of problems below 1, a path for a generated task, a prompt without a place for the
                 problem, or a system message or arguments of a template without chat.
         """
@@ -62,7 +67,10 @@ class TaskSpec:
         for ours, _ in self.fields:
             if ours not in COLUMNS:
                 raise UnknownName("field of a problem", ours, COLUMNS)
-        broken = [*self._broken_numbers(), *self._broken_texts()]
+        for name, _ in self.parameters:
+            if name not in self.task.parameters:
+                raise UnknownName(f"parameter of task {self.task.name!r}", name, self.task.parameters)
+        broken = [*self._broken_numbers(), *self._broken_texts(), *self._broken_parameters()]
         if broken:
             raise DeclarationError(broken)
         self.template  # noqa: B018 - refuses a prompt that has no place for the problem
@@ -82,6 +90,12 @@ class TaskSpec:
             broken.append(f"task {self.name!r} generates its problems: say how many, e.g. problems: 64")
         return broken
 
+    def _broken_parameters(self) -> list[str]:
+        broken = list(faults(self.task.parameters, dict(self.parameters)))
+        if not broken and (conflict := self.task.conflict(filled(self.task.parameters, dict(self.parameters)))):
+            broken.append(f"task {self.name!r}: {conflict}")
+        return broken
+
     def _broken_texts(self) -> list[str]:
         broken = []
         if not self.task.takes_path and (self.prompt is not None or self.answer is not None or self.fields):
@@ -95,9 +109,14 @@ class TaskSpec:
     @property
     def task(self) -> Task:
         """What the name stands for."""
-        if self.name not in lookup.task_names() and self.path is not None and self.answer is not None:
+        if (
+            self.of is None
+            and self.name not in lookup.task_names()
+            and self.path is not None
+            and self.answer is not None
+        ):
             return file_task(self.name, self.answer)
-        return lookup.task(self.name)
+        return lookup.task(self.of or self.name)
 
     @property
     def grader(self) -> Grader:
@@ -151,7 +170,8 @@ class TaskSpec:
 
 @cache
 def _load(spec: TaskSpec) -> tuple[Problem, ...]:
-    request = TaskRequest(spec.split, spec.problems, spec.path, spec.grader, dict(spec.fields))
+    parameters = filled(spec.task.parameters, dict(spec.parameters))
+    request = TaskRequest(spec.split, spec.problems, spec.path, spec.grader, dict(spec.fields), parameters)
     problems = spec.task.load(request)
     if spec.problems is not None:
         if len(problems) < spec.problems:

@@ -2,6 +2,7 @@
 
 from designspace.tasks.grading.choice_grader import ChoiceGrader
 from designspace.tasks.grading.code_grader import CodeGrader, completion_of
+from designspace.tasks.grading.contains_grader import ContainsGrader
 from designspace.tasks.grading.exact_grader import ExactGrader
 from designspace.tasks.grading.extraction import Extraction, extract_lenient, extract_strict
 from designspace.tasks.grading.grader import Grade, Grader, GradeStatus, Reading
@@ -15,6 +16,7 @@ __all__ = [
     "CasesError",
     "ChoiceGrader",
     "CodeGrader",
+    "ContainsGrader",
     "ExactGrader",
     "Extraction",
     "Grade",

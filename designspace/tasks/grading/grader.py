@@ -68,14 +68,15 @@ class Grader(ABC):
 
     Class attributes: `kind` names it in YAML; `version` is raised with every change that may alter a grade, so that stored
     texts are graded anew; `grades` is False where texts are exported to be judged elsewhere; `needs_gold` says whether
-    problems must have a gold answer; `prompt` is the format of prompts (`designspace.tasks.prompts`) that makes a model state
-    its answer where this grader looks for it, for tasks that name none.
+    problems must have a gold answer, `takes_lists` whether that may be a JSON list of texts; `prompt` is the format of prompts
+    (`designspace.tasks.prompts`) that makes a model state its answer where this grader looks for it, for tasks that name none.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     grades: ClassVar[bool] = True
     needs_gold: ClassVar[bool] = True
+    takes_lists: ClassVar[bool] = False
     prompt: ClassVar[str] = "none"
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 from designspace.errors import DesignspaceError, UnknownName
 from designspace.tasks import Problem, Task, TaskRequest
+from designspace.tasks.parameters import filled
 from designspace.tasks.prompts import PLACEHOLDER
 from designspace.testing.conformance.verdict import expect
 
@@ -33,7 +34,8 @@ class Trial:
 
     def load(self, split: str, n_problems: int | None = None) -> list[Problem]:
         """Return the problems of a split."""
-        return self.task.load(TaskRequest(split, n_problems or self.n_problems, self.path, self.task.grader, {}))
+        wanted, values = n_problems or self.n_problems, filled(self.task.parameters, {})
+        return self.task.load(TaskRequest(split, wanted, self.path, self.task.grader, {}, values))
 
     @property
     def who(self) -> str:
@@ -145,7 +147,7 @@ def check_faults(t: Trial) -> None:
 
 
 def _refused(t: Trial, file: Path, what: str) -> None:
-    request = TaskRequest(t.task.splits[0], None, str(file), t.task.grader, {})
+    request = TaskRequest(t.task.splits[0], None, str(file), t.task.grader, {}, filled(t.task.parameters, {}))
     try:
         found = t.task.load(request)
     except DesignspaceError as error:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from designspace.tasks.grading import (
     ChoiceGrader,
     CodeGrader,
+    ContainsGrader,
     ExactGrader,
     Grader,
     IntegerGrader,
@@ -30,6 +31,20 @@ class Labelled(NamedTuple):
 
 
 EXAMPLES = [
+    Labelled(
+        ContainsGrader(),
+        right=[("They are 12 and then 345.", '["345","12"]'), ("DOG", "dog"), ("<think>no</think> 7", '["7"]')],
+        wrong=[("They are 12.", '["345","12"]'), ("cat", "dog")],
+        silent=["", " "],
+        bad_golds=["", "[]", '["a",""]'],
+    ),
+    Labelled(
+        ContainsGrader("any"),
+        right=[("They are 12.", '["345","12"]'), ("12 and 345", '["345","12"]')],
+        wrong=[("They are 13.", '["345","12"]')],
+        silent=[""],
+        bad_golds=[""],
+    ),
     Labelled(
         MathGrader(),
         right=[(r"so \boxed{\frac{1}{2}}", "0.5"), (r"\boxed{033}", "33"), (r"\boxed{(1,2)}", "(1, 2)")],
