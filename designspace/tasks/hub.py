@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from designspace.errors import DataMissing
+from designspace.tasks.csv_rows import read_csv_rows
 from designspace.tasks.json_lines import Line, Numeral, read_json_lines
 
 
 def hub_rows(repository: str, filename: str) -> list[Line]:
-    """Return the rows of a JSON Lines or Parquet file; rows of Parquet count from 1.
+    """Return the rows of a JSON Lines, CSV or Parquet file; rows of Parquet count from 1.
 
     Raises:
         DataMissing: the hub cannot be reached, or has no such file.
-        DeclarationError: the file breaks a rule of JSON Lines.
+        DeclarationError: the file breaks a rule of its form.
     """
     try:
         local = _from_hub(repository, filename)
@@ -27,7 +28,7 @@ def hub_rows(repository: str, filename: str) -> list[Line]:
 
         rows: list[dict[str, Any]] = pq.read_table(local).to_pylist()
         return [Line(number, _with_numerals(row)) for number, row in enumerate(rows, start=1)]
-    return read_json_lines(local)
+    return read_csv_rows(local) if filename.endswith(".csv") else read_json_lines(local)
 
 
 def _with_numerals(row: dict[str, Any]) -> dict[str, Any]:

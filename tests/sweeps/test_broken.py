@@ -8,6 +8,7 @@ import pytest
 
 from designspace.errors import DeclarationError
 from designspace.registry import kinds
+from designspace.tasks import lookup
 from sweeps.spec import load_sweep
 
 FOLDER = Path(__file__).parent / "broken"
@@ -25,9 +26,10 @@ def test_problems_are_as_expected(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(FOLDER)
     with pytest.raises(DeclarationError) as caught:
         load_sweep(name)
-    # The list of kinds grows with every scoring; what matters is that it is named.
+    # The lists grow with every scoring and task; what matters is that they are named.
     text = (FOLDER / name).with_suffix(".txt").read_text(encoding="utf-8")
-    expected = text.replace("<scoring kinds>", ", ".join(kinds("scoring"))).splitlines()
+    named = text.replace("<scoring kinds>", ", ".join(kinds("scoring")))
+    expected = named.replace("<task names>", ", ".join(lookup.task_names())).splitlines()
     assert expected == list(caught.value.problems)
 
 
