@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from designspace.engine import Engine
     from designspace.models.loading import load_model
     from designspace.models.model_spec import ModelSpec
+    from designspace.program.compression import compress
+    from designspace.program.generate import generate
+    from designspace.program.load import load
     from designspace.query.results import open_results
     from designspace.registry import mechanism
     from designspace.tasks.task_spec import TaskSpec
@@ -31,6 +34,9 @@ __all__ = [
     "Request",
     "TaskSpec",
     "__version__",
+    "compress",
+    "generate",
+    "load",
     "load_model",
     "load_sweep",
     "mechanism",
@@ -47,6 +53,9 @@ _MODULE_OF = {
     "ModelSpec": "designspace.models.model_spec",
     "Request": "designspace.axes",
     "TaskSpec": "designspace.tasks.task_spec",
+    "compress": "designspace.program.compression",
+    "generate": "designspace.program.generate",
+    "load": "designspace.program.load",
     "load_model": "designspace.models.loading",
     "load_sweep": "sweeps.spec",
     "mechanism": "designspace.registry",

@@ -140,22 +140,32 @@ class Engine:
 
     def decode_burst(self) -> Iterator[Generation]:
         """Run all rows in flight to the next occasion for the host to look; yield the generations that end there."""
-        n_steps = self._plan()
+        self.advance(self._plan())
+        for state in [state for state in self.in_flight.values() if state.reason_to_end(self.loaded.eos_ids)]:
+            yield from self._finish(state)
+
+    def advance(self, n_steps: int) -> Burst:
+        """Run all rows in flight so many steps, cut those that are due, and append what was chosen to their texts."""
         burst = self.runner.run(self.in_flight.values(), n_steps, self.hook)
         self._account(burst)
         self._compress(burst)
         self._append(burst)
-        for state in [state for state in self.in_flight.values() if state.reason_to_end(self.loaded.eos_ids)]:
-            yield from self._finish(state)
+        self.hook.on_written(self.in_flight.values())
+        return burst
 
     def _refill(self, queue: deque[Request]) -> Iterator[Generation]:
         """Give every free row the next prompt. A generation may end with its first token."""
         for row in range(self.rows):
             while queue and row not in self.in_flight:
-                self._check_prompt(queue[0])
-                with self.hook.region("prefill"):
-                    prompt, logits = self.prefill.pop_prompt(queue)
-                yield from self._finish(self.start(row, queue.popleft(), prompt, logits))
+                state, _ = self.admit(row, queue)
+                yield from self._finish(state)
+
+    def admit(self, row: int, queue: deque[Request]) -> tuple[RowState, Tensor]:
+        """Take the first request into a free row; return the row, and the logits [1,V] after its prompt."""
+        self._check_prompt(queue[0])
+        with self.hook.region("prefill"):
+            prompt, logits = self.prefill.pop_prompt(queue)
+        return self.start(row, queue.popleft(), prompt, logits), logits
 
     def _check_prompt(self, request: Request) -> None:
         n_prompt = len(request.prompt_ids)
@@ -288,9 +298,13 @@ class Engine:
         """Yield a row's generation if its text has ended, and free the row."""
         reason = state.reason_to_end(self.loaded.eos_ids)
         if reason is not None:
-            survival = prompt_survival(self.cache.positions[:, state.index], len(state.request.prompt_ids))
-            self._retire(state)
-            yield state.generation(reason, survival)
+            yield self.end(state, reason)
+
+    def end(self, state: RowState, reason: str) -> Generation:
+        """Free a row and return what it has become; reason: why its text ends, `stop` or `length`."""
+        survival = prompt_survival(self.cache.positions[:, state.index], len(state.request.prompt_ids))
+        self._retire(state)
+        return state.generation(reason, survival)
 
     def _retire(self, state: RowState) -> None:
         del self.in_flight[state.index]

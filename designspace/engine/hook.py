@@ -33,3 +33,6 @@ class EngineHook:
 
     def on_compressed(self, states: Collection[RowState]) -> None:
         """After a burst every row that was due has been cut; the burst's tokens are not yet in the rows' texts."""
+
+    def on_written(self, states: Collection[RowState]) -> None:
+        """After a burst its tokens are in the rows' texts, and no text that ended with them is gone."""

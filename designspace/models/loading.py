@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from designspace.axes import Geometry
+from designspace.axes import Artefact, Geometry
 from designspace.cache import attention
 from designspace.cache.attention import Pass
 from designspace.cache.layer_call import in_flight
@@ -35,7 +35,7 @@ from designspace.models.tokenizer import tokenizer_of
 from designspace.models.trial import Subject
 
 # Of what transformers offers, the one in which a token's experts do not depend on the other rows.
-_EXPERTS = "batched_mm"
+EXPERTS = "batched_mm"
 _POINTER_BYTES = 1024
 Chat = Literal["auto", "on", "off"]
 Found = TypeVar("Found")
@@ -48,6 +48,7 @@ class LoadedModel:
 
     proof: what trying it out has found; None on the meta device. longest: positions that a text may have, None: any number.
     graphs: its compiled decode steps by number of rows and threads, shared by everything that runs on it.
+    measured: the calibrations that were measured on it in this process, by name.
     """
 
     model: Any
@@ -60,6 +61,7 @@ class LoadedModel:
     graphs: dict[tuple[int, int], Callable[[Tensor, Tensor], Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    measured: dict[str, Artefact] = field(default_factory=dict, repr=False, compare=False)
 
     def forward(self, slots: Pass, **arguments: Any) -> Any:
         """Call the model with a pass, which its layers attend through, and return what it returns."""
@@ -263,7 +265,7 @@ def prepare(
     check_owners(model.config)
     check_retrofit(model.config)
     if hasattr(model.config, "_experts_implementation"):
-        model.set_experts_implementation(_EXPERTS)
+        model.set_experts_implementation(EXPERTS)
     model.set_attn_implementation(attention.IMPLEMENTATION)
     longest = _read_off(longest_text, model)
     if proof is None and model.device.type != "meta":
