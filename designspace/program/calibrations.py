@@ -68,7 +68,7 @@ def _measured(loaded: LoadedModel, name: str, calibrate_on: CalibrateOn) -> Arte
     warnings.warn(
         f"calibration {name!r} was measured on {corpus.n_tokens:,} tokens of {corpus.source}, and is kept {kept}",
         CalibrationMade,
-        stacklevel=2,
+        stacklevel=5,
     )
     return made
 

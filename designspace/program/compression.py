@@ -52,7 +52,13 @@ def compress(
     """
     hf_model = model.model if isinstance(model, LoadedModel) else model
     check_in_memory(hf_model)
-    arm = Arm.of(mechanism, budget, decoding_at(0.0, 1.0))
+    greedy = decoding_at(0.0, 1.0)
+    arm = Arm.of(mechanism, budget, greedy)
+    if arm.decoding != greedy:
+        raise DeclarationError(
+            f"mechanism {arm.mechanism.name!r} writes its texts by decoding {arm.decoding.kind!r}, but in a model's own"
+            " generate() transformers chooses the tokens: use designspace.generate"
+        )
     loaded = model if isinstance(model, LoadedModel) else None
     return Compression(hf_model, arm, loaded, tokenizer, seed, calibrate_on)
 
