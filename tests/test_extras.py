@@ -120,13 +120,23 @@ def test_a_mechanism_needs_no_extra() -> None:
 
 
 def test_the_page_on_programs_is_true_without_extras() -> None:
-    """Its program that uses a mechanism by itself."""
+    """Its programs that need nothing measured."""
     page = (REPOSITORY / "docs/how-to/use-a-mechanism.md").read_text(encoding="utf-8")
-    program, *_ = [block.body for block in blocks(page) if "engine.generate" in block.body]
-    done = run_without(set(EXTRA_OF), program)
+    bodies = [block.body for block in blocks(page) if block.language == "python"]
+    in_one_call, within_transformers, *_ = bodies
+    (by_engine,) = [body for body in bodies if "engine.generate" in body]
+    done = run_without(set(EXTRA_OF), in_one_call + within_transformers + by_engine)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert len(done.stdout.splitlines()) == 5
+
+
+def test_a_mechanism_in_a_mapping_names_the_extra_that_it_needs() -> None:
+    """Its fields are checked by what checks a sweep's."""
+    program = 'import designspace\ndesignspace.generate("pocket-llama", "<bos>", {"scoring": "knorm"}, 48)\n'
+    done = run_without(set(EXTRA_OF), program)
+
+    assert done.stderr.splitlines()[-1].endswith("pip install 'designspace[sweep]'")
 
 
 def test_everything_imported_is_declared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 from typer.testing import CliRunner
@@ -30,6 +31,16 @@ def test_yaml_blocks_are_sweeps(source: str) -> None:
 
     assert planned.n_cells > 0
     assert not planned.refused
+
+
+@pytest.mark.parametrize("source", blocks("python"))
+def test_python_blocks_run(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each prints something, and warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(compile(source, "a block of the README", "exec"), {})
+
+    assert re.search(r" \d\d\.\d+$", capsys.readouterr().out)
 
 
 def test_the_strategies_that_are_named_exist() -> None:

@@ -99,7 +99,7 @@ def generate(
 
     Raises:
         UnknownName: no such mechanism; the message names the nearest.
-        DeclarationError: an argument means nothing, or the mechanism cannot run here. All `DesignspaceError`s are one line.
+        DeclarationError: an argument means nothing, or the mechanism cannot run here.
         CalibrationError: the mechanism needs a calibration that is not there, and there is no `calibrate_on`.
         ModelError: as `load`.
     """

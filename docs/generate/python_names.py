@@ -20,6 +20,8 @@ for strategies and tasks of your own in `designspace.testing.conformance` ([cont
 
 # What these names return, and a user goes on with.
 RETURNED = {
+    "Compression": "designspace.program.compression",
+    "GeneratedText": "designspace.program.generated_text",
     "Generation": "designspace.axes",
     "LoadedModel": "designspace.models.loading",
     "Results": "designspace.query.results",
