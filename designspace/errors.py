@@ -11,6 +11,8 @@ EXTRA_OF = {
     "accelerate": "gguf",
     "duckdb": "duckdb",
     "gguf": "gguf",
+    "inspect_ai": "inspect",
+    "lm_eval": "lm-eval",
     "math_verify": "sweep",
     "matplotlib": "report",
     "optuna": "study",

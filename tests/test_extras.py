@@ -54,6 +54,7 @@ COMMAND = "from designspace.cli import main; main()"
 
 # Distributions that bring a module of another name, or along with their own.
 DISTRIBUTION_OF = {
+    "anyio": "huggingface_hub",
     "annotated_types": "annotated-types",
     "math_verify": "math-verify",
     "pydantic_core": "pydantic",

@@ -125,8 +125,12 @@ class Engine:
 
     @torch.inference_mode()
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
-        """Yield generations as they finish; the order of finishing, not of asking."""
-        queue = deque(requests)
+        """Yield generations as they finish; the order of finishing, not of asking.
+
+        A deque is worked off as it is, so requests that are appended meanwhile, by a hook or between two generations, are
+        made too.
+        """
+        queue = requests if isinstance(requests, deque) else deque(requests)
         self.prefill.announce(queue)
         try:
             while queue or self.in_flight:

@@ -1,0 +1,1 @@
+"""Adapters: evaluation harnesses of others, whose texts are written here with a compressed cache."""
