@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from designspace.canonical import canonical_json
 from designspace.errors import ProtocolError
+from designspace.store.distinct_rows import distinct_rows
 from designspace.store.schema import GRADE_COLUMNS, ROW_KEY
 
 VERSION = 1
@@ -100,8 +101,8 @@ def require_seal(
 def shards_of(table: pa.Table) -> dict[Shard, set[str]]:
     """Return the shards that rows are of, each with the looks that they were made under."""
     found: dict[Shard, set[str]] = {}
-    for row in table.select(["cell_id", "shard_id", "look_sha256"]).to_pylist():
-        found.setdefault((row["cell_id"], row["shard_id"]), set()).update({row["look_sha256"]} - {None})
+    for cell, shard, look in distinct_rows(table, ("cell_id", "shard_id", "look_sha256"))[0]:
+        found.setdefault((cell, shard), set()).update({look} - {None})
     return found
 
 

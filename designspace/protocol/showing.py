@@ -67,7 +67,8 @@ def shown_rows(results: str | Path, table: pa.Table, command: str) -> Shown:
             pc.invert(pc.is_in(table["cell_id"].cast(pa.string()), pa.array(sorted(hidden), pa.string())))
         )
         notes.append(f"left out: {len(hidden)} cells of held-out problems, for their confirmation is not finished")
-    found = heldout_cells(ledger, _problems_by_cell(table))
+    # Where nothing is registered nothing is held out, and of a million rows every problem need not be looked at.
+    found = heldout_cells(ledger, _problems_by_cell(table)) if any(map(_registers, ledger.entries())) else None
     if found is not None:
         noted = note_showing(ledger, found, lambda: _arms_of(results, table, found.cells), command)
         notes += [] if noted is None else [look_text(ledger, noted)]
@@ -81,7 +82,7 @@ def heldout_cells(ledger: LookLedger, problems: Mapping[str, Sequence[Problem]])
         ledger: of the results.
         problems: those of one task split, by cell.
     """
-    held = [(entry, _hashes_of(ledger, entry)) for entry in ledger.entries() if entry.kind in ("register", "amend")]
+    held = [(entry, _hashes_of(ledger, entry)) for entry in ledger.entries() if _registers(entry)]
     if not held:
         return None
     cells: set[str] = set()
@@ -159,6 +160,10 @@ def look_text(ledger: LookLedger, look: Entry) -> str:
         f"{len(look.problem_ids)} problems are held out by registration {look.registration[:16]}: "
         f"held-out look #{number}, noted in {ledger.path.name}"
     )
+
+
+def _registers(entry: Entry) -> bool:
+    return entry.kind in ("register", "amend")
 
 
 def _hashes_of(ledger: LookLedger, entry: Entry) -> frozenset[str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from designspace.errors import StoreError
+from designspace.store.distinct_rows import distinct_rows, spread
 
 Row = dict[str, Any]
 
@@ -48,6 +49,7 @@ COLUMNS = (
     "lenient_correct",
 )  # what a summary is made of
 NO_BUDGET = "none"
+_LABEL = ("model", "task", "split", "budget", "mechanism")  # what an arm is called
 # Of texts that were fed: which text, and what the arm thinks of its tokens; null where an arm wrote its own.
 FORCED = ("forced_of", "forced_loss_over_full", "forced_agreement", "forced_first_disagreement")
 # Read where they are there: for its length, to compare arms, for who made it, for what was asked, for what was held of it.
@@ -116,7 +118,7 @@ def arm_rows(table: pa.Table) -> Arms:
         StoreError: a column is missing.
     """
     rows = _rows(table)
-    apart = _apart(rows)
+    apart = _apart(table)
     arms: Arms = {}
     for row in rows:
         label = ArmKey(row["model"], row["task"], row["split"], row["budget"], row["mechanism"])
@@ -128,18 +130,18 @@ def arm_rows(table: pa.Table) -> Arms:
 
 def named_apart(table: pa.Table) -> pa.Table:
     """Return rows under the names that their arms have: with digits of the cell where one name stands for several arms."""
-    labels = table.select(["model", "task", "split", "budget", "mechanism", "replicate", "cell_id"]).to_pylist()
-    apart = _apart(labels)
+    apart = _apart(table)
     if not apart:
         return table
+    found, which = distinct_rows(table, (*_LABEL, "cell_id"))
     names = []
-    for row in labels:
-        key = ArmKey(*(row[name] for name in ("model", "task", "split", "budget", "mechanism")))
+    for *label, cell_id in found:
+        key = ArmKey(*label)
         digits = apart.get(key)
-        names.append(key.name if digits is None else key._replace(configuration=row["cell_id"][:digits]).name)
+        names.append(key.name if digits is None else key._replace(configuration=cell_id[:digits]).name)
     place = table.schema.get_field_index("mechanism")
     field = table.schema.field(place)
-    return table.set_column(place, field, pa.array(names, type=pa.string()).cast(field.type))
+    return table.set_column(place, field, spread(names, which, field.type))
 
 
 def _rows(table: pa.Table) -> list[Row]:
@@ -160,8 +162,19 @@ def _rows(table: pa.Table) -> list[Row]:
     for name in ("code_id", "prompt_survival_union", "prompt_survival_mean", *FORCED):
         if name in table.column_names:
             found = found.append_column(name, table[name])
-    rows: list[Row] = found.to_pylist()
-    return rows
+    columns = [_values(found[name]) for name in found.column_names]
+    return [dict(zip(found.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column as Python values. Equal labels are one object: a million rows would have a million copies of each."""
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    found = []
+    for chunk in column.chunks:
+        labels = [*chunk.dictionary.to_pylist(), None]
+        found += [labels[index] for index in chunk.indices.fill_null(len(labels) - 1).to_pylist()]
+    return found
 
 
 def _digests(texts: Iterable[pa.Scalar]) -> list[bytes | None]:
@@ -172,12 +185,11 @@ def _digests(texts: Iterable[pa.Scalar]) -> list[bytes | None]:
     ]
 
 
-def _apart(rows: Iterable[Row]) -> dict[ArmKey, int]:
+def _apart(table: pa.Table) -> dict[ArmKey, int]:
     """Return the names that stand for several configurations, and how many digits of their cells tell these apart."""
     cells: dict[ArmKey, dict[int, set[str]]] = {}
-    for row in rows:
-        label = ArmKey(row["model"], row["task"], row["split"], row["budget"], row["mechanism"])
-        cells.setdefault(label, {}).setdefault(row["replicate"], set()).add(row["cell_id"])
+    for *label, replicate, cell_id in distinct_rows(table, (*_LABEL, "replicate", "cell_id"))[0]:
+        cells.setdefault(ArmKey(*label), {}).setdefault(replicate, set()).add(cell_id)
     return {
         label: _digits(sorted(set().union(*by_replicate.values())))
         for label, by_replicate in cells.items()

@@ -6,7 +6,7 @@ arms held different amounts of memory is void, by the rule that also holds for a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from designspace.statistics.permutation import chance_of_one_sign
 
 ALPHA = 0.05  # of all contrasts of a group together
 FULL_CACHE = "full"
+ReportRows = Mapping[tuple[GroupKey, str], Sequence[Row]]  # by group and name of the arm
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,14 @@ def contrasts(report: StudyReport, against: str | None = None, *, arms: Iterable
     groups: dict[GroupKey, list[ArmSummary]] = {}
     for arm in report.arms:
         groups.setdefault(arm.group, []).append(arm)
+    rows = {(key.group, key.name): of_arm for key, of_arm in report.rows.items()}
     found: list[Contrast] = []
     for group, members in groups.items():
         other = _other(report, group, name)
         if other is None and group.budget == NO_BUDGET:
             continue  # beside an arm with a budget: those have no group of their own to be contrasted in
         of_group = [arm for arm in members if arm.mechanism in wanted and arm is not other]
-        found += _family([_paired(report, arm, other, name) for arm in of_group])
+        found += _family([_paired(rows, report.tolerance, arm, other, name) for arm in of_group])
     return found
 
 
@@ -133,19 +135,19 @@ def _other(report: StudyReport, group: GroupKey, name: str) -> ArmSummary | None
 
 
 def _paired(
-    report: StudyReport, arm: ArmSummary, other: ArmSummary | None, name: str
+    report_rows: ReportRows, tolerance: float, arm: ArmSummary, other: ArmSummary | None, name: str
 ) -> tuple[Contrast, PairedScores | None]:
     """Return the contrast of two arms before it is tested, and their scores; None where it is void."""
     found = Contrast(*arm.group, arm.mechanism, name, arm.budget if other is None else other.budget)
     if other is None:
         return replace(found, void=f"there is no {name} at budget {arm.budget}"), None
-    rows = [_graded(report.rows[_key(report, side)]) for side in (arm, other)]
+    rows = [_graded(report_rows[side.group, side.mechanism]) for side in (arm, other)]
     shared = {row["problem_id"] for row in rows[0]} & {row["problem_id"] for row in rows[1]}
     found = replace(found, n_problems=len(shared))
     if (void := _too_few(shared, rows)) is not None:
         return replace(found, void=void), None
-    sides = [_on(side, of_side, shared, report.tolerance) for side, of_side in zip((arm, other), rows, strict=True)]
-    if (void := _unmatched(sides[0], sides[1], report.tolerance)) is not None:
+    sides = [_on(side, of_side, shared, tolerance) for side, of_side in zip((arm, other), rows, strict=True)]
+    if (void := _unmatched(sides[0], sides[1], tolerance)) is not None:
         return replace(found, void=void), None
     try:
         scores = pair(*(_by_problem(of_side, shared) for of_side in rows))
@@ -186,10 +188,6 @@ def _tested(contrast: Contrast, scores: PairedScores, m: int) -> Contrast:
 def _points(share: float) -> float:
     """Return a difference of shares in percentage points; 0.55 less 0.825 is -27.5, whatever binary fractions make of it."""
     return round(100 * share, 10)
-
-
-def _key(report: StudyReport, arm: ArmSummary) -> ArmKey:
-    return next(key for key in report.rows if (key.group, key.name) == (arm.group, arm.mechanism))
 
 
 def _graded(rows: Iterable[Row]) -> list[Row]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from designspace.store.distinct_rows import distinct_rows, spread
+
 Labels = Mapping[str, str | Mapping[str, str]]
 
 
@@ -16,14 +18,11 @@ def relabelled(table: pa.Table, labels: Labels) -> pa.Table:
         table: rows of the results store with `cell_id` and the columns to relabel.
         labels: by cell id, the name of its mechanism, or a value for each of some columns.
     """
-    cells = table["cell_id"].to_pylist()
     wanted = {cell_id: {"mechanism": of} if isinstance(of, str) else dict(of) for cell_id, of in labels.items()}
     for column in dict.fromkeys(name for of in wanted.values() for name in of):
         place = table.schema.get_field_index(column)
         field = table.schema.field(place)
-        values = [
-            wanted.get(cell_id, {}).get(column, value)
-            for cell_id, value in zip(cells, table[column].to_pylist(), strict=True)
-        ]
-        table = table.set_column(place, field, pa.array(values, type=pa.string()).cast(field.type))
+        found, which = distinct_rows(table, ("cell_id", column))
+        values = [wanted.get(cell_id, {}).get(column, value) for cell_id, value in found]
+        table = table.set_column(place, field, spread(values, which, field.type))
     return table

@@ -14,6 +14,7 @@ from designspace.report.study_report import StudyReport
 # On one page, which takes some ten seconds of one core: with one text per problem the test is a formula, with several of them
 # it draws signs a hundred thousand times.
 MOST_CONTRASTS, MOST_DRAWN_CONTRASTS = 1500, 120
+MOST_PAIRS = 1_000_000  # of all contrasts together, one for each problem
 COLUMNS = (
     "model", "task", "split", "budget", "arm", "against", "points", "low_points", "high_points", "p_value", "n_problems",
     "n_better", "n_worse", "n_comparisons", "void",
@@ -37,6 +38,7 @@ def page_contrasts(report: StudyReport, against: Sequence[str] = ()) -> dict[str
     n_each = max(1, sum(arm.accuracy is not None for arm in report.arms))
     chosen = list(dict.fromkeys((*against, *names)))
     most = MOST_DRAWN_CONTRASTS if any(arm.n_graded > arm.n_problems for arm in report.arms) else MOST_CONTRASTS
+    most = min(most, MOST_PAIRS // max((arm.n_problems for arm in report.arms), default=1))
     kept = chosen[: max(len(against), most // n_each, 1)]
     rows = [_row(found) for name in kept for found in contrasts(report, name)]
     return {"columns": COLUMNS, "rows": rows, "n_left_out": len(chosen) - len(kept)}

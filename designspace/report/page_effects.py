@@ -11,7 +11,8 @@ from designspace.report.arm_rows import GroupKey, Row
 from designspace.report.study_report import StudyReport
 from designspace.statistics import AxisEffect, FactorialScores, family_size, interactions, main_effects
 
-MOST_EFFECTS = 120  # on one page: each draws signs a hundred thousand times
+# On one page: each effect draws signs a hundred thousand times, one for each problem.
+MOST_EFFECTS, MOST_SIGNS = 120, 24_000
 Levels = Mapping[str, Mapping[str, str]]
 
 
@@ -26,7 +27,9 @@ def page_effects(report: StudyReport, levels: Levels) -> dict[str, Any]:
     groups = {group: scores for group, arms in _groups(report, levels).items() if (scores := _scores(arms, levels))}
     references = {axis: next(iter(of_arm.values())) for axis, of_arm in levels.items()}
     sizes = {group: _family(scores, references) for group, scores in groups.items()}
-    if (total := sum(sizes.values())) > MOST_EFFECTS:
+    total = sum(sizes.values())
+    n_signs = sum(size * len(groups[group].problem_ids) for group, size in sizes.items())
+    if total > MOST_EFFECTS or n_signs > MOST_SIGNS:
         return {"effects": [], "n_left_out": total}
     found = [
         {**group._asdict(), **_document(effect, sizes[group], len(scores.problem_ids))}

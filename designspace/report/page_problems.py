@@ -17,6 +17,7 @@ LEDGER = (
 )  # fmt: skip
 _PLACE = ("model", "task", "split", "budget", "replicate")
 _TEXT = (*_PLACE, "problem_id", "mechanism", "correct", "extracted", "text")
+BROWSED = (*_TEXT, *LEDGER, "prompt", "answer", "kind")
 FORM = """\
 <p id="view-said" class="said" role="status">Reading the results …</p>
 <form id="view-filters" hidden aria-label="Which problems are listed">
@@ -66,7 +67,7 @@ def problems_data(rows: pa.Table, study: str, results: str) -> dict[str, Any] | 
     n_characters = pc.sum(pc.utf8_length(rows["text"])).as_py() or 0
     if rows.num_rows > MOST_TEXTS or n_characters > MOST_CHARACTERS:
         return None
-    lines = named_apart(rows).select([*_TEXT, *LEDGER, "prompt", "answer", "kind"]).to_pylist()
+    lines = named_apart(rows).select(BROWSED).to_pylist()
     problems = {
         f"{line['task']} {line['split']} {line['problem_id']}": {
             "problem_id": line["problem_id"],

@@ -119,10 +119,15 @@ def pair(arm: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[flo
     names = tuple(sorted(arm))
     return PairedScores(
         problem_ids=names,
-        arm=np.array([np.mean(np.asarray(arm[name], dtype=np.float64)) for name in names]),
-        baseline=np.array([np.mean(np.asarray(baseline[name], dtype=np.float64)) for name in names]),
+        arm=_means(arm, names),
+        baseline=_means(baseline, names),
         n_replicates=counts.pop() if counts else 1,
     )
+
+
+def _means(scores: Mapping[str, Sequence[float]], names: Sequence[str]) -> FloatArray:
+    """Return the mean of each problem's scores, of which all problems have as many, [n_problems]."""
+    return np.array([scores[name] for name in names], dtype=np.float64).mean(axis=1) if names else np.empty(0)
 
 
 def check_problems(problem_ids: Sequence[str]) -> None:
