@@ -1,4 +1,4 @@
-"""What a report reads of the store. Token ids of texts, and what teacher forcing knows of each token, are in none of its numbers."""
+"""What a report reads of the store: not the token ids of texts, nor what teacher forcing knows of each token."""
 
 from __future__ import annotations
 
