@@ -20,6 +20,8 @@ _WORDS = (
     "alone, at the level that was registered; filled marks have a p of at most 0.05 after the registered correction."
 )
 
+_METRICS = {"accuracy": "accuracy", "forced_agreement": "agreement"}
+
 
 def evidence_section(report: Mapping[str, Any], registration: Mapping[str, Any]) -> str:
     """Return the section of a confirmation.
@@ -44,7 +46,7 @@ def evidence_section(report: Mapping[str, Any], registration: Mapping[str, Any])
 def evidence_contrasts(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hypotheses as the page's contrasts, in the form of `page_contrasts`, with the words below the figure."""
     rows = [[_contrast(report, found)[column] for column in COLUMNS] for found in report["hypotheses"]]
-    return {"columns": COLUMNS, "rows": rows, "n_left_out": 0, "words": _WORDS}
+    return {"columns": COLUMNS, "rows": rows, "n_left_out": 0, "words": _WORDS, "metric": _METRICS[report["metric"]]}
 
 
 def _contrast(report: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Accuracy against realised budget: one figure per model and task split.
 
-Colours are those of Okabe and Ito's set, darkened where they would vanish on white; colour, marker and label all tell
-the arms apart. In the SVG every colour is a CSS variable, so that the page decides between light and dark.
+Colours were chosen to stay apart for people who do not see all of them, and to stand out from the page; colour, marker and
+label all tell the arms apart. In the SVG every colour is a CSS variable, so that the page decides between light and dark.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GRID, PAPER = "#1a1c1e", "#d8dadd", "#fefefe"
-SERIES = ("#0072b2", "#c75000", "#00805f", "#a8437f", "#9a6a00", "#2a88c8", "#7a4fc0", "#5c6064")
+SERIES = ("#0651a9", "#e55704", "#6a8c60", "#b00c62", "#744c1a", "#0181e4", "#00007b", "#302925")
 DARK = {
     INK: "#e8eaec",
     GRID: "#3d4248",
@@ -27,7 +27,7 @@ DARK = {
     **dict(
         zip(
             SERIES,
-            ("#5db4ee", "#ff9a4d", "#3ecfa4", "#f08cc3", "#e6b335", "#9ad4ff", "#b79bff", "#b4b9be"),
+            ("#6b96bb", "#d47103", "#5cfb97", "#f0969d", "#b6d007", "#dbeaff", "#c63dff", "#7e8386"),
             strict=True,
         )
     ),

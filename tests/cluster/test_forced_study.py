@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -62,6 +63,21 @@ def test_the_effect_is_the_mean_difference_of_the_shares_of_agreeing_tokens(done
         assert found["arms"][side]["agreement"] == pytest.approx(expected, abs=1e-6)
         assert "accuracy" not in found["arms"][side]
     assert all(row["correct"] is None for row in rows)
+
+
+def test_the_page_holds_the_contrasts_of_agreement(done: Path) -> None:
+    """In points of the sealed report, and said to be of agreement; the tables are those of arms that were fed."""
+    page = next((done / "protocol").glob("*.html")).read_text(encoding="utf-8")
+    found = re.search(r'id="data">(.*?)</script>', page)
+    assert found is not None
+    data = json.loads(found[1])
+    (hypothesis,) = json.loads(report_in(done).read_text())["hypotheses"]
+    (row,) = (dict(zip(data["contrasts"]["columns"], row, strict=True)) for row in data["contrasts"]["rows"])
+    assert data["contrasts"]["metric"] == "agreement"
+    assert (row["arm"], row["against"]) == ("arm", "baseline")
+    for key, column in (("effect", "points"), ("low", "low_points"), ("high", "high_points")):
+        assert row[column] == pytest.approx(100 * hypothesis[key], abs=1e-6)
+    assert {table["kind"] for table in data["tables"]} == {"fidelity"}
 
 
 def test_every_number_follows_from_the_store(done: Path) -> None:

@@ -1,6 +1,7 @@
 // Paired contrasts: every arm less a chosen one, on the problems that both have.
 
 const CONTRASTS = DATA.contrasts.rows.map((row) => Object.fromEntries(DATA.contrasts.columns.map((key, at) => [key, row[at]])));
+const MEASURED = DATA.contrasts.metric ?? "accuracy";
 const BEYOND = 5; // points beyond the longest interval
 
 function describeContrast(point) {
@@ -24,7 +25,7 @@ function forestPanel(points, picks, domain, width) {
   return Plot.plot({
     ...look(width, 56 + ROW_PX * names.length),
     marginLeft: margin, marginRight: 16, marginTop: 10, marginBottom: 40,
-    x: { label: width - margin > 260 ? "difference in accuracy, percentage points" : "difference, points", domain, grid: true, labelAnchor: "center", labelArrow: "none",
+    x: { label: width - margin > 260 ? `difference in ${MEASURED}, percentage points` : "difference, points", domain, grid: true, labelAnchor: "center", labelArrow: "none",
       ticks: Math.max(3, Math.floor((width - margin) / 70)) },
     y: { label: null, domain: names, tickSize: 0 },
     marks: [
@@ -66,7 +67,7 @@ function forestFigure(task, picks, number) {
     const { abreast, width } = columnsFor(panels.length, widthOf(grid), 480);
     const [low, high] = [d3.min(points, (p) => p.low_points) ?? 0, d3.max(points, (p) => p.high_points) ?? 0];
     const domain = [Math.max(-100, Math.min(0, low) - BEYOND), Math.min(100, Math.max(0, high) + BEYOND)];
-    arrange(grid, panels.map(([title, of]) => ({ title, label: `Difference in accuracy to ${state.against}, ${title}`,
+    arrange(grid, panels.map(([title, of]) => ({ title, label: `Difference in ${MEASURED} to ${state.against}, ${title}`,
       drawing: forestPanel(of, picks, domain, width) })), abreast, picks);
     if (!panels.length) grid.replaceChildren(element("p", {}, "No arm is highlighted, so there is nothing to draw."));
     words.textContent = forestWords(points);

@@ -64,6 +64,19 @@ function tasks() {
   return [...found.values()];
 }
 
+/** Return the tasks of which all arms were fed their texts: there is no accuracy to draw, but contrasts of agreement. */
+function fedTasks() {
+  const written = new Set(tasks().map((task) => task.heading));
+  const found = new Map();
+  for (const table of DATA.tables.filter((one) => one.kind === "fidelity")) {
+    const heading = `${table.place.task}/${table.place.split}`;
+    if (written.has(heading)) continue;
+    if (!found.has(heading)) found.set(heading, { heading, arms: [], place: table.place });
+    found.get(heading).arms.push(...armsOf(table));
+  }
+  return [...found.values()];
+}
+
 function unique(values) {
   return [...new Set(values)];
 }

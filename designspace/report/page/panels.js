@@ -68,11 +68,12 @@ function look(width, height) {
   };
 }
 
-/** Return a figure: heading, words, controls, the grid of drawings beside an optional list, and its downloads. */
-function figure({ id, heading, words, controls, aside, grid, files }) {
+/** Return a figure: heading, words, controls, an optional legend, the grid of drawings beside an optional list, and its downloads. */
+function figure({ id, heading, words, controls, aside, legend: names, grid, files }) {
   return element("section", { class: "figure", id, "aria-label": heading },
     element("h3", {}, heading),
     element("div", { class: "controls" }, controls),
+    names,
     element("div", { class: aside ? "beside" : "" }, grid, aside),
     element("p", { class: "words" }, words), files);
 }

@@ -62,6 +62,16 @@ function swatch(picks, name) {
   return drawing.node();
 }
 
+/** Return the names of the arms that stand out, each with its mark; it follows what is picked. */
+function legend(picks) {
+  const list = element("ul", { class: "legend", "aria-label": "arms that stand out" });
+  const fill = () => list.replaceChildren(...picks.names.filter((name) => picks.has(name))
+    .map((name) => element("li", {}, swatch(picks, name), element("span", {}, ...wrapping(name)))));
+  picks.listeners.push(fill);
+  fill();
+  return list;
+}
+
 /** Return the list of arms: a box to tick for each, and a search that narrows the list. */
 function pickList(picks, label) {
   const list = element("ul", { class: "picks", tabindex: "0", "aria-label": label });

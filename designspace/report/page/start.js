@@ -11,6 +11,12 @@ function start() {
       accuracyFigure(task, picks, number), forestFigure(task, picks, number), effectsFigure(task, number),
       profileFigure(task, picks, number), occupancyFigure(task, picks, number)));
   });
+  fedTasks().forEach((task, at) => {
+    const number = tasks().length + at;
+    const picks = new Picks(unique(task.arms.filter((arm) => arm.comparison !== "reference").map((arm) => arm.name)));
+    const figures = [forestFigure(task, picks, number), occupancyFigure(task, picks, number)].filter((one) => one != null);
+    if (figures.length) host.append(element("section", { class: "task" }, element("h2", {}, `Figures · ${task.heading}`), ...figures));
+  });
   for (const place of document.querySelectorAll(".live")) new LiveTable(DATA.tables[Number(place.dataset.table)], place);
 }
 

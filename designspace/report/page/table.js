@@ -108,6 +108,8 @@ class LiveTable {
     const bodies = this.together
       ? [element("tbody", {}, this.inOrder(this.data.arms).map((arm) => this.row(arm)))]
       : groups.map(([heading, arms]) => this.group(heading, arms));
+    const longest = d3.max(this.data.arms, (arm) => (this.together ? `${arm.name} · ${arm.group}` : arm.name).length);
+    this.table.style.setProperty("--longest", `${longest}ch`);
     this.table.replaceChildren(head, ...bodies);
     this.count.textContent = `columns (${shown.length} of ${this.data.columns.length})`;
     const by = this.sorted.at === "name" ? "mechanism" : this.data.columns[this.sorted.at]?.heading;
