@@ -14,8 +14,8 @@ class Request:
     `foreseen` is the text that the full cache writes for the same prompt, for a mechanism that needs foresight.
     `reference` is the text that is fed after the prompt, in the place of what is chosen; only a decoding that `scores_tokens`
     takes one. It ends with its first end-of-text token, or has none.
-    `ends` is told the tokens of the text after each of them, and says whether it ends there; None: with an end-of-text token, or
-    at its cap, alone.
+    `ends` is told the tokens of the text after each of them, and says whether it ends there; None: with an end-of-text token,
+    or at its cap, alone.
     """
 
     problem_id: str

@@ -220,7 +220,7 @@ def print_results(
     from designspace.report.asked import asked
     from designspace.report.page_occupancy import page_occupancy
     from designspace.report.page_problems import problems_data
-    from designspace.report.report_columns import report_columns
+    from designspace.cli.report_columns import report_columns
 
     everything = store.samples(report_columns(), cell_ids=None if declared is None else declared.labels).to_table()
     rows = shown(store.root, everything, "report", err=as_json)

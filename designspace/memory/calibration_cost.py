@@ -11,10 +11,10 @@ from torch import Tensor
 from designspace.cache.attention import Pass
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
-from designspace.memory.free_memory import bytes_text, free_bytes
 from designspace.memory.live_bytes import peak_bytes
 from designspace.models.calibrate import Job
 from designspace.models.calibration import Corpus
+from designspace.models.free_memory import bytes_text, free_bytes
 from designspace.models.loading import LoadedModel
 from designspace.models.reading import Apart, ReadTogether
 from designspace.models.skeleton import load_skeleton, weight_bytes

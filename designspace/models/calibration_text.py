@@ -61,6 +61,20 @@ def corpus_of(loaded: LoadedModel, settings: Settings) -> Corpus:
                 f"{language.name}/calibration[{settings.n_problems}]",
             )
     found = _worked(loaded, settings.n_problems) if settings.text is None else _read(loaded, settings.text)
+    return _corpus(loaded, found, settings)
+
+
+def corpus_of_texts(loaded: LoadedModel, texts: Sequence[str]) -> Corpus:
+    """Return a corpus of texts that are at hand, cut as a file's would be.
+
+    Raises:
+        CalibrationError: as `corpus_of`.
+    """
+    return _corpus(loaded, _Texts([_ids(loaded, text) for text in texts], [], f"{len(texts)} texts"), Settings())
+
+
+def _corpus(loaded: LoadedModel, found: _Texts, settings: Settings) -> Corpus:
+    """Check what was found, and cut it into pieces."""
     n_found = sum(map(len, found.texts))
     if n_found < LEAST_TOKENS:
         raise CalibrationError(

@@ -114,7 +114,8 @@ def stated_configuration(file: GgufFile, rope_factors: np.ndarray | None) -> dic
 def _of_gemma(file: GgufFile, stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Gemma 2 and 3 have beside the others: windows, soft caps, the scale of attention."""
     architecture, n_layers = file.architecture, stated["num_hidden_layers"]
-    window, pattern = _value(file, "attention.sliding_window", 4096 if architecture == "gemma2" else 0), 2
+    window = _value(file, "attention.sliding_window", 4096 if architecture == "gemma2" else 0)
+    pattern: Any = 2
     if architecture == "gemma3":
         pattern = _value(file, "attention.sliding_window_pattern", 6)
     if not window:

@@ -10,8 +10,8 @@ import torch
 
 from designspace.axes import Artefact, Mechanism
 from designspace.errors import CalibrationError
-from designspace.models.calibrate import MAX_TOKENS
 from designspace.models.calibration import Corpus, artefact_path, load_artefact, model_key, save_artefact
+from designspace.models.calibration_text import Settings, corpus_of, corpus_of_texts
 from designspace.models.loading import LoadedModel
 from designspace.registry import calibration
 
@@ -59,7 +59,10 @@ def _measured(loaded: LoadedModel, name: str, calibrate_on: CalibrateOn) -> Arte
         tensors = calibration(name)(loaded, corpus)
     # As the engine's own tensors, these may be read inside and outside of inference mode.
     tensors = {key: tensor.clone() for key, tensor in tensors.items()}
-    made = Artefact(name, tensors, "in memory" if spec is None else model_key(spec), corpus.n_tokens, corpus.source)
+    made = Artefact(
+        name, tensors, "in memory" if spec is None else model_key(spec), corpus.n_tokens, corpus.source,
+        text=corpus.digest(), dtype=str(loaded.dtype).removeprefix("torch."),
+    )  # fmt: skip
     loaded.measured[name] = made
     kept = "with the model in memory"
     if spec is not None:
@@ -77,23 +80,5 @@ def _corpus(loaded: LoadedModel, calibrate_on: CalibrateOn) -> Corpus:
     if loaded.tokenizer is None:
         raise CalibrationError("texts to calibrate on need the model's tokenizer: pass tokenizer=…")
     if isinstance(calibrate_on, str | Path):
-        texts, source = [_text(Path(calibrate_on).expanduser())], Path(calibrate_on).name
-    else:
-        texts, source = list(calibrate_on), f"{len(calibrate_on)} texts"
-    ids = [tuple(loaded.tokenizer(text)["input_ids"])[:MAX_TOKENS] for text in texts]
-    if not any(ids):
-        raise CalibrationError("calibrate_on must hold at least one token")
-    return Corpus(tuple(filter(None, ids)), (), source)
-
-
-def _text(file: Path) -> str:
-    if not file.is_file():
-        raise CalibrationError(
-            f"calibrate_on must be a text file or a list of texts, got {str(file)!r}, which is no file"
-        )
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CalibrationError(f"{file}: not UTF-8: byte 0x{error.object[error.start]:02x} at {error.start}") from None
-    except OSError as error:
-        raise CalibrationError(f"{file}: cannot be read: {error.strerror}") from error
+        return corpus_of(loaded, Settings(Path(calibrate_on)))
+    return corpus_of_texts(loaded, calibrate_on)

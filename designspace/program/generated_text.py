@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from designspace.axes import Budget, Generation, Mechanism
-from designspace.memory.free_memory import bytes_text
+from designspace.models.free_memory import bytes_text
 
 _SHOWN = 60  # characters of a text
 

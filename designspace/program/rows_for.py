@@ -5,7 +5,7 @@ from __future__ import annotations
 from designspace.axes import Budget, Mechanism
 from designspace.memory.batch_rows import NamedArm, plan_rows
 from designspace.memory.footprint import ArmMemory
-from designspace.memory.free_memory import free_bytes
+from designspace.models.free_memory import free_bytes
 from designspace.models.loading import LoadedModel
 
 _MOST = 64  # rows

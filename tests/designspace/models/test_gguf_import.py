@@ -111,6 +111,7 @@ def keys_of(model: Any, architecture: str, **more: Any) -> dict[str, Any]:
 
 
 def logits(model: Any) -> torch.Tensor:
+    """Return what a model computes of a few tokens, [1,T,V]."""
     with torch.no_grad():
         found: torch.Tensor = model(IDS).logits
     return found
@@ -170,7 +171,7 @@ def test_rotary_factors_of_llama_3_are_followed(tmp_path: Path) -> None:
 
     broken = {**tensors, "rope_freqs.weight": factors[::-1]}
     other = write_gguf(tmp_path / "other.gguf", "llama", keys_of(model, "llama"), broken)
-    with pytest.raises(ModelError, match="rope_freqs.weight are not those of Llama 3"):
+    with pytest.raises(ModelError, match=r"rope_freqs\.weight are not those of Llama 3"):
         import_gguf(other, tmp_path / "other")
 
 

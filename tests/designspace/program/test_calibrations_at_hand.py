@@ -16,7 +16,7 @@ from designspace.program.generate import generate
 from designspace.program.load import load
 from tests.cluster.tiny import write_model
 
-TEXT = "Solve Problem : 1 and 2 so 3 then 4 add 5 " * 8
+TEXT = "Solve Problem : 1 and 2 so 3 then 4 add 5 " * 12
 PROMPT = "Solve Problem : 1 and 2 so 3"
 
 
@@ -35,7 +35,9 @@ def test_it_is_measured_once_and_kept(folder: Path, tmp_path: Path) -> None:
     file = artefact_path(model.spec, "q-stats")
     with pytest.raises(CalibrationError, match=r"designspace calibrate .*; or pass calibrate_on=FILE"):
         generate(model, PROMPT, "triattention", 8, max_new_tokens=12)
-    with pytest.warns(CalibrationMade, match=r"'q-stats' was measured on 96 tokens of text.txt, and is kept at .*tiny"):
+    with pytest.warns(
+        CalibrationMade, match=r"'q-stats' was measured on 144 tokens of text.txt, and is kept at .*tiny"
+    ):
         first = generate(model, PROMPT, "triattention", 8, max_new_tokens=12, calibrate_on=tmp_path / "text.txt")
 
     made = file.read_bytes()
@@ -54,7 +56,7 @@ def test_a_model_in_memory_keeps_it_in_memory(folder: Path) -> None:
     model = load(AutoModelForCausalLM.from_pretrained(folder), tokenizer)
     with pytest.raises(CalibrationError, match="a model in memory comes without: pass calibrate_on"):
         generate(model, PROMPT, "triattention", 8)
-    with pytest.warns(CalibrationMade, match="96 tokens of 1 texts, and is kept with the model in memory"):
+    with pytest.warns(CalibrationMade, match="144 tokens of 1 texts, and is kept with the model in memory"):
         text = generate(model, PROMPT, "triattention", 8, max_new_tokens=12, calibrate_on=[TEXT])
     with (
         pytest.warns(CalibrationMade),
@@ -69,7 +71,11 @@ def test_a_model_in_memory_keeps_it_in_memory(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("calibrate_on", "message"),
-    [("nowhere.txt", "got 'nowhere.txt', which is no file"), ([], "at least one token"), ([""], "at least one token")],
+    [
+        ("nowhere.txt", "calibration text not found: nowhere.txt"),
+        ([], "0 texts: got 0 tokens, needs at least 128"),
+        (["1 and 2"], "1 texts: got 3 tokens, needs at least 128"),
+    ],
 )
 def test_nothing_to_measure_on_is_named(calibrate_on: str | list[str], message: str, folder: Path) -> None:
     """What was got."""
