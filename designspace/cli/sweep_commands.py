@@ -215,12 +215,12 @@ def print_results(
     declared: None where the folder has no declaration; every cell is then an arm of its own. static: no scripts in the page.
     against: arms that the page holds the others against.
     """
+    from designspace.cli.report_columns import report_columns
     from designspace.environment import environment
     from designspace.report import print_report, relabelled, study_report, write_report
     from designspace.report.asked import asked
     from designspace.report.page_occupancy import page_occupancy
     from designspace.report.page_problems import problems_data
-    from designspace.cli.report_columns import report_columns
 
     everything = store.samples(report_columns(), cell_ids=None if declared is None else declared.labels).to_table()
     rows = shown(store.root, everything, "report", err=as_json)
