@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from designspace.axes import Composition, Geometry, Schedule, View
+from designspace.axes import Composition, Geometry, Needs, Schedule, View
 from designspace.kernels.greedy_penalised import greedy_penalised
 from families.scoring.selectors.greedy_loop import GreedySelector, Objective, Scope, Space
 from families.scoring.selectors.top_k import TopK
@@ -92,6 +92,10 @@ class Diversity(GreedySelector):
     space: Space = "values"
     scope: Scope = "global"
     seed_with_protected: bool = False
+
+    def needs(self) -> Needs:
+        """Return the vectors that tokens are compared by, if they are."""
+        return super().needs() if self.weight else Needs()
 
     def idle_reason(self, mechanism: Composition, schedule: Schedule, geometry: Geometry | None) -> str | None:
         """Say so where the parameter makes it `top-k`."""

@@ -64,7 +64,7 @@ def filled(form: Quest, lengths: tuple[int, ...] = (13, 6, 9), n_appended: int =
         keys, values = torch.randn(2, LAYERS, 1, HEADS, n + 3, DIM, generator=generator)
         positions = torch.where(torch.arange(n + 3) < n, torch.arange(n + 3), -1).expand(LAYERS, 1, HEADS, -1)
         keep = (torch.rand(positions.shape, generator=generator) < 0.8) & (positions >= 0)
-        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1), keys, values)
+        kept = CompressionResult(packing_order(keep), keep.sum(dim=-1))
         cache.load(row, Prompt(keys, values, positions, Observed(), n), kept, stream=row)
     for _ in range(n_appended):
         cache.begin_step()
