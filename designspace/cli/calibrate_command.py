@@ -20,48 +20,68 @@ if TYPE_CHECKING:
     from designspace.models.model_spec import ModelSpec
 
 
+_Model = Annotated[
+    str,
+    typer.Argument(
+        help="A bundled model, a model folder, a GGUF file, a model of --sweep, or an entry of `models` of a sweep."
+    ),
+]
+_Artefacts = Annotated[
+    list[str] | None,
+    typer.Argument(help="Which artefacts to measure [those that --sweep needs; else all that take one look]."),
+]
+_Problems = Annotated[
+    int, typer.Option("--problems", min=1, help="Calibration problems to use, for a model of a generated language.")
+]
+_Text = Annotated[
+    Path | None,
+    typer.Option(
+        "--text", help="Plain text, or JSON lines with text, or problem and solution [worked problems in English]."
+    ),
+]
+_Tokens = Annotated[int | None, typer.Option("--tokens", min=128, help="Tokens to read of it at most [32768].")]
+_Window = Annotated[
+    int | None,
+    typer.Option("--window", min=16, help="Tokens of the pieces it is cut into [2048, or the model's positions]."),
+]
+_SweepOrStudy = Annotated[Path | None, typer.Option("--sweep", help="Sweep or study file that declares the model.")]
+_Dtype = Annotated[
+    Literal["float32", "bfloat16"] | None,
+    typer.Option("--dtype", help="Of the weights [float32, or as --sweep says]."),
+]
+_Device = Annotated[str, typer.Option("--device", help="Where: cpu, cuda or cuda:N.")]
+_Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write to [where the model's artefacts are looked for].")
+]
+_Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="Take the named artefact (dms-gate, fast-kvzip, kvzap or trim-gate) from a checkpoint of trained networks.",
+    ),
+]
+_HeadScores = Annotated[
+    Path | None,
+    typer.Option(
+        "--head-scores",
+        help="Take duo-gate from a table with a line per layer and a number per KV head, e.g. trained gates.",
+    ),
+]
+
+
 def calibrate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A bundled model, a model folder, a GGUF file, a model of --sweep, or an entry of `models` of a sweep."
-        ),
-    ],
-    artefacts: Annotated[
-        list[str] | None,
-        typer.Argument(help="Which artefacts to measure [those that --sweep needs; else all that take one look]."),
-    ] = None,
-    problems: Annotated[
-        int, typer.Option(min=1, help="Calibration problems to use, for a model of a generated language.")
-    ] = 64,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="Plain text, or JSON lines with text, or problem and solution [worked problems in English]."),
-    ] = None,
-    tokens: Annotated[int | None, typer.Option(min=128, help="Tokens to read of it at most [32768].")] = None,
-    window: Annotated[
-        int | None, typer.Option(min=16, help="Tokens of the pieces it is cut into [2048, or the model's positions].")
-    ] = None,
-    sweep: Annotated[Path | None, typer.Option(help="Sweep or study file that declares the model.")] = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="Of the weights [float32, or as --sweep says].")
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where: cpu, cuda or cuda:N.")] = "cpu",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to [where the model's artefacts are looked for].")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Take the named artefact (dms-gate, fast-kvzip, kvzap or trim-gate) from a checkpoint of trained networks."
-        ),
-    ] = None,
-    head_scores: Annotated[
-        Path | None,
-        typer.Option(
-            help="Take duo-gate from a table with a line per layer and a number per KV head, e.g. trained gates."
-        ),
-    ] = None,
+    model: _Model,
+    artefacts: _Artefacts = None,
+    problems: _Problems = 64,
+    text: _Text = None,
+    tokens: _Tokens = None,
+    window: _Window = None,
+    sweep: _SweepOrStudy = None,
+    dtype: _Dtype = None,
+    device: _Device = "cpu",
+    out: _Out = None,
+    weights: _Weights = None,
+    head_scores: _HeadScores = None,
     progress: ProgressOption = "auto",
 ) -> None:
     """Measure on a model what some mechanisms need beforehand. What is there already is kept, so that a run can go on."""
@@ -70,14 +90,8 @@ def calibrate(
     spec = model_spec(model, sweep)
     spec = spec if dtype is None else replace(spec, dtype=dtype)
     _check_device(device)
-    if head_scores is not None:
-        if artefacts not in (None, [], ["duo-gate"]) or weights is not None:
-            others = ", ".join([*(artefacts or []), *(["--weights"] if weights is not None else [])])
-            raise DeclarationError(f"--head-scores makes the artefact duo-gate alone, got {others}")
-        _save(_imported_gate(spec, head_scores), spec, out)
-        return
-    if weights is not None:
-        _save(_imported_weights(spec, artefacts or [], weights), spec, out)
+    if head_scores is not None or weights is not None:
+        _save(_imported(spec, artefacts or [], weights, head_scores), spec, out)
         return
     settings = Settings(text, problems, tokens or MAX_TOKENS, window)
     names = list(dict.fromkeys(artefacts or _default(sweep)))
@@ -102,7 +116,7 @@ def _check_device(device: str) -> None:
 
 def _default(sweep: Path | None) -> list[str]:
     """Return what a sweep's mechanisms need; without one, what the catalogue's need and one look at the text gives."""
-    from designspace.models.reading import OnePass
+    from designspace.models.one_look import OnePass
     from designspace.registry import calibration, catalog
 
     mechanisms = catalog().values() if sweep is None else sweep_or_study(sweep).mechanisms
@@ -197,6 +211,16 @@ def _save(artefact: Artefact, spec: ModelSpec, out: Path | None) -> None:
     path = _file(artefact.name, spec, out)
     save_artefact(path, artefact)
     typer.echo(path)
+
+
+def _imported(spec: ModelSpec, named: list[str], weights: Path | None, head_scores: Path | None) -> Artefact:
+    """Return the artefact that a file of somebody else's makes."""
+    if weights is not None and head_scores is None:
+        return _imported_weights(spec, named, weights)
+    if head_scores is None or weights is not None or named not in ([], ["duo-gate"]):
+        others = ", ".join([*named, *(["--weights"] if weights is not None else [])])
+        raise DeclarationError(f"--head-scores makes the artefact duo-gate alone, got {others}")
+    return _imported_gate(spec, head_scores)
 
 
 def _imported_weights(spec: ModelSpec, named: list[str], file: Path) -> Artefact:

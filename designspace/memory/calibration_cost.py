@@ -16,7 +16,7 @@ from designspace.models.calibrate import Job
 from designspace.models.calibration import Corpus
 from designspace.models.free_memory import bytes_text, free_bytes
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Apart, ReadTogether
+from designspace.models.one_look import Apart, ReadTogether
 from designspace.models.skeleton import load_skeleton, weight_bytes
 
 _PROBE = 512  # tokens

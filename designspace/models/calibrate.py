@@ -16,7 +16,7 @@ from designspace.models.calibration import Corpus, Measure, model_key, read_arte
 from designspace.models.calibration_text import Settings, corpus_of
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
-from designspace.models.reading import OnePass, read
+from designspace.models.one_look import OnePass, read
 from designspace.models.skeleton import load_skeleton
 
 Skipped = Callable[[str, CalibrationError], None]

@@ -12,7 +12,7 @@ from designspace.axes.rotary import as_bands, unrotate, unrotation_error
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass, read
+from designspace.models.one_look import Reading, one_pass, read
 
 
 class QueryPass(Reading):

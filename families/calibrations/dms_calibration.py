@@ -9,7 +9,7 @@ from torch.nn import functional
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Effort, apart
+from designspace.models.one_look import Effort, apart
 from families.calibrations.future_attention import by_owner
 from families.calibrations.repeated_text import N_TOKENS, STEPS, Weights, descended, effort, examples_of
 

@@ -12,7 +12,7 @@ from designspace.axes.rotary import as_bands, unrotate
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 
 N_POSITIONS = 500  # as in kvpress
 

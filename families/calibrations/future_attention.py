@@ -17,7 +17,7 @@ from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Effort
+from designspace.models.one_look import Effort
 from families.calibrations.head_kv_calibration import attention_rows
 
 PIECE = 512  # tokens: longer texts are cut, so no age is larger

@@ -11,7 +11,7 @@ from designspace.axes import Geometry
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 
 SINKS = 4  # attention on the first tokens says nothing about retrieval
 RECENT = 16  # nor does attention on the newest, which every arm keeps anyway

@@ -14,7 +14,7 @@ from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Effort, apart
+from designspace.models.one_look import Effort, apart
 from families.head_routing.kv_sharer import owners_of
 
 THRESHOLD = 0.5  # least cosine of the last hidden states with and without sharing

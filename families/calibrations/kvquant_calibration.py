@@ -12,7 +12,7 @@ from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 from families.representation.kvquant import BITS, FRACTIONS
 from families.representation.range_codes import centre_and_half, row_ranges
 
@@ -61,7 +61,7 @@ def _held(loaded: LoadedModel, corpus: Corpus) -> int:
     return of_layer * (geometry.n_layers * loaded.dtype.itemsize + 6 * 8)
 
 
-@one_pass(passes=1.0, held=_held)
+@one_pass(passes=1.5, held=_held)
 def measure(loaded: LoadedModel) -> StatesPass:
     """Measure, for each fraction of outliers P, key_low and key_high [L,P,H_kv,D], and per width codebooks [L,P,2^bits].
 

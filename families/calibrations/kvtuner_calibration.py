@@ -12,7 +12,7 @@ from designspace.axes import Geometry
 from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 from families.representation.kvtuner import WIDTHS
 from families.representation.quantiser import dequantise, quantise
 

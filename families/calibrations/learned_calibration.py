@@ -9,7 +9,7 @@ from designspace.axes.rotary import unrotate_slots, unrotation_error
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Effort, apart
+from designspace.models.one_look import Effort, apart
 from families.calibrations.future_attention import N_EVENTS, Piece, Weights, ages, by_owner, effort, fitted, pieces_of
 from families.scoring.learned import expected, of_token
 

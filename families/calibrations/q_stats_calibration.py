@@ -13,8 +13,8 @@ from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage
 from designspace.models.loading import LoadedModel
+from designspace.models.one_look import Effort, apart
 from designspace.models.query_statistics import statistics_of
-from designspace.models.reading import Effort, apart
 from families.cadence.never import Never
 from families.decoding.greedy import Greedy
 from families.head_routing.uniform import Uniform

@@ -10,7 +10,7 @@ from designspace.axes.ranking import rank_descending
 from designspace.cache.layer_call import LayerCall
 from designspace.errors import CalibrationError
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 from families.calibrations.head_kv_calibration import attention_rows
 from families.head_routing.static_route import evenly_spaced
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from designspace.axes import Geometry
 from designspace.cache.layer_call import LayerCall
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Reading, one_pass
+from designspace.models.one_look import Reading, one_pass
 
 
 class ValuePass(Reading):

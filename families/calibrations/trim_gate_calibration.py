@@ -8,7 +8,7 @@ from torch import Tensor
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
-from designspace.models.reading import Effort, apart
+from designspace.models.one_look import Effort, apart
 from families.calibrations.future_attention import Piece, Weights, ages, by_owner, effort, fitted, pieces_of
 from families.scoring.trim_kv import INPUTS, log_beta
 

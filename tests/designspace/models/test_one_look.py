@@ -17,7 +17,7 @@ from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import Stage, listening
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
-from designspace.models.reading import OnePass
+from designspace.models.one_look import OnePass
 from designspace.registry import calibration, calibrations
 
 SPEC = ModelSpec.bundled("pocket-llama")
