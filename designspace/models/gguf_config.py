@@ -115,9 +115,7 @@ def _of_gemma(file: GgufFile, stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Gemma 2 and 3 have beside the others: windows, soft caps, the scale of attention."""
     architecture, n_layers = file.architecture, stated["num_hidden_layers"]
     window = _value(file, "attention.sliding_window", 4096 if architecture == "gemma2" else 0)
-    pattern: Any = 2
-    if architecture == "gemma3":
-        pattern = _value(file, "attention.sliding_window_pattern", 6)
+    pattern = _value(file, "attention.sliding_window_pattern", 6) if architecture == "gemma3" else 2
     if not window:
         raise ModelError(f"{file.path}: {architecture}.attention.sliding_window must be stated, got {window}")
     slides = pattern if isinstance(pattern, list) else [layer % pattern < pattern - 1 for layer in range(n_layers)]

@@ -17,8 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("designspace", "families", "sweeps", "cluster")
 # What is read beside the options of commands.
 READ = {
-    "DESIGNSPACE_CACHE": "Folder of calibrations of hub models, of imported GGUF files, and of what trying models out has "
-    "found; `~/.cache/designspace`.",
+    "DESIGNSPACE_CACHE": "Folder of calibrations of hub models, imported GGUF files, proofs of models; `~/.cache/designspace`.",
     "DESIGNSPACE_KERNELS": "`0` switches the compiled kernels off: everything runs in PyTorch. It is registered too.",
     LIMITS: "How long a run on Ray waits for what; see below.",
     "OMP_NUM_THREADS": "If it is set, small models use as many threads as it allows rather than one.",

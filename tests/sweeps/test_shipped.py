@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from sweeps.yaml_document import read_document
 SHIPPED = Path(sweeps.__file__).parent
 GOLDEN = Path(__file__).parent / "golden"
 STUDIES = sorted(file.stem for file in SHIPPED.glob("*.yaml") if "protocol" in read_document(file).data)
-SWEEPS = sorted({file.stem for file in SHIPPED.glob("*.yaml")} - set(STUDIES))
+REAL = "real-smoke"
+SWEEPS = sorted({file.stem for file in SHIPPED.glob("*.yaml")} - {*STUDIES, REAL})
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -25,6 +27,17 @@ def test_golden_expansion(name: str) -> None:
     """Names, budgets, order. A new sweep needs a golden file."""
     expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     assert expected == [cell.label() for cell in expand(load_sweep(SHIPPED / f"{name}.yaml"))]
+
+
+def test_golden_expansion_of_the_sweep_on_a_real_model(tmp_path: Path) -> None:
+    """As above, with a bundled model in the place of the one that `make real` brings."""
+    text = (SHIPPED / f"{REAL}.yaml").read_text(encoding="utf-8")
+    model = "{name: smollm2-135m, path: ../build/models/smollm2-135m}"
+    assert model in text
+    (tmp_path / "sweep.yaml").write_text(text.replace(model, "pocket-llama"), encoding="utf-8")
+    shutil.copy(SHIPPED / f"{REAL}.jsonl", tmp_path)
+    expected = (GOLDEN / f"{REAL}.txt").read_text(encoding="utf-8").splitlines()
+    assert expected == [cell.label() for cell in expand(load_sweep(tmp_path / "sweep.yaml"))]
 
 
 def test_the_papers_grid() -> None:

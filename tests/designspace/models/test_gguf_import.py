@@ -111,7 +111,7 @@ def keys_of(model: Any, architecture: str, **more: Any) -> dict[str, Any]:
 
 
 def logits(model: Any) -> torch.Tensor:
-    """Return what a model computes of a few tokens, [1,T,V]."""
+    """Return the logits of a fixed text."""
     with torch.no_grad():
         found: torch.Tensor = model(IDS).logits
     return found
