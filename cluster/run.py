@@ -24,6 +24,7 @@ from cluster.work import Work, find_work, make_way, merged, n_rows_there
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.models.free_memory import free_bytes
+from designspace.models.loading import check_device
 from designspace.protocol.places import FOLDER
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
@@ -196,13 +197,17 @@ def check_room(pending: Sequence[Shard], workers: int | None) -> None:
     """Check that every arm's weights, cache and workspace fit into what a worker on this machine has.
 
     Raises:
+        ModelError: there is no such device.
         PreflightError: one does not, with what it takes and the number of rows that would fit.
     """
     cells = tuple(dict.fromkeys(shard.cell for shard in pending))
-    device = default_device()
-    n_workers = 1 if device == "cuda" else workers or min(usable_cores(), max(len(pending), 1))
-    tasks = dict.fromkeys(cell.task for cell in cells)
-    reasons = list(check_memory(cells, {task: task_data(task) for task in tasks}, free_bytes(device) // n_workers))
+    data = {task: task_data(task) for task in dict.fromkeys(cell.task for cell in cells)}
+    reasons: list[str] = []
+    for device in dict.fromkeys(cell.model.device_on(default_device()) for cell in cells):
+        there = [cell for cell in cells if cell.model.device_on(default_device()) == device]
+        check_device(device, there[0].model.name)
+        n_workers = 1 if device != "cpu" else workers or min(usable_cores(), max(len(pending), 1))
+        reasons += check_memory(there, data, free_bytes(device) // n_workers)
     if reasons:
         raise PreflightError(reasons)
 

@@ -34,6 +34,7 @@ from designspace.axes.voting import sample_requests
 from designspace.engine import Engine
 from designspace.engine.ending import Ending
 from designspace.errors import InvariantViolation, ModelError
+from designspace.models.gguf_import import ensure_imported
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
@@ -68,7 +69,8 @@ class Worker:
         # reductions, so it is set here for both and stored with every row.
         self._former_threads = torch.get_num_threads()
         torch.set_num_threads(threads)
-        self.name = f"{socket.gethostname()}, {device}, {threads} thread{'s'[: threads != 1]}"
+        self._threads = threads
+        self.name = self._name_on(device)
         self.store = ResultsStore.open(store_root, create=False)
         self.study, self.device, self.look_sha256 = study, device, look_sha256
         self._graders: dict[str, Grader] = {}
@@ -81,6 +83,10 @@ class Worker:
         self._earlier = EarlierRows(self.store, code_id())
         self._number, self._n_settled = secrets.token_hex(4), 0
         self._pending: tuple[PendingShard, ...] = ()
+
+    def _name_on(self, device: str) -> str:
+        """Return what its rows say of where they were made."""
+        return f"{socket.gethostname()}, {device}, {self._threads} thread{'s'[: self._threads != 1]}"
 
     @property
     def progress(self) -> LiveProgress:
@@ -326,8 +332,11 @@ class Worker:
             self._loaded = None  # two models need not fit together
             self._prompts.clear()  # another tokenizer
             self._references.forget()
+            ensure_imported(cell.model)  # this machine may not have it yet
             check_same("model", cell.identity["model"], cell.model.identity(), ModelError, cell)
-            self._loaded = (cell.model, load_model(cell.model, self.device))
+            device = cell.model.device_on(self.device)
+            self._loaded = (cell.model, load_model(cell.model, device))
+            self.name = self._name_on(device)
         return self._loaded[1]
 
 

@@ -28,6 +28,7 @@ SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _ALMOST_COMMIT = re.compile(r"(?=.{30,})(?!.{40}$)[0-9a-f]+")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
 # The store keeps token counts as int32 and seeds as int64.
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1
@@ -91,7 +92,7 @@ class Root(Strict):
 
 
 class ModelEntry(Strict):
-    """`pocket-llama`, `{name, hub, revision}`, `{name, path}` or `{name, gguf}`; `dtype` and `calibration` go with any of them.
+    """`pocket-llama`, `{name, hub, revision}`, `{name, path}` or `{name, gguf}`; the other fields go with any of them.
 
     Attributes:
         name: of a bundled model, or any name for one of yours.
@@ -99,6 +100,7 @@ class ModelEntry(Strict):
         revision: its commit id (40 hex digits), tag or branch; only a commit id fixes the weights. Required with `hub`.
         path: the folder of a model in safetensors form.
         gguf: a GGUF file; it is imported once, to the user's cache folder, and runs as the folder of `designspace import` does.
+        device: where it runs, `cpu`, `cuda` or `cuda:1`; `auto`: on the GPU that the worker has, else on the CPU.
         dtype: number type of weights and cache.
         calibration: folder of calibration artefacts, if they are not where `designspace calibrate` puts them.
     """
@@ -108,8 +110,16 @@ class ModelEntry(Strict):
     revision: str | None = None
     path: str | None = None
     gguf: str | None = None
+    device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     calibration: str | None = None
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_one(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
+        return device
 
     @field_validator("revision")
     @classmethod

@@ -12,6 +12,7 @@ import torch
 from designspace.axes import Budget, Geometry
 from designspace.errors import DeclarationError, DesignspaceError, ModelError, UnknownName
 from designspace.models.config_file import check_config_file, configuration_of
+from designspace.models.gguf_import import ensure_imported
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks import lookup
 from designspace.tasks.chat_arguments import ChatArguments
@@ -62,10 +63,12 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
     calibration = str(folder / Path(entry.calibration).expanduser()) if entry.calibration else None
     try:
         if not entry.hub and not entry.path and not entry.gguf:
-            return ModelSpec.bundled(entry.name, dtype=entry.dtype, calibration=calibration)
+            return ModelSpec.bundled(entry.name, dtype=entry.dtype, calibration=calibration, device=entry.device)
         location = str(folder / Path(entry.path).expanduser()) if entry.path else None
         gguf = str(folder / Path(entry.gguf).expanduser()) if entry.gguf else None
-        spec = ModelSpec(entry.name, entry.hub, entry.revision, location, entry.dtype, calibration, gguf)
+        spec = ModelSpec(
+            entry.name, entry.hub, entry.revision, location, entry.dtype, calibration, gguf, device=entry.device
+        )
     except UnknownName as error:
         problems.add(name_path, f"{error}; another model needs hub and revision, path or gguf")
         return None
@@ -88,10 +91,11 @@ def _is_imported(spec: ModelSpec, named: str | None, path: DataPath, problems: P
         problems.add(path, f"must be a file (relative to the sweep file), got {named!r}")
         return False
     try:
-        return spec.exists_locally
+        ensure_imported(spec)
     except DesignspaceError as error:
         problems.add_error(path, error)
         return False
+    return True
 
 
 def _config_is_sound(folder: Path, path: DataPath, problems: Problems) -> bool:

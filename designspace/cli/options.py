@@ -132,7 +132,11 @@ def model_spec(name: str, sweep: Path | None) -> ModelSpec:
     if name not in bundled_names() and Path(name).is_dir():
         return ModelSpec(Path(name).resolve().name, path=name)
     if Path(name).suffix == ".gguf":
-        return ModelSpec(Path(name).stem, gguf=name)
+        from designspace.models.gguf_import import ensure_imported
+
+        spec = ModelSpec(Path(name).stem, gguf=name)
+        ensure_imported(spec)
+        return spec
     return ModelSpec.bundled(name)
 
 

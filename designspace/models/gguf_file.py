@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,26 +73,6 @@ def open_gguf(path: Path) -> GgufFile:
         raise
     except Exception as error:  # the reader raises whatever a damaged length happens to lead to
         raise ModelError(f"{path}: cut short, or damaged: {one_line(error)}") from None
-
-
-@cache
-def file_sha256(path: Path, n_bytes: int, changed_ns: int) -> str:
-    """Return the SHA-256 of a file; read again by a process only when its size or time has changed."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def gguf_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    try:
-        stat = path.stat()
-        return file_sha256(path.resolve(), stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _check_start(path: Path) -> None:

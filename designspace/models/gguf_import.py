@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from designspace.canonical import canonical_json
 from designspace.errors import ModelError
 from designspace.models.config_file import check_config_file, one_line
 from designspace.models.gguf_config import ARCHITECTURES, ROPE_FACTORS, check_supported, stated_configuration
-from designspace.models.gguf_file import GgufFile, gguf_sha256, open_gguf
+from designspace.models.gguf_file import GgufFile, open_gguf
 from designspace.models.gguf_tokenizer import PROBE, check_tokenizer_keys, ending_ids, tokenizer_in
-from designspace.models.model_spec import ORIGIN, folder_fingerprint
+from designspace.models.imported_models import IMPORT_FORMAT, ORIGIN, cached_folder, gguf_sha256
+from designspace.models.model_spec import ModelSpec, folder_fingerprint
 from designspace.models.quiet import silently
 from designspace.version import __version__
 
-IMPORT_FORMAT = 1  # goes up when the same file gives another model
 _SHARD_BYTES = 4 * 2**30
 
 
@@ -64,18 +65,17 @@ def import_gguf(file: Path, folder: Path, say: Callable[[str], None] | None = No
     return origin if found is None else found
 
 
-def imported_folder(file: Path, say: Callable[[str], None] | None = None) -> Path:
-    """Return the folder in the user's cache that holds a GGUF file's model, made now if need be.
+def ensure_imported(spec: ModelSpec) -> None:
+    """Import a spec's GGUF file to the user's cache folder, unless that was done; an import is announced on standard error.
 
     Raises:
         MissingExtra: the packages that read GGUF are not installed.
         ModelError: the file is none that can be imported.
     """
-    cache = Path(os.environ.get("DESIGNSPACE_CACHE", "~/.cache/designspace")).expanduser()
-    folder = cache / "gguf" / f"{gguf_sha256(file)[:32]}-{IMPORT_FORMAT}"
-    if not (folder / ORIGIN).is_file():
-        import_gguf(file, folder, say)
-    return folder
+    if spec.gguf:
+        file = Path(spec.gguf).expanduser()
+        if not ((folder := cached_folder(file)) / ORIGIN).is_file():
+            import_gguf(file, folder, getLogger("designspace").warning)
 
 
 def _made_before(folder: Path, file: Path, sha256: str) -> dict[str, Any] | None:
@@ -184,7 +184,6 @@ def _tie_equal(model: Any) -> bool:
 
 def _check_tokenizer(stored: GgufFile, folder: Path, tokenizer: Any) -> None:
     """Check that the tokenizer that was written is the one that was built."""
-    from designspace.models.model_spec import ModelSpec
     from designspace.models.tokenizer import tokenizer_of
 
     again = tokenizer_of(ModelSpec(stored.path.name, path=str(folder)))

@@ -25,6 +25,7 @@ from designspace.models.config_file import (
     one_line,
     source_of,
 )
+from designspace.models.gguf_import import ensure_imported
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, prove
 from designspace.models.proven import keep_proof, kept_proof
@@ -173,10 +174,12 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
     """Load weights and tokenizer. The model is tried out unless it was before; `try_out`: in any case.
 
     Raises:
-        ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support.
+        ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support; or no such device.
     """
     from transformers import AutoModelForCausalLM
 
+    check_device(device, spec.name)
+    ensure_imported(spec)
     source, where = source_of(spec)
     config = configuration_of(spec)
     if spec.folder is not None:
@@ -203,6 +206,21 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
     if known is None and loaded.proof is not None:
         keep_proof(spec, device, loaded.proof)
     return loaded
+
+
+def check_device(device: str, model: str) -> None:
+    """Check that torch finds a device before gigabytes are read for it.
+
+    Raises:
+        ModelError: naming the device, and how many CUDA devices there are.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"a device is cpu, cuda or cuda:N, got {device!r}") from None
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= n_cuda:
+        raise ModelError(f"model {model!r} cannot run on device {device!r}: torch finds {n_cuda} CUDA devices here")
 
 
 def check_weight_files(folder: Path) -> None:

@@ -6,14 +6,13 @@ import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
-from logging import getLogger
 from pathlib import Path
 from typing import Any, Literal
 
 from designspace.errors import ModelError, UnknownName
+from designspace.models.imported_models import ORIGIN, cached_folder
 
 BUNDLED_ROOT = Path(__file__).parent / "pocket"
-ORIGIN = "imported-from.json"  # in a folder that was made of a GGUF file: what it was made from, no part of the model
 # First, in this order, as older results know them; then whatever else may change a prompt's tokens or where a text ends.
 _FIRST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 _ALSO = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.vocab", "*chat_template*/*")
@@ -33,8 +32,10 @@ class ModelSpec:
     """A model by name; with `hub` (and `revision`) or `path` it is any transformers model in safetensors form.
 
     Attributes:
-        gguf: a GGUF file, which is imported to the user's cache folder when the model is first asked for
+        gguf: a GGUF file, which is imported to the user's cache folder when it is loaded or named by a sweep
             (see `designspace.models.gguf_import`); its identity is that of the folder that an import makes.
+        device: where a run puts the model, "cpu", "cuda" or "cuda:1"; "auto": where the worker is that runs it. It is no part of
+            the identity.
         dtype: "float32" or "bfloat16", the type weights and cache are held in.
         calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
             cache folder for a hub model (see `designspace.models.calibration`).
@@ -48,6 +49,7 @@ class ModelSpec:
     dtype: Literal["float32", "bfloat16"] = "float32"
     calibration: str | None = None
     gguf: str | None = None
+    device: str = "auto"
     declared_in: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,15 +76,18 @@ class ModelSpec:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder, None for a hub model.
+        """The local folder, None for a hub model; that of a GGUF file is made by `ensure_imported`.
 
         Raises:
-            ModelError: the GGUF file that it has to be made of is none that can be imported.
-            MissingExtra: the packages that read GGUF are not installed.
+            ModelError: the GGUF file cannot be read.
         """
         if self.gguf:
-            return _folder_of_gguf(self.gguf)
+            return cached_folder(Path(self.gguf).expanduser())
         return Path(self.path).expanduser() if self.path else None
+
+    def device_on(self, worker: str) -> str:
+        """Return where a worker on some device puts the model."""
+        return worker if self.device == "auto" else self.device
 
     @property
     def exists_locally(self) -> bool:
@@ -111,14 +116,6 @@ def sources_error(**sources: str | None) -> str | None:
     return f"a model has one of {', '.join(sources)}, got {' and '.join(given)}" if len(given) > 1 else None
 
 
-@cache
-def _folder_of_gguf(file: str) -> Path:
-    """Return the folder in the user's cache that a GGUF file was imported to; an import is announced on standard error."""
-    from designspace.models.gguf_import import imported_folder
-
-    return imported_folder(Path(file).expanduser(), getLogger("designspace").warning)
-
-
 def bundled_names() -> list[str]:
     """Return the names of the models that ship with the package."""
     if not BUNDLED_ROOT.is_dir():
@@ -129,7 +126,6 @@ def bundled_names() -> list[str]:
 def forget_fingerprints() -> None:
     """Read every model folder again when its fingerprint is next asked for: it may have changed under this process."""
     folder_fingerprint.cache_clear()
-    _folder_of_gguf.cache_clear()
 
 
 @cache

@@ -12,6 +12,7 @@ import torch
 from designspace.errors import ModelError
 from designspace.models import loading
 from designspace.models.config_file import bare_model, config_of, configuration_of, one_line
+from designspace.models.gguf_import import ensure_imported
 from designspace.models.loading import LoadedModel
 from designspace.models.model_spec import ModelSpec
 from designspace.models.tokenizer import tokenizer_of
@@ -26,6 +27,7 @@ def load_skeleton(spec: ModelSpec) -> LoadedModel:
     Raises:
         ModelError: they are not there, or not those of a model that the slot cache supports.
     """
+    ensure_imported(spec)
     config = configuration_of(spec)
     return _bare(config, getattr(torch, spec.dtype), tokenizer_of(spec), spec)
 

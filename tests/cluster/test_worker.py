@@ -12,6 +12,8 @@ from cluster.shard_queue import ShardSummary, Ticket
 from cluster.work import Work, find_work
 from cluster.worker import Worker
 from designspace.errors import DeclarationError, InvariantViolation, ModelError
+from designspace.models.loading import LoadedModel, load_model
+from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import MathGrader
 from sweeps.fields import GenerationSpec
@@ -56,6 +58,31 @@ def test_a_shard_becomes_graded_rows_in_task_order(worker: Worker, work: Work) -
     assert "1 thread" in row["worker"]
     assert row["prompt"].endswith("add 2 and 3")
     assert "5" == row["answer"]
+
+
+def test_a_model_runs_where_it_is_declared_to(worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` on the worker's device, else on its own, which rows name; a device that is not here is one clear error."""
+    asked: list[str] = []
+
+    def loaded_on(spec: ModelSpec, device: str) -> LoadedModel:
+        asked.append(device)
+        return load_model(spec, "cpu")
+
+    monkeypatch.setattr("cluster.worker.load_model", loaded_on)
+    shard = work.shards[1]
+    worker.device = "cuda"
+    run_one(worker, shard)
+    own = replace(shard, cell=replace(shard.cell, model=replace(shard.cell.model, device="cuda:1")))
+    worker._engine = None
+    assert shard.cell.cell_id == own.cell.cell_id
+    worker._load(own.cell)
+
+    assert asked == ["cuda", "cuda:1"]
+    assert ", cuda:1, 1 thread" in worker.name
+    with pytest.raises(ModelError, match=r"cannot run on device 'cuda:77': torch finds [0-9]+ CUDA devices"):
+        load_model(shard.cell.model, "cuda:77")
+    with pytest.raises(ModelError, match="a device is cpu, cuda or cuda:N, got 'gpu'"):
+        load_model(shard.cell.model, "gpu")
 
 
 def test_a_stored_shard_is_only_graded(worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

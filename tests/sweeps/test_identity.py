@@ -113,6 +113,7 @@ def test_what_can_change_a_result_changes_the_id(changes: dict[str, Any]) -> Non
     "changes",
     [
         {"model": ModelSpec("another-label", hub="org/far", revision="main", calibration="elsewhere")},
+        {"model": ModelSpec("far", hub="org/far", revision="main", device="cuda:1")},
         {"mechanism": replace(PARTS["mechanism"], name="label", summary="words", citation=None)},
         {"mechanism": replace(PARTS["mechanism"], scoring=TriAttention(selector=Diversity(weight=0.5)))},
         {"calibration": {"q-stats": "statistics", "not-needed": "x"}},

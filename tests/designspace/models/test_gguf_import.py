@@ -21,9 +21,10 @@ gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")
 
 from designspace.errors import DesignspaceError, ModelError  # noqa: E402
-from designspace.models.gguf_import import import_gguf  # noqa: E402
+from designspace.models.gguf_import import ensure_imported, import_gguf  # noqa: E402
+from designspace.models.imported_models import ORIGIN  # noqa: E402
 from designspace.models.loading import load_model  # noqa: E402
-from designspace.models.model_spec import ORIGIN, ModelSpec  # noqa: E402
+from designspace.models.model_spec import ModelSpec  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
 from tests.designspace.models.gguf_files import (  # noqa: E402
     SPECIAL,
@@ -373,6 +374,7 @@ def test_a_spec_of_a_file_is_a_spec_of_its_folder(tmp_path: Path, monkeypatch: p
     file = file_of(tmp_path, "qwen2")
     by_file = ModelSpec("m", gguf=str(file))
     import_gguf(file, tmp_path / "out")
+    ensure_imported(by_file)
 
     assert by_file.identity() == ModelSpec("m", path=str(tmp_path / "out")).identity()
     (kept,) = (tmp_path / "cache" / "gguf").iterdir()
