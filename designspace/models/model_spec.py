@@ -34,8 +34,8 @@ class ModelSpec:
     Attributes:
         gguf: a GGUF file, which is imported to the user's cache folder when it is loaded or named by a sweep
             (see `designspace.models.gguf_import`); its identity is that of the folder that an import makes.
-        device: where a run puts the model, "cpu", "cuda" or "cuda:1"; "auto": where the worker is that runs it. It is no part of
-            the identity.
+        device: where a run puts the model, "cpu", "cuda" or "cuda:1"; "auto": where its worker is. It is no part of the
+            identity.
         dtype: "float32" or "bfloat16", the type weights and cache are held in.
         calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
             cache folder for a hub model (see `designspace.models.calibration`).
