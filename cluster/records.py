@@ -55,11 +55,13 @@ def sample_row(
     text: str,
     facts: RunFacts,
     fed: ReferenceText | None = None,
+    *,
+    prompt_text: str,
 ) -> dict[str, Any]:
     """Return one row of the samples table, but for the ids that the store adds.
 
-    prompt_ids: the prompt as the model read it, with its chat template and what the decoding adds. fed: the text that the
-    generation was given; None where it wrote its own.
+    prompt_ids, prompt_text: the prompt as the model read it, with its chat template and what the decoding adds. fed: the text
+    that the generation was given; None where it wrote its own.
 
     Raises:
         InvariantViolation: a cell that is to be fed a text was not, or was fed another one.
@@ -79,6 +81,7 @@ def sample_row(
         "seed": cell.root_seed,
         "prompt": problem.prompt,
         "prompt_token_ids": prompt_ids,
+        "prompt_text": prompt_text,
         "text": text,
         "n_new_tokens": generation.n_new_tokens,
         "engine_version": str(ENGINE_VERSION),

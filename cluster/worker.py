@@ -257,9 +257,9 @@ class Worker:
                 rows.append(made.taken[name])
                 continue
             facts_of = replace(facts, **asdict(made.origin(name, self._origin)))
-            rows.append(
-                sample_row(shard, problems[name], prompts[name], whole[name], texts[name], facts_of, fed.get(name))
-            )
+            read = engine.loaded.rendered(prompts[name])
+            row = (shard, problems[name], prompts[name], whole[name], texts[name], facts_of, fed.get(name))
+            rows.append(sample_row(*row, prompt_text=read))
         self.store.commit(shard.cell.cell_id, shard.shard_id, shard.cell.identity, rows)
 
     def _grade(self, shard: Shard, started_s: float, made: PendingShard | None) -> ShardSummary:

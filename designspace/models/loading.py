@@ -122,6 +122,13 @@ class LoadedModel:
         text: str = self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
+    def rendered(self, token_ids: tuple[int, ...]) -> str:
+        """Return the text of a prompt's tokens, special tokens written out: what the model reads."""
+        text: str = self.tokenizer.decode(
+            list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
     def token_ids(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a piece of text, without any special token added.
 

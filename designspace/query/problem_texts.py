@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 _READ = (
     "model", "task", "split", "budget", "mechanism", "replicate", "problem_id", "correct", "extracted", "answer",
-    "finish_reason", "n_new_tokens", "text", "token_ids", "forced_of",
+    "finish_reason", "n_new_tokens", "text", "token_ids", "forced_of", "prompt_text",
 )  # fmt: skip
 _SHOWN = (
     *(pa.field(name, pa.string()) for name in ("model", "task", "split", "budget", "mechanism")),
@@ -31,11 +31,15 @@ _SHOWN = (
     pa.field("diverges_at", pa.int64()),
     pa.field("diverges_at_character", pa.int64()),
     pa.field("text", pa.string()),
+    pa.field("prompt_text", pa.string()),
 )
 
 
 def problem_texts(table: pa.Table, report: StudyReport, problem: str, against: str | None = None) -> pa.Table:
     """Return one row per text of a problem, full cache first, then by budget as the report has its arms.
+
+    `prompt_text` is the prompt as the model read it, which a chat template, a system message and some decodings add to; null in
+    results of versions that did not store it.
 
     `diverges_at` is the index of the first token, `diverges_at_character` that of the first character, that differs from
     the text of `against`; null where none does, or where there is no such text.

@@ -83,6 +83,9 @@ SAMPLE_TEXTS: Mapping[str, ColumnText] = {
          "Error of attention to expect from a selector that draws, root mean square over events; null where nothing is drawn."),
         ("taken_from", "",
          "Cell that the row was made for, where it was taken over from one with fewer problems; null for one of its own cell."),
+        ("prompt_text", "",
+         "The prompt as the model read it, decoded from prompt_token_ids with chat template and special tokens; null in "
+         "results of earlier versions."),
         ("grader_id", "", "Who graded, in which version; null, as all that follow, for a text that is not graded."),
         ("answer", "", "The right answer."),
         ("extracted", "", "Answer found by the strict reading, which takes it where the prompt asks for it; null for none."),

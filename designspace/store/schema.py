@@ -83,6 +83,7 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("forced_agrees", pa.list_(pa.bool_())),
         pa.field("sampling_error", pa.float64()),
         pa.field("taken_from", _LABEL),
+        pa.field("prompt_text", pa.string()),
     ]
 )
 # Known of texts that were fed, null where the model wrote its own: which text it was, log-probabilities in nats (means over

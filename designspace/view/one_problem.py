@@ -54,6 +54,7 @@ def _text(row: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, An
         "correct": row["correct"],
         "extracted": row["extracted"],
         "text": row["text"],
+        "prompt_text": row["prompt_text"],
         "leaves_at": leaves_at,
         "leaves_at_token": leaves_at_token,
         "ledger": {name: row[name] for name in LEDGER},

@@ -25,9 +25,11 @@ def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("live")
     write_model(folder / "tiny-a", 0)
     write_problems(folder, 6)
-    text = ONE_MODEL.format(
-        models=folder, mechanisms="[streaming-llm]", replicates=2, max_new_tokens=30, rows=2
-    ).replace("rows: 2", "rows: 2, block: 6")
+    text = (
+        ONE_MODEL.format(models=folder, mechanisms="[streaming-llm]", replicates=2, max_new_tokens=30, rows=2)
+        .replace("rows: 2", "rows: 2, block: 6")
+        .replace("split: test", "split: test, answer: exact")
+    )
     (folder / "one.yaml").write_text(text)
     return folder / "one.yaml"
 

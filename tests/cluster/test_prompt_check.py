@@ -37,6 +37,7 @@ def test_token_ids_are_those_of_the_texts(sweep: Path, tmp_path: Path) -> None:
         assert loaded.decode(row["token_ids"]) == row["text"]
         assert len(row["token_ids"]) == row["n_new_tokens"]
         assert tuple(row["prompt_token_ids"]) == loaded.encode(row["prompt"])
+        assert row["prompt_text"] == loaded.tokenizer.decode(row["prompt_token_ids"])
         assert (row["prompt_survival_mean"] < 1) == (row["n_evicted"] > 0 and row["mechanism"] != "full")
 
 

@@ -164,6 +164,12 @@ function traceCommand(text) {
   return words.map(quoted).join(" ");
 }
 
+// With chat template, system message and what the decoding adds; results of earlier versions did not keep it.
+function asRead(prompt) {
+  if (!prompt) return [];
+  return [element("details", {}, element("summary", {}, "Prompt as the model read it"), element("pre", { tabIndex: 0 }, prompt))];
+}
+
 function article(text, against) {
   const said = [verdict(text.correct), ` · read as ${text.extracted === null ? "no answer" : `“${text.extracted}”`}`];
   if (text.leaves_at_token !== null) said.push(` · leaves ${against} at token ${text.leaves_at_token}`);
@@ -174,7 +180,7 @@ function article(text, against) {
   return element(
     "article", { className: text.correct === null ? "" : text.correct ? "is-right" : "is-wrong" },
     element("h3", {}, text.mechanism), element("p", { className: "verdict" }, ...said),
-    element("pre", { tabIndex: 0 }, ...marked(text)), element("dl", {}, ...ledger),
+    element("pre", { tabIndex: 0 }, ...marked(text)), element("dl", {}, ...ledger), ...asRead(text.prompt_text),
     element("p", { className: "trace" }, "What its cache held: ", element("code", {}, traceCommand(text))),
   );
 }

@@ -63,6 +63,7 @@ def test_texts_of_a_problem_part_where_their_tokens_do(results: Path, against: s
     found = open_results(results).texts("trace-dev-00009", against)
 
     assert len(found) == 9 and found["mechanism"].iloc[0] == "full"
+    assert set(found["prompt_text"]) == {"<user>Solve: 1 + 1<assistant>"}
     for row in found.itertuples():
         budget = None if row.budget == "none" else int(row.budget)
         other = text_tokens("full", None, 9) if against is None else text_tokens(against, budget, 9)

@@ -70,6 +70,7 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "forced_agrees": (True, False, True),
         "sampling_error": None,
         "taken_from": None,
+        "prompt_text": "<user>Solve: 1 + 1<assistant>",
     }
     return {**row, **changes}
 

@@ -91,6 +91,7 @@ def test_a_problem_has_every_text_and_where_it_leaves_the_other(store: ResultsSt
         "alpha+none", "full", "h2o+none", "snapkv+none", "triattention+none"
     ]  # fmt: skip
     full = " ".join(f"t{token}" for token in text_tokens("full", None, 5))
+    assert {text["prompt_text"] for text in found["texts"]} == {"<user>Solve: 1 + 1<assistant>"}
     for text in found["texts"]:
         budget = None if text["mechanism"] == "full" else 80
         right = solves(text["mechanism"], budget, 5)
