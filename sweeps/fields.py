@@ -23,6 +23,7 @@ from pydantic import (
 from designspace.axes import Budget, Protect, Reading, TokenReading
 from designspace.errors import DeclarationError
 from designspace.models.model_spec import sources_error
+from sweeps.presets import with_preset
 
 SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -264,8 +265,11 @@ class GenerationCaps(Strict):
     """How every arm generates, whatever the number of rows.
 
     Attributes:
-        temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as does `top_p`.
+        temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as do `top_p` and `top_k`.
         top_p: draw from the most likely tokens that have this probability together; 1 = from all.
+        top_k: draw from so many most likely tokens; 0 = from all.
+        preset: settings that the makers of a model recommend, by name: `deepseek-r1-distill`, `qwen3-thinking` or
+            `qwen3-non-thinking`. What stands beside it counts before what it says.
         max_new_tokens: cap on generated tokens. This or the next is needed.
         max_total_tokens: cap on prompt and generated tokens together.
         min_new_tokens: so many tokens are written before a text may end: until then the end-of-text token cannot be chosen, and
@@ -279,12 +283,19 @@ class GenerationCaps(Strict):
 
     temperature: float = Field(ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=_LARGEST_COUNT)
+    preset: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     max_total_tokens: int | None = Field(default=None, ge=2, le=_LARGEST_COUNT)
     min_new_tokens: int = Field(default=0, ge=0, le=_LARGEST_COUNT)
     stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
     block: int | None = Field(default=None, ge=1, le=_LARGEST_COUNT)
     step: Literal["plain", "compiled"] = "plain"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_preset(cls, data: Any) -> Any:
+        return with_preset(data)
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
@@ -301,7 +312,7 @@ class GenerationCaps(Strict):
     def _without_what_was_always_so(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as it ever was, so that records of earlier releases stay what they are."""
         found: dict[str, Any] = handler(self)
-        for name in ("min_new_tokens", "stop"):
+        for name in ("min_new_tokens", "stop", "top_k", "preset"):
             if found.get(name) == GenerationCaps.model_fields[name].default:
                 del found[name]
         return found | {"stop": list(self.stop)} if self.stop else found

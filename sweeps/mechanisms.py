@@ -44,7 +44,7 @@ def default_decoding(generation: GenerationCaps | None) -> Decoding:
     if generation is None or generation.temperature == 0:
         return cast(Decoding, strategy("decoding", "greedy")())
     cls: Any = strategy("decoding", "sampling")
-    return cast(Decoding, cls(temperature=generation.temperature, top_p=generation.top_p))
+    return cast(Decoding, cls(temperature=generation.temperature, top_p=generation.top_p, top_k=generation.top_k))
 
 
 def baseline_axes(scoring: Scoring, decoding: Decoding) -> dict[str, Strategy]:

@@ -37,6 +37,8 @@ def plan_notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, Ta
     yield from idle_notes(cells)
     if sweep.generation.temperature == 0 and sweep.generation.top_p < 1:
         yield f"top_p {sweep.generation.top_p:g} has no effect at temperature 0"
+    if sweep.generation.temperature == 0 and sweep.generation.top_k:
+        yield f"top_k {sweep.generation.top_k} has no effect at temperature 0"
     if sweep.generation.temperature == 0 and sweep.seeds.count > 1:
         yield f"{sweep.seeds.count} replicates at temperature 0 differ only in arms that draw random numbers"
 

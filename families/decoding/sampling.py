@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from designspace.axes import Decoding
@@ -22,13 +23,17 @@ class Sampling(Decoding):
     Attributes:
         temperature: divisor of the logits, above 0; 0.6 by default. Use `greedy` for 0.
         top_p: probability mass to sample from, in (0, 1]; 0.95 by default. At least one token always remains.
+        top_k: number of most probable tokens to sample from; 0 (the default) for all. The mass of `top_p` is that share of
+            their mass together.
     """
 
     kind: ClassVar[str] = "sampling"
     citation: ClassVar[str | None] = "holtzman2020topp"
+    added: ClassVar[Mapping[str, Any]] = {"top_k": 0}
 
     temperature: Annotated[float, Gt(0)] = 0.6
     top_p: Annotated[float, Gt(0), Le(1)] = 0.95
+    top_k: Annotated[int, Ge(0)] = 0
 
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Return one token per row for logits [B,V] and uniforms [B], [B] int64."""
@@ -41,7 +46,11 @@ class Sampling(Decoding):
         probabilities, order = torch.softmax(logits.double() / self.temperature, dim=-1).sort(
             dim=-1, descending=True, stable=True
         )
+        mass: float | Tensor = self.top_p
+        if 0 < self.top_k < probabilities.shape[-1]:
+            probabilities[:, self.top_k :] = 0
+            mass = self.top_p * probabilities.sum(dim=-1, keepdim=True)
         before = probabilities.cumsum(dim=-1) - probabilities
-        kept = torch.where(before < self.top_p, probabilities, torch.zeros_like(probabilities))
+        kept = torch.where(before < mass, probabilities, torch.zeros_like(probabilities))
         kept[:, 0] = probabilities[:, 0]
         return kept.cumsum(dim=-1), order

@@ -11,6 +11,8 @@ import pytest
 from designspace.axes import Budget
 from designspace.errors import DeclarationError
 from designspace.registry import mechanism, strategy
+from sweeps.expand import expand
+from sweeps.presets import PRESETS
 from sweeps.spec import GenerationSpec, Seeds, Sweep, parse_sweep
 from tests.sweeps.conftest import write_model
 
@@ -74,6 +76,22 @@ def test_what_ends_a_text_early_is_declared(sweep_of: SweepOf) -> None:
     ):
         with pytest.raises(DeclarationError, match=message):
             sweep_of(generation=plain | wrong)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_gives_numbers_that_stand_in_the_record(sweep_of: SweepOf, name: str) -> None:
+    """And in the arms' identities, as if they had been written; what is written beside it counts first."""
+    preset = PRESETS[name]
+    found = sweep_of(mechanisms=["full"], generation={"preset": name, "rows": 4})
+    written = sweep_of(mechanisms=["full"], generation={**preset.values, "rows": 4})
+    own = sweep_of(mechanisms=["full"], generation={"preset": name, "rows": 4, "temperature": 0.25}).generation
+
+    assert preset.values.items() <= found.generation.model_dump().items()
+    assert found.mechanisms == written.mechanisms
+    assert [cell.cell_id for cell in expand(found)] == [cell.cell_id for cell in expand(written)]
+    assert (0.25, preset.values["top_p"]) == (own.temperature, own.top_p)
+    with pytest.raises(DeclarationError, match=r"preset must be one of .*, got 'qwen3-thinkin' \(did you mean"):
+        sweep_of(generation={"preset": "qwen3-thinkin", "rows": 4})
 
 
 def test_decoding_follows_generation(sweep_of: SweepOf) -> None:

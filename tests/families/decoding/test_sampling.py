@@ -47,3 +47,27 @@ def test_bad_parameters(bad: dict[str, float]) -> None:
     """Refused with the rule and what was got."""
     with pytest.raises(DeclarationError, match=r"got (temperature|top_p)="):
         Sampling(**bad)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(1, 1.0), (5, 1.0), (5, 0.6), (20, 0.95), (40, 0.8), (64, 0.5), (0, 0.7)])
+def test_kept_tokens_are_those_of_transformers(top_k: int, top_p: float) -> None:
+    """Temperature, then the most likely tokens, then the share of their mass, in the order of `generate`."""
+    from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).double() * 2
+    warped = TemperatureLogitsWarper(0.7)(None, logits)
+    warped = TopKLogitsWarper(top_k)(None, warped) if top_k else warped
+    warped = TopPLogitsWarper(top_p)(None, warped) if top_p < 1 else warped
+    expected = torch.softmax(warped, dim=-1)
+    cumulative, order = Sampling(temperature=0.7, top_p=top_p, top_k=top_k).nucleus(logits)
+    mass = torch.diff(cumulative, dim=-1, prepend=torch.zeros(50, 1, dtype=torch.float64)) / cumulative[:, -1:]
+
+    torch.testing.assert_close(torch.zeros_like(expected).scatter(-1, order, mass), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_drawing_from_all_is_as_it_was() -> None:
+    """To the last bit, and under the identity of before there was a limit."""
+    assert "top_k" not in str(Sampling().identity())
+    assert Sampling(top_k=20).identity() != Sampling().identity()
+    logits = torch.randn(9, 64, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Sampling(top_k=64).nucleus(logits)[0], Sampling().nucleus(logits)[0])
