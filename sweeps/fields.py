@@ -268,8 +268,9 @@ class GenerationCaps(Strict):
         temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as do `top_p` and `top_k`.
         top_p: draw from the most likely tokens that have this probability together; 1 = from all.
         top_k: draw from so many most likely tokens; 0 = from all.
-        preset: settings that the makers of a model recommend, by name: `deepseek-r1-distill`, `qwen3-thinking` or
-            `qwen3-non-thinking`. What stands beside it counts before what it says.
+        preset: settings that the makers of a model recommend, by name: `deepseek-r1-distill`, `qwen3-thinking`,
+            `qwen3-non-thinking`, or `model` for what is in the models' own `generation_config.json`. What stands beside it
+            counts before what it says.
         max_new_tokens: cap on generated tokens. This or the next is needed.
         max_total_tokens: cap on prompt and generated tokens together.
         min_new_tokens: so many tokens are written before a text may end: until then the end-of-text token cannot be chosen, and

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from designspace.errors import did_you_mean
+from sweeps.model_settings import NAME
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def with_preset(data: Any) -> Any:
         ValueError: no such preset.
     """
     name = data.get("preset") if isinstance(data, dict) else None
-    if not isinstance(name, str):
+    if not isinstance(name, str) or name == NAME:  # the models' own, which `sweeps.spec` has filled in
         return data
     if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}{did_you_mean(name, PRESETS)}")
+        known = (*PRESETS, NAME)
+        raise ValueError(f"preset must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
     return {**PRESETS[name].values, **data}

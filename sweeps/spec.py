@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from sweeps.fields import (
 )
 from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
+from sweeps.model_settings import NAME, model_settings
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
 from sweeps.size import check_size
@@ -115,11 +117,12 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     root = problems.validated(Root, document.data, ())
     data = document.data
     sections = {name: data[name] if isinstance(data.get(name), list) else [] for name in checks.LIST_SECTIONS}
-    generation = _generation(data["generation"], problems) if "generation" in data else None
     seeds = problems.validated(Seeds, data.get("seeds", {}), ("seeds",))
     models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
     if source_path is not None:  # so that a message can name a command that works
         models = [(replace(model, declared_in=str(source_path)), path) for model, path in models]
+    own = [model for model, _ in models]
+    generation = _generation(data["generation"], own, problems) if "generation" in data else None
     tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
     budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
     declared, refused = _mechanisms(sections["mechanisms"], generation, problems)
@@ -171,7 +174,13 @@ def _refuse_studies(document: Document, problems: Problems) -> None:
     problems.raise_any()
 
 
-def _generation(data: Any, problems: Problems) -> GenerationSpec | AutoGeneration | None:
+def _generation(data: Any, models: Sequence[ModelSpec], problems: Problems) -> GenerationSpec | AutoGeneration | None:
+    if isinstance(data, dict) and data.get("preset") == NAME:
+        try:
+            data = {**model_settings(models), **data}
+        except DeclarationError as error:
+            problems.add_error(("generation", "preset"), error)
+            return None
     named = [name for name in ("rows", "batch_size") if isinstance(data, dict) and name in data]
     if len(named) > 1:
         problems.add(("generation", "batch_size"), "batch_size is another name of rows: write one of them", of_key=True)
