@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cluster.answer_tokens import answer_tokens
 from designspace.axes import Generation, Request
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
 from designspace.errors import DeclarationError, ModelError
 from designspace.models.loading import LoadedModel
+from designspace.tasks.grading.contains_grader import answers_of
 from designspace.tasks.problem import Problem
 from sweeps.expand import Cell
 from sweeps.full_cache import full_cache
@@ -28,10 +30,17 @@ Prompts = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class ReferenceText:
-    """A text, and what the full cache thinks of it; log_probs: of its tokens, [n] float64, in nats."""
+    """A text, and what the full cache thinks of it.
+
+    Attributes:
+        token_ids: the text.
+        log_probs: of its tokens, [n] float64, in nats.
+        answer: the indices of the tokens of a solution that write the problem's answer; empty where they are not known.
+    """
 
     token_ids: tuple[int, ...]
     log_probs: np.ndarray
+    answer: tuple[int, ...] = ()
 
 
 class References:
@@ -64,8 +73,11 @@ class References:
         known, wanted = self._texts.setdefault(_key(cell), {}), {name for shard in shards for name in shard.problem_ids}
         missing = [problem for problem in problems if problem.problem_id in wanted - known.keys()]
         asked = [_request(cell, problem, prompts[problem.problem_id], engine.loaded) for problem in missing]
+        golds = {problem.problem_id: problem.answer for problem in missing} if _of(cell) == "solution" else {}
         for generation in engine.generate(asked):
-            known[generation.problem_id] = _text(generation)
+            text, gold = _text(generation), golds.get(generation.problem_id, "")
+            tokens = answer_tokens(answers_of(gold), text.token_ids, engine.loaded.decode)
+            known[generation.problem_id] = replace(text, answer=tokens)
 
     def lacks(self, shards: Sequence[Shard]) -> bool:
         """Return whether a text of these shards is still to be made."""

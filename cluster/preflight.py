@@ -22,7 +22,7 @@ from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms, engines_of
-from sweeps.combinations import Combination
+from sweeps.combinations import Combination, combinations
 from sweeps.engine_lengths import engine_lengths
 from sweeps.expand import Cell, expand
 from sweeps.identity import calibrations_needed
@@ -51,6 +51,17 @@ def check_golds(problems: Iterable[Problem], grader: Grader) -> list[str]:
         return []
     named = ", ".join(f"{problem.problem_id}: {problem.answer!r}" for problem in bad[:_MAX_GOLDS_NAMED])
     return [f"{len(bad)} gold answer{'s'[: len(bad) != 1]} cannot be graded: {named}{', …'[: 3 * (len(bad) > 3)]}"]
+
+
+def check_fed(declared: Iterable[Cell | Combination]) -> Iterator[str]:
+    """Yield which arms would write texts of their own for tasks whose solutions are to be fed."""
+    fed = dict.fromkeys((one.task, one.mechanism) for one in declared if one.task.task.is_fed)
+    for task, mechanism in fed:
+        if mechanism.decoding is None or mechanism.decoding.reference != "solution":
+            yield (
+                f"task {task.name!r} is measured on solutions that are fed: mechanism {mechanism.name!r} needs "
+                "decoding: {kind: teacher-forced, of: solution}"
+            )
 
 
 def check_models(cells: Collection[Cell]) -> Iterator[str]:
@@ -177,7 +188,7 @@ def _kind_of_text(cell: Cell) -> tuple[object, ...]:
 
 def check_room(sweep: Sweep) -> None:
     """Refuse texts that do not fit, as a run would: under `max_total_tokens`, a prompt in the budget of an arm that keeps it,
-    a solution that an arm is fed.
+    a solution that an arm is fed; and arms that write where solutions are to be fed.
 
     Nothing is read where neither is declared.
 
@@ -185,6 +196,8 @@ def check_room(sweep: Sweep) -> None:
         PreflightError: with a line for every task and model.
     """
     keeps_prompts = any(mechanism.scoring.protects_prompt for mechanism in sweep.mechanisms)
+    if faults := list(check_fed(combinations(sweep))):
+        raise PreflightError(faults)
     feeds_solutions = any(m.decoding is not None and m.decoding.reference == "solution" for m in sweep.mechanisms)
     if sweep.generation.max_total_tokens is None and not (keeps_prompts or feeds_solutions):
         return

@@ -111,6 +111,8 @@ def _forced(decoding: Decoding | None, generation: Generation, fed: ReferenceTex
         likely,
         fed.log_probs,
         agrees,
+        float(np.mean([agrees[i] for i in fed.answer])) if fed.answer else None,
+        float(np.mean([likely[i] for i in fed.answer])) if fed.answer else None,
     )
     return dict(zip(FORCED_COLUMNS, found, strict=True))
 

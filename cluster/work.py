@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.code_id import code_id
-from cluster.preflight import PreflightError, check_golds, check_models, check_texts
+from cluster.preflight import PreflightError, check_fed, check_golds, check_models, check_texts
 from designspace.errors import DesignspaceError
 from designspace.store import ResultsStore
 from designspace.tasks.task_spec import TaskSpec
@@ -43,6 +43,7 @@ def find_work(sweep: Sweep, store: ResultsStore | None, only: Callable[[Cell], b
     for task in dict.fromkeys(cell.task for cell in to_run if cell.writes_answers):
         found = check_golds(data[task].problems or (), task.grader)
         reasons += [f"task {task.name!r} split {task.split!r}: {reason}" for reason in found]
+    reasons += check_fed(to_run)
     reasons += list(check_models(to_run)) or check_texts(to_run, data)
     if reasons:
         raise PreflightError(reasons)

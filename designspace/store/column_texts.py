@@ -86,6 +86,9 @@ SAMPLE_TEXTS: Mapping[str, ColumnText] = {
         ("prompt_text", "",
          "The prompt as the model read it, decoded from prompt_token_ids with chat template and special tokens; null in "
          "results of earlier versions."),
+        ("forced_answer_agreement", "share, 0 to 1",
+         "Tokens of the answer, at its last place in a fed solution, that are the arm's first choice; null where it has none."),
+        ("forced_answer_logp_mean", _NATS, "Log-probability of these tokens under the arm."),
         ("grader_id", "", "Who graded, in which version; null, as all that follow, for a text that is not graded."),
         ("answer", "", "The right answer."),
         ("extracted", "", "Answer found by the strict reading, which takes it where the prompt asks for it; null for none."),

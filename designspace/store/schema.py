@@ -84,11 +84,13 @@ SAMPLES_SCHEMA = pa.schema(
         pa.field("sampling_error", pa.float64()),
         pa.field("taken_from", _LABEL),
         pa.field("prompt_text", pa.string()),
+        pa.field("forced_answer_agreement", pa.float64()),
+        pa.field("forced_answer_logp_mean", pa.float64()),
     ]
 )
 # Known of texts that were fed, null where the model wrote its own: which text it was, log-probabilities in nats (means over
 # tokens, and of each token) under the arm and under the full cache, the share of tokens that are the arm's first choice, and
-# the index of the first that is not, null where all are.
+# the index of the first that is not, null where all are; and of the tokens that write the answer of a solution alone.
 FORCED_COLUMNS = tuple(name for name in SAMPLES_SCHEMA.names if name.startswith("forced_"))
 
 GRADES_SCHEMA = pa.schema(

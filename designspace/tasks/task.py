@@ -57,6 +57,7 @@ class Task:
         conflict: returns why values of its parameters do not go together, None if they do.
         most_problems: a bound on how many may be asked for of a task that generates them: a slip of the keyboard must not
             cost minutes.
+        is_fed: whether its solutions are what is measured, fed by teacher forcing; a text of a model's own answers nothing.
         summary: one line for `designspace list`.
         metric: what an arm's outcome on it is called; the mean of correct answers is the only one so far.
     """
@@ -71,5 +72,6 @@ class Task:
     parameters: Mapping[str, Parameter] = field(default_factory=dict, hash=False)
     conflict: Callable[[Mapping[str, Value]], str | None] = _no_conflict
     most_problems: int = 100_000
+    is_fed: bool = False
     summary: str = ""
     metric: str = "accuracy"

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.answer_tokens import answer_tokens
+from cluster.preflight import check_room
 from cluster.run import run_sweep
 from cluster.shard_queue import ShardSummary, Ticket
 from cluster.work import PreflightError, Work, find_work
@@ -164,6 +166,51 @@ def test_a_task_without_solutions_is_refused_at_once(tmp_path: Path) -> None:
     sweep = write_replicated(tmp_path / "s", mechanisms=SOLUTION, replicates=1)
     with pytest.raises(PreflightError, match=r"needs a solution of every problem, 'p0' has none.*fields: \{solution"):
         find_work(load_sweep(sweep), None)
+
+
+def test_the_tokens_of_the_answer_are_scored_apart(tmp_path: Path) -> None:
+    """At its last place in the solution; null where the solution does not say it, or where the full cache's text is fed."""
+    made = write_replicated(tmp_path / "s", mechanisms=SOLUTION, replicates=1)
+    run_sweep(with_solutions(made, p0="so 1 and 1 then", p1="3 so 4"), tmp_path / "r", executor="inline", workers=1)
+    rows = rows_of(tmp_path / "r")
+    for name, places in {"p0": [3], "p1": [0], "p2": []}.items():  # the answers are 1, 3 and 5
+        row = rows[name]
+        if not places:
+            assert (None, None) == (row["forced_answer_agreement"], row["forced_answer_logp_mean"])
+            continue
+        assert row["forced_answer_agreement"] == np.mean([row["forced_agrees"][i] for i in places])
+        assert row["forced_answer_logp_mean"] == pytest.approx(np.mean([row["forced_logps"][i] for i in places]))
+
+
+def test_an_answer_of_several_tokens() -> None:
+    """Characters are followed to their tokens, whatever the tokens are; an answer in two places counts at the last."""
+    pieces = ("the ", "code", " is 4", "8", "29", "1", ". So 48", "29", "1 it", " is")
+
+    def decode(ids: tuple[int, ...]) -> str:
+        return "".join(pieces[i] for i in ids)
+
+    ids = tuple(range(len(pieces)))
+    assert answer_tokens(["48291"], ids, decode) == (6, 7, 8)
+    assert answer_tokens(["48291"], ids[:6], decode) == (2, 3, 4, 5)
+    assert answer_tokens(["code", "it"], ids, decode) == (1, 8)
+    assert answer_tokens(["the"], ids, decode) == (0,)
+    assert answer_tokens(["is"], ids, decode) == (9,)
+    assert answer_tokens(["code", "none"], ids, decode) == answer_tokens([""], ids, decode) == ()
+
+
+def test_what_is_fed_is_not_written(tmp_path: Path) -> None:
+    """A task whose solutions are measured refuses arms that write, before anything runs."""
+    made = write_replicated(tmp_path / "s", mechanisms="[full, {name: fed, base: full, decoding: teacher-forced}]")
+    text = made.read_text().replace("name: gsm8k, split: test, path:", "name: planted-passcode, problems: 2}] #")
+    made.write_text(text)
+    sweep = load_sweep(made)
+    for check in (check_room, lambda sweep: find_work(sweep, None)):
+        with pytest.raises(PreflightError) as caught:
+            check(sweep)
+        said = [
+            line for line in caught.value.problems if "needs decoding: {kind: teacher-forced, of: solution}" in line
+        ]
+        assert ["'full'" in said[0], "'fed'" in said[1], len(said)] == [True, True, 2]
 
 
 def test_other_solutions_are_another_cell(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def sample_row(problem: int = 0, **changes: Any) -> dict[str, Any]:
         "sampling_error": None,
         "taken_from": None,
         "prompt_text": "<user>Solve: 1 + 1<assistant>",
+        "forced_answer_agreement": None,
+        "forced_answer_logp_mean": None,
     }
     return {**row, **changes}
 
