@@ -7,6 +7,7 @@
 # make test-real    the full cache next to transformers' generate on real models: DESIGNSPACE_REAL_MODELS, or that of make real
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
+# make test-harness inspect_ai and lm_eval with our models, in an environment of their own
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
 # make gpu          one CUDA device checked in eight minutes, into build/gpu.md; run it once where there is a network, and then
 #                   with build/gpu on a machine that has torch, transformers, numpy and safetensors (PYTHON=…)
@@ -27,7 +28,7 @@ REAL := build/models/smollm2-135m
 REAL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart real quick test test-slow test-real test-triton test-browser test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart real quick test test-slow test-real test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -37,10 +38,10 @@ real: $(INSTALLED) $(REAL)/config.json
 	$(BIN)/designspace run sweeps/real-smoke.yaml
 
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not real" --changed
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not harness and not real" --changed
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser and not real" --durations=25
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser and not harness and not real" --durations=25
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -55,6 +56,9 @@ test-triton: $(INSTALLED) build/triton/.installed
 test-browser: $(INSTALLED) build/browser/.installed
 	@test -x "$(CHROMIUM)" || { echo "needs Chromium: apt-get install chromium, or CHROMIUM=/path/to/it"; exit 2; }
 	CHROMIUM=$(CHROMIUM) PYTHONPATH=build/browser $(BIN)/python -m pytest -m browser tests/browser
+
+test-harness: build/harness/.installed
+	OMP_NUM_THREADS=1 build/harness/bin/python -m pytest -m harness tests/harness
 
 test-gpu:
 	$(PYTHON) -m pytest -m gpu
@@ -135,5 +139,13 @@ build/browser/.installed:
 	cd $(@D) && tar -xzf "$$(npm pack --silent axe-core@4.14.1)" && cp package/axe.min.js . && rm -r package *.tgz
 	touch $@
 
+# An environment of its own, as the harnesses need older versions of these two packages than the tested ones.
+build/harness/.installed: pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep -v -e "^fsspec==" -e "^python-dateutil==" constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt -e ".[inspect,lm-eval]" \
+	  hypothesis pytest typer
+	touch $@
+
 clean:
-	rm -rf .venv site build/triton build/browser build/gpu benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build/triton build/browser build/gpu build/harness benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

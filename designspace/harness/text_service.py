@@ -23,6 +23,7 @@ from designspace.harness.stop_texts import cut_at, ends_at
 from designspace.program.arm import Arm, text_of
 from designspace.program.arm_arguments import BudgetLike, MechanismLike, decoding_at
 from designspace.program.calibrations import CalibrateOn, artefacts_of
+from designspace.program.generate import check_counts
 from designspace.program.generated_text import GeneratedText
 from designspace.program.load import load
 
@@ -78,8 +79,7 @@ class TextService:
         Raises:
             DesignspaceError: there is no such model or mechanism, or it needs what is not there.
         """
-        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
-            raise DeclarationError(f"rows must be an integer of at least 1, got rows={rows!r}")
+        check_counts(rows=rows)
         self.rows, self._declared = rows, (mechanism, budget)
         self.arm = self._arm(decoding_at(0.0, 1.0))
         self.loaded = load(model, tokenizer, device=device, dtype=dtype)

@@ -18,7 +18,7 @@ from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.compressed_model import CompressedLoop
 from designspace.program.generated_text import account_words, warn_of_no_event
 from designspace.program.load import check_in_memory
-from designspace.program.prompts import requests_for
+from designspace.program.prompt_arguments import requests_for
 
 
 def compress(

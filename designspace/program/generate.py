@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, overload
 
@@ -18,7 +18,7 @@ from designspace.program.arm_arguments import BudgetLike, MechanismLike, decodin
 from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.generated_text import GeneratedText, warn_of_no_event
 from designspace.program.load import load
-from designspace.program.prompts import PromptLike, encoded, listed, requests_for
+from designspace.program.prompt_arguments import PromptLike, encoded, listed, requests_for
 from designspace.program.text_pieces import TextPieces
 
 OnToken = Callable[[int, int, str], None]
@@ -98,46 +98,52 @@ def generate(
         on_text: called with the prompt's index and each `GeneratedText` as it ends.
 
     Raises:
-        UnknownName: no such mechanism; the message names the nearest.
-        DeclarationError: an argument means nothing, or the mechanism cannot run here.
-        CalibrationError: the mechanism needs a calibration that is not there, and there is no `calibrate_on`.
-        ModelError: as `load`.
+        DesignspaceError: an argument means nothing, the mechanism cannot run here, or a model or calibration is not there; the
+            message names what was got, and of a name the nearest that is known.
     """
     arm = Arm.of(mechanism, budget, decoding_at(temperature, top_p))
-    _check_count("max_new_tokens", max_new_tokens)
-    if rows is not None:
-        _check_count("rows", rows)
+    check_counts(max_new_tokens=max_new_tokens, rows=1 if rows is None else rows)
     given, alone = listed(prompts)
     loaded = load(model)
     ids = [encoded(loaded, prompt, arm.decoding, system, chat) for prompt in given]
+    if not ids:
+        return []
+    # Streamed, a token is shown at once: the host looks after every step, which changes nothing but speed.
+    burst = None if on_token is None else 1
+    artefacts = artefacts_of(loaded, arm.mechanism, calibrate_on)
+    engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, step=step, burst=burst)
+    texts = _texts(engine, arm, requests_for(ids, seed), on_token, on_text)
+    warn_of_no_event(arm.mechanism, arm.budget, [text.ledger for text in texts])
+    return texts[0] if alone else texts
+
+
+def _texts(
+    engine: Engine, arm: Arm, requests: Sequence[Request], on_token: OnToken | None, on_text: OnText | None
+) -> list[GeneratedText]:
+    """Return the texts in the order of the requests, and show them as they are written and as they end."""
     texts: dict[int, GeneratedText] = {}
-    if ids:
-        artefacts = artefacts_of(loaded, arm.mechanism, calibrate_on)
-        # Streamed, a token is shown at once: the host looks after every step, which changes nothing but speed.
-        burst = None if on_token is None else 1
-        engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, step=step, burst=burst)
-        if on_token is not None:
-            engine.hook = _Stream(loaded, on_token)
-        for index, text in _texts(engine, arm, requests_for(ids, seed)):
-            texts[index] = text
-            if on_text is not None:
-                on_text(index, text)
-    warn_of_no_event(arm.mechanism, arm.budget, [text.ledger for text in texts.values()])
-    in_order = [texts[index] for index in range(len(ids))]
-    return in_order[0] if alone else in_order
-
-
-def _texts(engine: Engine, arm: Arm, requests: Sequence[Request]) -> Iterator[tuple[int, GeneratedText]]:
-    """Yield each prompt's text with its index, as they end."""
+    stream = None if on_token is None else _Stream(engine.loaded, on_token)
+    if stream is not None:
+        engine.hook = stream
     for ledger in engine.generate(requests):
-        if isinstance(engine.hook, _Stream):
-            engine.hook.end(int(ledger.problem_id), ledger.token_ids)
-        yield int(ledger.problem_id), arm.text(engine.loaded, ledger)
+        index = int(ledger.problem_id)
+        if stream is not None:
+            stream.end(index, ledger.token_ids)
+        texts[index] = arm.text(engine.loaded, ledger)
+        if on_text is not None:
+            on_text(index, texts[index])
+    return [texts[index] for index in range(len(requests))]
 
 
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DeclarationError(f"{name} must be an integer of at least 1, got {name}={value!r}")
+def check_counts(**counts: object) -> None:
+    """Check that numbers of something are such.
+
+    Raises:
+        DeclarationError: naming the first that is none.
+    """
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DeclarationError(f"{name} must be an integer of at least 1, got {name}={value!r}")
 
 
 class _Stream(EngineHook):
