@@ -98,10 +98,7 @@ def encoded_prompts(cell: Cell, problems: Sequence[Problem]) -> Prompts:
     """
     skeleton, task, decoding = load_skeleton(cell.model), cell.task, cell.mechanism.decoding
     format_prompt = str if decoding is None else decoding.format_prompt
-    return {
-        problem.problem_id: skeleton.encode(format_prompt(problem.prompt), **task.framing)
-        for problem in problems
-    }
+    return {problem.problem_id: skeleton.encode(format_prompt(problem.prompt), **task.framing) for problem in problems}
 
 
 def _as_own(row: Mapping[str, Any], cell: Cell) -> dict[str, Any]:

@@ -145,6 +145,28 @@ def axis_levels(arms: Sequence[Mechanism]) -> dict[str, dict[str, str]]:
     return levels.axis_levels({arm.name: arm.identity() for arm in arms})
 
 
+EFFECT_COLUMNS = (
+    "model", "task", "budget", "metric", "axes", "levels", "references", "effect", "family_low", "family_high", "p_bonferroni",
+    "p_holm", "low", "high", "level", "p_value", "n_backgrounds", "n_differing", "n_problems", "n_comparisons",
+)  # fmt: skip
+
+
+def effect_rows(groups: Sequence[GroupEffects]) -> list[dict[str, Any]]:
+    """Return every effect as a row of `EFFECT_COLUMNS`, main effects before interactions; effects are shares, 0 to 1."""
+    return [
+        {
+            **{name: getattr(group, name) for name in ("model", "task", "budget", "metric")},
+            **asdict(effect),
+            **{name: " x ".join(getattr(effect, name)) for name in ("axes", "levels", "references")},
+            "n_problems": family.n_problems,
+            "n_comparisons": family.n_comparisons,
+        }
+        for group in groups
+        for family in (group.main, group.pairs)
+        for effect in family.effects
+    ]
+
+
 def effects_text(groups: Sequence[GroupEffects]) -> str:
     """Return the effects for people: intervals and p values of one family, and above them what they are."""
     compared = {_COMPARED[group.metric] for group in groups} or {_COMPARED["accuracy"]}

@@ -22,7 +22,7 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
     for line in _head_lines(plan):
         console.print(escape(line), soft_wrap=True)
     console.print(_arm_table(plan.arms))
-    for line in _tail_lines(plan):
+    for line in plan_notes(plan):
         console.print(escape(line), soft_wrap=True)
 
 
@@ -46,7 +46,8 @@ def _head_lines(plan: Plan) -> Iterator[str]:
         yield f"task {task.name} {task.split}: {problems}{task.state}"
 
 
-def _tail_lines(plan: Plan) -> Iterator[str]:
+def plan_notes(plan: Plan) -> Iterator[str]:
+    """Yield what stands below the table: what is refused, what is excluded, and notes."""
     for refusal in plan.refused:
         at = "" if refusal.budget is None else f" at budget {refusal.budget}"
         yield f"refused: {refusal.mechanism}{at}: {refusal.reason}"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from designspace.cli.exit_codes import EXIT_ERROR
-from designspace.cli.options import AsJson, ResultsFolder, print_json
+from designspace.cli.formats import FormatOption, format_of, print_found, table_of
+from designspace.cli.options import AsJson, ResultsFolder
 
 if TYPE_CHECKING:
     from designspace.store import Finding, ResultsStore, SetAside
@@ -30,6 +31,7 @@ def doctor(
     mend: Annotated[
         bool, typer.Option("--mend", help="Move what is damaged below RESULTS/damaged; the next run makes it anew.")
     ] = False,
+    file_format: FormatOption = "table",
     as_json: AsJson = False,
 ) -> None:
     """Check every file of a results folder. Exit code 1 if something is damaged, or cannot be read, and is not mended."""
@@ -37,10 +39,16 @@ def doctor(
     found = store.examine()
     moved = store.set_damaged_aside(found) if mend else []
     left = [finding for finding in found if not (finding.is_sound or (mend and finding.is_damage))]
-    if as_json:
-        print_json(_document(store, found, moved, is_sound=not left))
-    else:
-        typer.echo("\n".join((*_finding_lines(found), *_moved_lines(moved), _verdict(store, found, left, moved))))
+    said = [*_moved_lines(moved), _verdict(store, found, left, moved)]
+    document = _document(store, found, moved, is_sound=not left)
+    chosen = format_of(file_format, as_json)
+    print_found(
+        chosen,
+        table=lambda: "\n".join((*_finding_lines(found), *said)),
+        document=lambda: document,
+        rows=lambda: table_of(document["findings"], ("kind", "what", "path", "reason", "meaning")),
+        notes=() if chosen == "json" else said,
+    )
     if left:
         raise typer.Exit(EXIT_ERROR)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from designspace.cli.formats import FormatOption, format_of, print_found, table_of
 from designspace.cli.options import (
     AsJson,
     print_json,
@@ -16,13 +17,20 @@ def list_(
     section: Annotated[
         str | None, typer.Argument(metavar="[AXIS]", help="An axis, mechanisms, models or tasks.")
     ] = None,
+    file_format: FormatOption = "table",
     as_json: AsJson = False,
 ) -> None:
     """List axes with their kinds, mechanisms, models and tasks."""
     from designspace.cli.describe import listing, listing_text
 
     listed = listing(section)
-    print_json(listed) if as_json else typer.echo(listing_text(listed))
+    entries = [{"section": name, **entry} for name, found in listed.items() for entry in found]
+    print_found(
+        format_of(file_format, as_json),
+        table=lambda: listing_text(listed),
+        document=lambda: listed,
+        rows=lambda: table_of(entries, ("section", "name", "summary", "citation")),
+    )
 
 
 def show(

@@ -63,7 +63,7 @@ UnderpoweredOption = Annotated[
     str | None,
     typer.Option("--underpowered", metavar="REASON", help="Register although the power is too small; recorded."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; where there is --format, the same as --format json.")]
 
 
 def run_settings(executor: Any, address: str | None, workers: int | None, progress: Any) -> RunSettings:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from designspace.cli.formats import FormatOption
 from designspace.cli.options import ResultsFolder, StudyOption
 from designspace.cli.sweep_commands import shown
 from designspace.errors import DeclarationError, UnknownName, require
@@ -28,9 +29,7 @@ _SUFFIXES = {"md": "markdown", "tex": "latex"}
 def query(
     results: ResultsFolder,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the tables samples, arms and contrasts.")],
-    file_format: Annotated[
-        Literal["table", "csv", "json", "markdown"], typer.Option("--format", help="How to print the rows.")
-    ] = "table",
+    file_format: FormatOption = "table",
     study: StudyOption = None,
     against: AgainstOption = None,
 ) -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
-from designspace.axes import Budget
+from designspace.axes import Budget, Mechanism
 from designspace.engine import Engine
 from designspace.engine.decode_step import StepKind
 from designspace.engine.speed import PARTS, Speed, measure
-from designspace.errors import DeclarationError
+from designspace.errors import DeclarationError, UnknownName
 from designspace.models.calibration import load_artefact
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
-from designspace.registry import mechanism as published
-from designspace.registry import strategy
+from designspace.registry import catalog, strategy
+from designspace.report.arm_rows import NO_BUDGET
+from designspace.report.cost import Cost
+from designspace.version import __version__
 
 _PROMPT_TOKENS = 32
 
 
 def bench_arm(
     spec: ModelSpec,
-    mechanism: str,
+    made: Mechanism,
     budget: int,
     *,
     rows: int,
@@ -32,16 +36,15 @@ def bench_arm(
     threads: int | None = None,
     n_runs: int = 5,
 ) -> Speed:
-    """Measure greedy decoding of a published mechanism; texts end at `n_new_tokens`, whatever the model says.
+    """Measure decoding of a mechanism, greedy where it does not say; texts end at `n_new_tokens`, whatever the model says.
 
     Raises:
-        DesignspaceError: unknown mechanism, missing model or calibration, a budget that the cadence cannot hold.
+        DesignspaceError: missing model or calibration, a budget that the cadence cannot hold.
     """
-    made = published(mechanism)
     if made.decoding is None:
-        made = made.override(mechanism, decoding=strategy("decoding", "greedy")())
+        made = made.override(made.name, decoding=strategy("decoding", "greedy")())
     if made.decoding is not None and made.decoding.samples > 1:
-        raise DeclarationError(f"mechanism {mechanism!r} makes several samples of each text: time one of them")
+        raise DeclarationError(f"mechanism {made.name!r} makes several samples of each text: time one of them")
     if threads is not None:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,6 +64,47 @@ def bench_arm(
         )
 
     return measure(build, n_runs=n_runs, prompt_tokens=_PROMPT_TOKENS)
+
+
+def arm_named(name: str, sweep: Path | None) -> Mechanism:
+    """Return an arm of a sweep file, or a mechanism of the catalogue.
+
+    Raises:
+        UnknownName: neither has that name.
+        DeclarationError: the sweep file holds mistakes.
+    """
+    arms = {}
+    if sweep is not None:
+        from sweeps.spec import load_sweep
+
+        arms = {arm.name: arm for arm in load_sweep(sweep).mechanisms}
+    if name in arms:
+        return arms[name]
+    if name not in catalog():
+        raise UnknownName("mechanism" if sweep is None else f"mechanism or arm of {sweep}", name, {*arms, *catalog()})
+    return catalog()[name]
+
+
+def cost_of(speed: Speed, model: str, arm: Mechanism, budget: int, *, step: StepKind, load: float) -> Cost:
+    """Return a measurement as it is kept. load: of the machine, before it began."""
+    return Cost(
+        model=model,
+        mechanism=arm.name,
+        budget=str(budget) if arm.budget_applies else NO_BUDGET,
+        rows=speed.rows,
+        n_new_tokens=speed.n_new_tokens,
+        step=step,
+        threads=torch.get_num_threads(),
+        machine=_machine(),
+        torch=torch.__version__,
+        version=__version__,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        load=load,
+        tokens_per_s=speed.tokens_per_s,
+        runs_tokens_per_s=speed.runs_tokens_per_s,
+        step_s=speed.step_s,
+        floor_share=speed.floor_share,
+    )
 
 
 def speed_text(speed: Speed) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from designspace.cli.running import running, running_text
@@ -12,6 +12,7 @@ from designspace.report.declared import OtherCells, declared_study
 from designspace.store import ResultsStore, ShardKey
 
 _CELL_FIELDS = ("cell_id", "model", "task", "split", "mechanism", "budget", "replicate", "n_shards")
+CELL_COLUMNS = (*_CELL_FIELDS, "n_committed")
 
 
 def study_status(
@@ -93,8 +94,12 @@ def status_text(status: Mapping[str, Any]) -> str:
             f"  made by {len(status['code_states'])} states of the code: {code_states_text(status['code_states'])}; arms may "
             "differ by more than their mechanisms"
         )
+    return "\n".join([*lines, *(f"  {line}" for line in failure_lines(status))])
+
+
+def failure_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for every failure of a study that no later attempt has mended."""
     for failure in status["open_failures"]:
         state = "given up" if failure.get("quarantined") else "failed"
         reason = f"{failure.get('error')}: {failure.get('message')}".splitlines()[0]
-        lines.append(f"  {state} at attempt {failure['attempt']}: {failure.get('cell')}: {reason}")
-    return "\n".join(lines)
+        yield f"{state} at attempt {failure['attempt']}: {failure.get('cell')}: {reason}"

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from designspace.cli.options import AsJson, ResultsOption, StudyOption, SweepOrResults, declared_by, print_json
+from designspace.cli.formats import Format, FormatOption, format_of, print_found, table_of
+from designspace.cli.options import AsJson, ResultsOption, StudyOption, SweepOrResults, declared_by
 from designspace.errors import UnknownName
 
 _CLEAR = "\x1b[2J\x1b[H"  # empties a terminal and goes to its first line
@@ -20,6 +21,7 @@ def status(
     target: SweepOrResults,
     results: ResultsOption = None,
     study: StudyOption = None,
+    file_format: FormatOption = "table",
     as_json: AsJson = False,
     watch: Annotated[
         float | None,
@@ -27,11 +29,12 @@ def status(
     ] = None,
 ) -> None:
     """Show how far a study has come, whether a run is on and when it ends, and what failed."""
+    chosen = format_of(file_format, as_json)
     while True:
         found = _status(target, results, study)
         if watch is not None and sys.stdout.isatty():
             typer.echo(_CLEAR, nl=False)
-        _print_status(found, as_json=as_json)
+        _print_status(found, chosen)
         is_done = all(entry["n_committed"] >= entry["n_shards"] for entry in found["studies"])
         if watch is None or is_done:
             return
@@ -60,12 +63,19 @@ def _status(target: Path, results: Path | None, study: str | None) -> dict[str, 
     return {"studies": found, "others": [asdict(cells) for cells in others]}
 
 
-def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
-    from designspace.cli.status import others_text, status_text
+def _print_status(found: dict[str, Any], chosen: Format) -> None:
+    from designspace.cli.status import CELL_COLUMNS, failure_lines, others_text, status_text
     from designspace.report.declared import OtherCells
 
-    if as_json:
-        print_json(found)
-        return
-    others = others_text([OtherCells(**cells) for cells in found["others"]])
-    typer.echo("\n".join([*(status_text(entry) for entry in found["studies"]), *others]) or "no study yet")
+    def text() -> str:
+        others = others_text([OtherCells(**cells) for cells in found["others"]])
+        return "\n".join([*(status_text(entry) for entry in found["studies"]), *others]) or "no study yet"
+
+    cells = [{"study": entry["study"], **cell} for entry in found["studies"] for cell in entry["cells"]]
+    print_found(
+        chosen,
+        table=text,
+        document=lambda: found,
+        rows=lambda: table_of(cells, ("study", *CELL_COLUMNS)),
+        notes=() if chosen == "json" else [line for entry in found["studies"] for line in failure_lines(entry)],
+    )

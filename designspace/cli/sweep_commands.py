@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from designspace.cli.exit_codes import EXIT_INCOMPLETE
+from designspace.cli.formats import Format, FormatOption, format_of, print_found, table_of
 from designspace.cli.options import (
     AddressOption,
     AsJson,
@@ -22,7 +24,6 @@ from designspace.cli.options import (
     WorkersOption,
     declared_by,
     power_text,
-    print_json,
     store_of,
 )
 from designspace.errors import DeclarationError, ProtocolError, UnknownName, require
@@ -81,14 +82,17 @@ def run(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = False) -> None:
+def plan(
+    sweep: SweepFile, results: ResultsOption = None, file_format: FormatOption = "table", as_json: AsJson = False
+) -> None:
     """Show what a sweep will do: cells, shards, cached and pending, tokens, predicted cache."""
     from cluster.code_id import code_id
     from cluster.preflight import check_room
     from cluster.study_record import with_rows_of
     from sweeps.earlier_rows import EarlierRows
+    from sweeps.plan import ArmPlan
     from sweeps.plan import plan as make_plan
-    from sweeps.plan_table import print_plan
+    from sweeps.plan_table import plan_notes, print_plan
     from sweeps.spec import load_sweep
     from sweeps.study import is_study, load_study
 
@@ -98,15 +102,23 @@ def plan(sweep: SweepFile, results: ResultsOption = None, as_json: AsJson = Fals
     declared = with_rows_of(declared, store)
     planned = make_plan(declared, store, None if store is None else EarlierRows(store, code_id()))
     check_room(declared)
-    typer.echo(planned.to_json()) if as_json else print_plan(planned)
+    chosen = format_of(file_format, as_json)
+    arms = [asdict(arm) for arm in planned.arms]
+    print_found(
+        chosen,
+        table=lambda: print_plan(planned),
+        document=planned.to_dict,
+        rows=lambda: table_of(arms, [field.name for field in fields(ArmPlan)]),
+        notes=() if chosen == "json" else plan_notes(planned),
+    )
     if study is not None:
         from cluster.evidence.design_power import power, undrawable, unprovable
 
         m = len(study.hypotheses())
         found = power(study, study.data_records(), m)
-        typer.echo(f"study: development sweep above; {power_text(found, m)}", err=as_json)
+        typer.echo(f"study: development sweep above; {power_text(found, m)}", err=chosen != "table")
         for reason in (*undrawable(found), *unprovable(found)):
-            typer.echo(f"study: register will refuse it: {reason}", err=as_json)
+            typer.echo(f"study: register will refuse it: {reason}", err=chosen != "table")
 
 
 def report(
@@ -115,6 +127,7 @@ def report(
     sweep: Annotated[
         Path | None, typer.Option(help="Report the study of this sweep file, as the file stands now.")
     ] = None,
+    file_format: FormatOption = "table",
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Also write the report to this HTML file.")] = None,
     static: Annotated[bool, typer.Option("--static", help="Without scripts in the HTML file.")] = False,
@@ -137,13 +150,15 @@ def report(
         require("matplotlib")
     store = ResultsStore.open(results, create=False)
     declared = declared_study(store, study) if sweep is None else declared_by(sweep, results)[0]
-    print_results(store, declared, html, as_json=as_json, static=static, against=against or ())
+    chosen = format_of(file_format, as_json)
+    print_results(store, declared, html, file_format=chosen, static=static, against=against or ())
 
 
 def effects(
     target: SweepOrResults,
     results: ResultsOption = None,
     study: StudyOption = None,
+    file_format: FormatOption = "table",
     as_json: AsJson = False,
     metric: Annotated[
         Literal["accuracy", "forced_agreement"],
@@ -152,14 +167,20 @@ def effects(
 ) -> None:
     """Show which axis matters: main effects and pairwise interactions of the arms of a sweep, or of a study in its folder."""
     from designspace.protocol.showing import COLUMNS as SHOWN_BY
-    from sweeps.effects import effects_text
+    from sweeps.effects import EFFECT_COLUMNS, effect_rows, effects_text
 
+    chosen = format_of(file_format, as_json)
     store, cell_ids, compute = _effects_of(target, results, study)
     rows = store.samples(SHOWN_BY, cell_ids=cell_ids).to_table()
-    if shown(store.root, rows, "effects", err=as_json).num_rows < rows.num_rows:
+    if shown(store.root, rows, "effects", err=chosen != "table").num_rows < rows.num_rows:
         raise ProtocolError("the effects of a confirmation must wait until its result is sealed")
     found = compute(metric)
-    print_json([group.document() for group in found]) if as_json else typer.echo(effects_text(found))
+    print_found(
+        chosen,
+        table=lambda: effects_text(found),
+        document=lambda: [group.document() for group in found],
+        rows=lambda: table_of(effect_rows(found), EFFECT_COLUMNS),
+    )
 
 
 def _effects_of(
@@ -206,7 +227,7 @@ def print_results(
     declared: Declared | None,
     html: Path | None,
     *,
-    as_json: bool = False,
+    file_format: Format = "table",
     static: bool = False,
     against: Sequence[str] = (),
 ) -> None:
@@ -215,21 +236,25 @@ def print_results(
     declared: None where the folder has no declaration; every cell is then an arm of its own. static: no scripts in the page.
     against: arms that the page holds the others against.
     """
-    from designspace.cli.report_columns import report_columns
     from designspace.environment import environment
+    from designspace.protocol.showing import COLUMNS as SHOWN_BY
     from designspace.report import print_report, relabelled, study_report, write_report
+    from designspace.report.arms_table import arms_table
     from designspace.report.asked import asked
+    from designspace.report.cost import read_costs
     from designspace.report.page_occupancy import page_occupancy
     from designspace.report.page_problems import problems_data
+    from designspace.report.report_columns import report_columns
 
-    everything = store.samples(report_columns(), cell_ids=None if declared is None else declared.labels).to_table()
-    rows = shown(store.root, everything, "report", err=as_json)
+    labels = None if declared is None else declared.labels
+    everything = store.samples(report_columns(SHOWN_BY), cell_ids=labels).to_table()
+    rows = shown(store.root, everything, "report", err=file_format != "table")
     found = study_report(store, declared, rows)
     page = None
     if html is not None:
         title = store.root.name if declared is None else declared.study
         question = asked(store, declared, rows)
-        texts = rows if declared is None else relabelled(rows, declared.labels)
+        texts = rows if labels is None else relabelled(rows, labels)
         page = write_report(
             found,
             html,
@@ -240,10 +265,14 @@ def print_results(
             static=static,
             problems=problems_data(texts, title, str(store.root)),
             occupancy=page_occupancy(texts),
+            costs=read_costs(store.root),
         )
-    if as_json:
-        print_json(found.document())
-    else:
-        print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity)
+    print_found(
+        file_format,
+        table=lambda: print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity),
+        document=found.document,
+        rows=lambda: arms_table(found.arms),
+        notes=() if file_format == "json" else (f"! {note}" for note in (*found.missing, *found.notes)),
+    )
     if page is not None:
-        typer.echo(f"report: {page}", err=as_json)
+        typer.echo(f"report: {page}", err=file_format != "table")

@@ -60,7 +60,8 @@ class Speed:
 
     tokens_per_s: generated tokens over the whole run, prompts and events included. step_s: one decode step of all rows
     without events. floor_s: the least that the device needs for it, the larger of bytes over bandwidth and operations over
-    peak. time_shares: of a run with a clock, by `PARTS`. setup_s: building the engine and its first, short run.
+    peak. time_shares: of a run with a clock, by `PARTS`. runs_tokens_per_s: of each run, of which tokens_per_s is the median.
+    setup_s: building the engine and its first, short run.
     """
 
     rows: int
@@ -71,6 +72,7 @@ class Speed:
     step_s: float
     floor_s: float
     time_shares: dict[str, float]
+    runs_tokens_per_s: tuple[float, ...] = ()
 
     @property
     def floor_share(self) -> float:
@@ -115,6 +117,7 @@ def measure(build: Callable[[], Engine], *, n_runs: int = 5, prompt_tokens: int 
         step_s=decode_s / (engine.max_new_tokens - 1),
         floor_s=floor_s(engine, machine, done),
         time_shares=shares,
+        runs_tokens_per_s=tuple(n_tokens / seconds for seconds, n_tokens in runs),
     )
 
 

@@ -18,6 +18,7 @@ from designspace.report import wording
 from designspace.report.asked import Asked
 from designspace.report.block_tables import block_tables
 from designspace.report.columns import FIDELITY_COLUMNS, arm_columns
+from designspace.report.cost import Costs, cost_section
 from designspace.report.declared import OtherCells
 from designspace.report.evidence_html import evidence_section
 from designspace.report.fidelity import ArmFidelity
@@ -46,6 +47,7 @@ def write_report(
     evidence: Evidence | None = None,
     problems: Mapping[str, Any] | None = None,
     occupancy: Sequence[Mapping[str, Any]] = (),
+    costs: Costs | None = None,
 ) -> Path:
     """Write a report to one HTML file, whole or not at all, and return its path.
 
@@ -64,6 +66,7 @@ def write_report(
         evidence: of a confirmation: its report and its registration.
         problems: every text, from `designspace.report.page_problems.problems_data`; None where they are too many.
         occupancy: how full the caches were, from `designspace.report.page_occupancy.page_occupancy`.
+        costs: what was measured of arms that ran alone, from `designspace.report.cost.read_costs`; None says nothing of it.
 
     Raises:
         StoreError: a column is missing, or writing failed.
@@ -81,6 +84,7 @@ def write_report(
         evidence=evidence,
         problems=problems,
         occupancy=occupancy,
+        costs=costs,
     )
     atomic_bytes(path, page.encode("utf-8"), path.resolve().parent)
     return path
@@ -97,6 +101,7 @@ def render(
     evidence: Evidence | None = None,
     problems: Mapping[str, Any] | None = None,
     occupancy: Sequence[Mapping[str, Any]] = (),
+    costs: Costs | None = None,
 ) -> str:
     """Return the page of a report."""
     body = [
@@ -108,6 +113,7 @@ def render(
         "" if static else _figures(),
         *_places(report, asked, static),
         _fidelity(report.fidelity, len({arm.place for arm in report.arms})),
+        "" if costs is None else cost_section(costs),
         "" if static else problems_section(None if problems is None else script_text(problems)),
         _others(report.others),
         how_to_read(report.tolerance),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from designspace.engine import Engine, speed
 from designspace.engine.hook import REGIONS
 from designspace.engine.speed import PARTS, Machine, PartClock, floor_s
 from designspace.registry import mechanism
+from designspace.report.cost import read_costs
+from designspace.store import ResultsStore
 from families.decoding.greedy import Greedy
 from families.scoring.h2o import H2O
 from tests.conftest import toy_model
@@ -70,16 +73,23 @@ def test_a_clock_times_the_regions_it_is_asked_for(regions: tuple[str, ...]) -> 
     assert clock.spent_s.get("attention", 0) < clock.spent_s.get("model", 1)
 
 
-def test_the_command_prints_figures_and_json() -> None:
+def test_the_command_prints_figures_and_json(tmp_path: Path) -> None:
     """A short run of a shipped arm on a shipped model."""
     common = ["bench", "pocket-llama", "knorm", "--budget", "24", "--rows", "2", "--tokens", "40", "--runs", "1"]
     threads = torch.get_num_threads()
     told = CliRunner().invoke(app, common)
-    measured = CliRunner().invoke(app, [*common, "--json"])
+    ResultsStore.open(tmp_path / "results")
+    measured = CliRunner().invoke(app, [*common, "--json", "--results", str(tmp_path / "results")])
+    kept = read_costs(tmp_path / "results").found
     refused = CliRunner().invoke(app, ["bench", "pocket-llama", "no-such-arm"])
 
     assert told.exit_code == 0, told.output
     assert "tokens/s: 2 rows, " in told.output and "where the time goes: prefill" in told.output
-    assert json.loads(measured.output)["n_new_tokens"] == 40
+    figures = json.loads(measured.stdout)
+    assert figures["n_new_tokens"] == 40
+    assert [(cost.model, cost.mechanism, cost.budget, cost.rows) for cost in kept] == [
+        ("pocket-llama", "knorm", "24", 2)
+    ]
+    assert kept[0].tokens_per_s == figures["tokens_per_s"] == pytest.approx(kept[0].runs_tokens_per_s[0])
     assert refused.exit_code != 0 and "no-such-arm" in str(refused.output) + str(refused.exception)
     assert torch.get_num_threads() == threads
