@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from designspace.protocol.metric import MetricName
-    from designspace.report import Declared
+    from designspace.report import Declared, StudyReport
     from designspace.store import ResultsStore
     from sweeps.effects import GroupEffects
 
@@ -236,37 +236,16 @@ def print_results(
     declared: None where the folder has no declaration; every cell is then an arm of its own. static: no scripts in the page.
     against: arms that the page holds the others against.
     """
-    from designspace.environment import environment
     from designspace.protocol.showing import COLUMNS as SHOWN_BY
-    from designspace.report import print_report, relabelled, study_report, write_report
+    from designspace.report import print_report, study_report
     from designspace.report.arms_table import arms_table
-    from designspace.report.asked import asked
-    from designspace.report.cost import read_costs
-    from designspace.report.page_occupancy import page_occupancy
-    from designspace.report.page_problems import problems_data
     from designspace.report.report_columns import report_columns
 
     labels = None if declared is None else declared.labels
     everything = store.samples(report_columns(SHOWN_BY), cell_ids=labels).to_table()
     rows = shown(store.root, everything, "report", err=file_format != "table")
     found = study_report(store, declared, rows)
-    page = None
-    if html is not None:
-        title = store.root.name if declared is None else declared.study
-        question = asked(store, declared, rows)
-        texts = rows if labels is None else relabelled(rows, labels)
-        page = write_report(
-            found,
-            html,
-            title=title,
-            environment=environment(),
-            asked=question,
-            against=against,
-            static=static,
-            problems=problems_data(texts, title, str(store.root)),
-            occupancy=page_occupancy(texts),
-            costs=read_costs(store.root),
-        )
+    page = None if html is None else _write_page(store, declared, rows, found, html, static=static, against=against)
     print_found(
         file_format,
         table=lambda: print_report(found.arms, found.notes, missing=found.missing, fidelity=found.fidelity),
@@ -276,3 +255,37 @@ def print_results(
     )
     if page is not None:
         typer.echo(f"report: {page}", err=file_format != "table")
+
+
+def _write_page(
+    store: ResultsStore,
+    declared: Declared | None,
+    rows: pa.Table,
+    report: StudyReport,
+    html: Path,
+    *,
+    static: bool,
+    against: Sequence[str],
+) -> Path:
+    """Write the HTML page of a report, and return its path. rows: those that may be shown, as they are stored."""
+    from designspace.environment import environment
+    from designspace.report import relabelled, write_report
+    from designspace.report.asked import asked
+    from designspace.report.cost import read_costs
+    from designspace.report.page_occupancy import page_occupancy
+    from designspace.report.page_problems import problems_data
+
+    title = store.root.name if declared is None else declared.study
+    texts = rows if declared is None else relabelled(rows, declared.labels)
+    return write_report(
+        report,
+        html,
+        title=title,
+        environment=environment(),
+        asked=asked(store, declared, rows),
+        against=against,
+        static=static,
+        problems=problems_data(texts, title, str(store.root)),
+        occupancy=page_occupancy(texts),
+        costs=read_costs(store.root),
+    )
