@@ -30,6 +30,7 @@ from designspace.cli import (
 from designspace.cli.examples import EXAMPLES
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
+from designspace.hidden_package import hidden_package
 from designspace.version import __version__
 
 # In the order in which `--help` lists them.
@@ -94,7 +95,8 @@ class _Group(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, ValueError) else EXIT_ERROR)
         except ModuleNotFoundError as error:
-            if (missing := missing_extra(error)) is None:
+            missing = missing_extra(error) or hidden_package(error)
+            if missing is None:
                 raise
             typer.echo(f"error: {missing}", err=True)
             ctx.exit(EXIT_USAGE)

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from designspace.axes import Budget, Cadence, Mechanism, Schedule, Strategy, TokenReading, WindowShare
 from designspace.cli.bibliography import references_in
-from designspace.errors import DesignspaceError, UnknownName
+from designspace.errors import DeclarationError, DesignspaceError, UnknownName
 from designspace.models.model_spec import bundled_names
 from designspace.registry import REGISTRY_AXES, catalog, kinds, strategy
 from designspace.tasks import Task, lookup
@@ -33,9 +33,15 @@ def describe(name: str, budgets: Sequence[int] = ()) -> dict[str, Any]:
 
     Raises:
         UnknownName: nothing of that name; the message names the nearest.
+        DeclarationError: it is a model or a task, of which there is no more to tell.
     """
     if name in catalog():
         return describe_mechanism(catalog()[name], budgets)
+    for what, names in (("models", bundled_names()), ("tasks", lookup.task_names())):
+        if name in names:
+            raise DeclarationError(
+                f"show describes mechanisms and strategies, and {name!r} is one of the {what}: `designspace list {what}`"
+            )
     axis, _, kind = name.rpartition(".")
     axes = [axis] if axis else [a for a in REGISTRY_AXES if kind in kinds(a)]
     if not axes:

@@ -112,7 +112,7 @@ def speed_text(speed: Speed) -> str:
     shares = ", ".join(f"{part} {100 * speed.time_shares[part]:.0f} %" for part in PARTS)
     return "\n".join(
         [
-            f"{_machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+            f"{_machine()}, torch {torch.__version__}, {_threads(torch.get_num_threads())}",
             f"{speed.tokens_per_s:,.0f} tokens/s: {speed.rows} rows, {speed.capacity} slots, {speed.n_new_tokens} tokens each",
             f"decode step {1e3 * speed.step_s:.2f} ms; its physical floor is {1e3 * speed.floor_s:.2f} ms, "
             f"{100 * speed.floor_share:.0f} % of it",
@@ -124,3 +124,7 @@ def speed_text(speed: Speed) -> str:
 
 def _machine() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+
+
+def _threads(n: int) -> str:
+    return "1 thread" if n == 1 else f"{n} threads"

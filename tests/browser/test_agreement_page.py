@@ -47,6 +47,6 @@ def test_lines_that_run_together_have_marks_apart(browse, confirmed):
     names = figure.locator(".legend li").all_inner_texts()
 
     assert sorted(names) == ["arm", "baseline"]
-    marks = figure.locator("svg").first.locator("[data-kind=occupancies] [data-name]")
+    marks = figure.locator("svg[data-panel]").first.locator("[data-kind=occupancies] [data-name]")
     places = marks.evaluate_all("nodes => nodes.map((node) => node.getBoundingClientRect().x)")
     assert len(places) == 2 and abs(places[0] - places[1]) > 8

@@ -86,3 +86,11 @@ def test_the_help_lists_the_groups() -> None:
     shown = CliRunner().invoke(cli.app, ["--help"]).output
     assert all(f"{title}:" in shown for title in _GROUPS)
     assert "..." not in shown.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize(("name", "what"), [("pocket-llama", "models"), ("chain-arithmetic", "tasks")])
+def test_show_says_where_models_and_tasks_are(name: str, what: str) -> None:
+    """They are names that `list` lists, and no misspelt mechanism."""
+    found = CliRunner().invoke(cli.app, ["show", name])
+    assert found.exit_code == 2
+    assert f"{name!r} is one of the {what}: `designspace list {what}`" in found.stderr
