@@ -1,4 +1,4 @@
-"""Packages of this project that a file of the user's hides: Python looks in the folder of a script, or of `python -m`, first."""
+"""Packages of this project that a user's file hides: Python looks in the folder of a script, or of `python -m`, first."""
 
 from __future__ import annotations
 

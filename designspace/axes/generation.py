@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -14,8 +13,6 @@ class Request:
     `foreseen` is the text that the full cache writes for the same prompt, for a mechanism that needs foresight.
     `reference` is the text that is fed after the prompt, in the place of what is chosen; only a decoding that `scores_tokens`
     takes one. It ends with its first end-of-text token, or has none.
-    `ends` is told the tokens of the text after each of them, and says whether it ends there; None: with an end-of-text token,
-    or at its cap, alone.
     """
 
     problem_id: str
@@ -24,7 +21,6 @@ class Request:
     max_new_tokens: int | None = None
     foreseen: tuple[int, ...] | None = None
     reference: tuple[int, ...] | None = None
-    ends: Callable[[Sequence[int]], bool] | None = None
 
 
 @dataclass(frozen=True)

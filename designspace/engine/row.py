@@ -83,14 +83,11 @@ class RowState:
         """Return why the text ends with its last token: `stop`, `length`, or None if it does not."""
         if self.hit_stop or self.tokens[-1] in eos_ids:
             return "stop"
-        if self.request.ends is not None and self.request.ends(self.tokens):
-            return "stop"
         return "length" if len(self.tokens) >= self.limit else None
 
     def steps_until_look(self) -> int:
         """Return how many steps the row can run before the host must look at it."""
-        watched = self.controller is not None or self.request.ends is not None
-        return 1 if watched else min(self.check_at - self.step, self.limit - len(self.tokens))
+        return 1 if self.controller is not None else min(self.check_at - self.step, self.limit - len(self.tokens))
 
     def plan_check(self) -> None:
         """Set the step of the next check: the earliest at which the row can be due, the next one if its size may be steered."""

@@ -100,7 +100,7 @@ class DesignspaceAPI(ModelAPI):
             max_new_tokens=config.max_tokens or self._default_max_tokens,
             temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
-            stops=tuple(config.stop_seqs or ()),
+            stop=tuple(config.stop_seqs or ()),
             seed=config.seed or 0,
         )
 

@@ -103,7 +103,7 @@ class DesignspaceLM(LM):
             max_new_tokens=int(asked["max_gen_toks"]),
             temperature=float(asked.get("temperature") or 0.0) if asked.get("do_sample") else 0.0,
             top_p=float(asked.get("top_p") or 1.0),
-            stops=(until,) if isinstance(until, str) else tuple(until),
+            stop=(until,) if isinstance(until, str) else tuple(until),
             seed=int(asked.get("seed") or self.seed),
         )
 

@@ -1,26 +1,26 @@
 """One arm on one model that writes whatever a harness asks for, some rows at a time.
 
-What is asked for in the same way goes through one engine: same cap, same sampling, and prompts of the same class of lengths. So
-an engine's shapes follow from a request alone, and a text does not depend on what else was asked for, nor on when.
+What is asked for in the same way goes through one engine: same cap, same sampling, same stop strings, and prompts of the same
+class of lengths. So an engine's shapes follow from a request alone, and a text does not depend on what else was asked for, nor
+on when.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from designspace.axes import Budget, Decoding, Request
 from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
+from designspace.engine.ending import Ending
 from designspace.engine.hook import EngineHook
 from designspace.engine.row import RowState
 from designspace.errors import DeclarationError
-from designspace.harness.stop_texts import cut_at, ends_at
-from designspace.program.arm import Arm, text_of
+from designspace.program.arm import Arm
 from designspace.program.arm_arguments import BudgetLike, MechanismLike, decoding_at
 from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.generate import check_counts
@@ -37,17 +37,18 @@ class Kind(NamedTuple):
     max_new_tokens: int
     temperature: float
     top_p: float
+    stop: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """One text to write. stops: it ends before the first of them. seed: of its random numbers."""
+    """One text to write. stop: it ends before the first of these strings. seed: of its random numbers."""
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
-    stops: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
     seed: int = 0
 
     @property
@@ -56,7 +57,7 @@ class Order:
         longest = _SHORTEST
         while longest < len(self.prompt_ids):
             longest *= 2
-        return Kind(longest, self.max_new_tokens, self.temperature, self.top_p)
+        return Kind(longest, self.max_new_tokens, self.temperature, self.top_p, tuple(filter(None, self.stop)))
 
 
 class TextService:
@@ -134,9 +135,7 @@ class TextService:
         engine.hook = _Taking(take)
         try:
             for ledger in engine.generate(queue):
-                order = asked[ledger.problem_id]
-                text = arm.text(self.loaded, ledger)
-                yield order, replace(text, text=cut_at(text.text, order.stops))
+                yield asked[ledger.problem_id], arm.text(engine, ledger)
                 take()
         except BaseException:
             self._engine = None  # it may hold rows
@@ -147,8 +146,7 @@ class TextService:
         key = (order.seed, order.prompt_ids)
         stream = stream_key(order.seed, sha256(repr(order.prompt_ids).encode()).hexdigest(), self._seen[key])
         self._seen[key] += 1
-        ends = ends_at(partial(text_of, self.loaded), order.stops)
-        return Request(name, order.prompt_ids, stream, ends=ends)
+        return Request(name, order.prompt_ids, stream)
 
     def _engine_for(self, kind: Kind) -> tuple[Arm, Engine]:
         if self._engine is None or self._engine[0] != kind:
@@ -162,6 +160,7 @@ class TextService:
                 max_new_tokens=kind.max_new_tokens,
                 max_prompt_tokens=kind.max_prompt_tokens,
                 artefacts=self._artefacts,
+                ending=Ending(kind.stop),
             )
             self._engine = (kind, arm, engine)
         return self._engine[1:]

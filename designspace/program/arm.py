@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from designspace.axes import Artefact, Budget, Decoding, Generation, Mechanism
 from designspace.engine import Engine
 from designspace.engine.decode_step import StepKind
+from designspace.engine.ending import Ending
 from designspace.errors import DeclarationError
 from designspace.memory.footprint import ArmMemory
 from designspace.models.loading import LoadedModel
@@ -49,6 +51,7 @@ class Arm:
         rows: int | None = None,
         step: StepKind = "plain",
         burst: int | None = None,
+        ending: Ending | None = None,
     ) -> Engine:
         """Return an engine for some prompts; rows: None: as many as memory has room for.
 
@@ -77,11 +80,12 @@ class Arm:
             artefacts=artefacts,
             step=step,
             burst=burst,
+            ending=ending,
         )
 
-    def text(self, loaded: LoadedModel, ledger: Generation) -> GeneratedText:
-        """Return a generation with its text."""
-        text = text_of(loaded, ledger.token_ids)
+    def text(self, engine: Engine, ledger: Generation) -> GeneratedText:
+        """Return a generation of an engine with its text, which ends before a stop string."""
+        text = engine.ends.ending.text(partial(text_of, engine.loaded), ledger.token_ids)
         return GeneratedText(text, ledger.token_ids, ledger.finish_reason, self.mechanism.name, self.budget, ledger)
 
 

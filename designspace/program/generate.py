@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack, overload
 from designspace.axes import Request
 from designspace.engine import Engine
 from designspace.engine.decode_step import StepKind
+from designspace.engine.ending import Ending
 from designspace.engine.hook import EngineHook
 from designspace.engine.row import RowState
 from designspace.errors import DeclarationError
@@ -29,6 +30,8 @@ class Options(TypedDict, total=False):
     """The keywords of `generate`, for type checkers."""
 
     max_new_tokens: int
+    min_new_tokens: int
+    stop: str | Sequence[str]
     temperature: float
     top_p: float
     seed: int
@@ -64,6 +67,8 @@ def generate(
     budget: BudgetLike | None = None,
     *,
     max_new_tokens: int = 256,
+    min_new_tokens: int = 0,
+    stop: str | Sequence[str] = (),
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
@@ -85,6 +90,8 @@ def generate(
         mechanism: a name of the catalogue, a `Mechanism`, or a mapping such as an entry of a sweep's `mechanisms`.
         budget: mean tokens per layer and KV head, a `Budget`, or a mapping such as `{"prompt": 64, "trace": 64}`.
         max_new_tokens: cap on each text.
+        min_new_tokens: so many stand in a text before it may end.
+        stop: strings before the first of which a text ends; what `on_token` is shown goes on to the end of that string.
         temperature: 0 is greedy; applies where the mechanism leaves its decoding open, as does `top_p`.
         top_p: draw from the most likely tokens that have this probability together; 1 is from all.
         seed: of the random numbers. A text's own follow from it and from the prompt, not from the other prompts.
@@ -105,13 +112,14 @@ def generate(
     check_counts(max_new_tokens=max_new_tokens, rows=1 if rows is None else rows)
     given, alone = listed(prompts)
     loaded = load(model)
+    ending = _ending(loaded, stop, min_new_tokens)
     ids = [encoded(loaded, prompt, arm.decoding, system, chat) for prompt in given]
     if not ids:
         return []
     # Streamed, a token is shown at once: the host looks after every step, which changes nothing but speed.
     burst = None if on_token is None else 1
     artefacts = artefacts_of(loaded, arm.mechanism, calibrate_on)
-    engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, step=step, burst=burst)
+    engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, step=step, burst=burst, ending=ending)
     texts = _texts(engine, arm, requests_for(ids, seed), on_token, on_text)
     warn_of_no_event(arm.mechanism, arm.budget, [text.ledger for text in texts])
     return texts[0] if alone else texts
@@ -129,10 +137,20 @@ def _texts(
         index = int(ledger.problem_id)
         if stream is not None:
             stream.end(index, ledger.token_ids)
-        texts[index] = arm.text(engine.loaded, ledger)
+        texts[index] = arm.text(engine, ledger)
         if on_text is not None:
             on_text(index, texts[index])
     return [texts[index] for index in range(len(requests))]
+
+
+def _ending(loaded: LoadedModel, stop: str | Sequence[str], min_new_tokens: int) -> Ending:
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(one, str) and one for one in strings):
+        raise DeclarationError(f"stop must be a string or several, none of them empty, got stop={stop!r:.80}")
+    if strings and loaded.tokenizer is None:
+        raise DeclarationError("stop strings need the model's tokenizer, which was not given: load(model, tokenizer)")
+    check_counts(min_new_tokens=min_new_tokens or 1)
+    return Ending(strings, min_new_tokens)
 
 
 def check_counts(**counts: object) -> None:

@@ -13,7 +13,6 @@ from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
 from designspace.errors import DeclarationError, UnknownName
 from designspace.harness.service_thread import ServiceThread
-from designspace.harness.stop_texts import cut_at
 from designspace.harness.text_service import Order, TextService, account
 from designspace.models.loading import LoadedModel
 from designspace.program.generated_text import GeneratedText
@@ -67,7 +66,7 @@ def test_a_text_does_not_depend_on_the_others(model: LoadedModel, prompts: list[
     (alone,) = written(service, Order(prompts[0], CAP))
     among = written(
         service,
-        Order(prompts[1], CAP, stops=("s0",)),
+        Order(prompts[1], CAP, stop=("s0",)),
         Order(prompts[2], 9),
         Order(prompts[0], CAP),
         Order(prompts[1], CAP),
@@ -83,8 +82,8 @@ def test_a_text_ends_before_its_stop(model: LoadedModel, prompts: list[tuple[int
     whole, stopped, other = written(
         service,
         Order(prompts[0], CAP),
-        Order(prompts[0], CAP, stops=("never", " s20", "")),
-        Order(prompts[0], CAP, stops=("x",)),
+        Order(prompts[0], CAP, stop=("never", " s20", "")),
+        Order(prompts[0], CAP, stop=("x",)),
     )
     n_tokens = len(stopped.token_ids)
 
@@ -95,12 +94,6 @@ def test_a_text_ends_before_its_stop(model: LoadedModel, prompts: list[tuple[int
     assert " s20" in model.decode(stopped.token_ids)
     assert " s20" not in model.decode(stopped.token_ids[:-1])
     assert stopped.ledger.cache_tokens_per_step == whole.ledger.cache_tokens_per_step[: n_tokens - 1]
-
-
-def test_the_first_of_several_stops_counts() -> None:
-    """Whatever their order; an empty one is none."""
-    assert cut_at("one two three", ("three", "two", "")) == "one "
-    assert cut_at("one", ("two",)) == "one"
 
 
 def test_repeats_are_other_draws(model: LoadedModel, prompts: list[tuple[int, ...]]) -> None:

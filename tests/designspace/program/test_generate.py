@@ -229,3 +229,19 @@ def test_the_package_offers_it() -> None:
     assert (designspace.generate, designspace.load) == (generate, load)
     with pytest.raises(UnknownName):
         designspace.generate("pocket-llama", "x", "knorn", 32)
+
+
+def test_a_text_ends_before_a_stop_string_and_not_too_early(model: LoadedModel, prompts: list[str]) -> None:
+    """The tokens up to it are those of the whole text, and what is cut off is the string and all behind it."""
+    whole = generate(model, prompts[0], "full", max_new_tokens=48, rows=1)
+    word = whole.text.split()[4]
+    cut = generate(model, prompts[0], "full", max_new_tokens=48, rows=1, stop=f" {word}")
+    long = generate(model, prompts[0], "full", max_new_tokens=300, min_new_tokens=290, rows=1)
+
+    assert cut.text == whole.text.split(f" {word}")[0]
+    assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+    assert cut.finish_reason == "stop"
+    assert len(long.token_ids) >= 290
+    for wrong in ({"stop": ""}, {"stop": [3]}, {"min_new_tokens": -1}):
+        with pytest.raises(DeclarationError, match=next(iter(wrong))):
+            generate(model, prompts[0], "full", **wrong)
