@@ -16,7 +16,7 @@ from designspace.report.code_states import code_states, code_states_text
 from designspace.report.declared import REVISION, newest_document
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
-from sweeps.fields import AutoGeneration
+from sweeps.generation_fields import AutoGeneration
 from sweeps.identity import IDENTITY_VERSION
 from sweeps.plan import budget_label
 from sweeps.spec import Sweep

@@ -16,8 +16,8 @@ from designspace.models.skeleton import load_skeleton
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.combinations import Combination, combinations
 from sweeps.engine_lengths import engine_lengths
-from sweeps.fields import AutoGeneration, GenerationCaps
 from sweeps.full_cache import full_cache
+from sweeps.generation_fields import AutoGeneration, GenerationCaps
 from sweeps.identity import calibrations_needed
 
 if TYPE_CHECKING:

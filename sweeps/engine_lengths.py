@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from designspace.errors import DeclarationError
 from designspace.tasks.task_spec import TaskSpec
-from sweeps.fields import GenerationCaps
+from sweeps.generation_fields import GenerationCaps
 
 
 class EngineLengths(NamedTuple):

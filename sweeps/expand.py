@@ -14,7 +14,7 @@ from designspace.tasks.problem import content_hash, solutions_hash
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import with_rows
 from sweeps.combinations import Combination, combinations
-from sweeps.fields import GenerationSpec
+from sweeps.generation_fields import GenerationSpec
 from sweeps.identity import calibrations_needed, cell_id, identity_document
 from sweeps.spec import Sweep
 from sweeps.task_data import TaskData, task_data

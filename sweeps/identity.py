@@ -17,8 +17,8 @@ from designspace.engine import ENGINE_VERSION
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.grading import MathGrader
 from designspace.tasks.task_spec import TaskSpec
-from sweeps.fields import GenerationSpec
 from sweeps.full_cache import full_cache
+from sweeps.generation_fields import GenerationSpec
 
 IDENTITY_VERSION = 2
 

@@ -15,7 +15,8 @@ from designspace.axes import AXES, Decoding, Mechanism, Scoring, Strategy
 from designspace.errors import DeclarationError, UnknownName
 from designspace.registry import mechanism as catalogue_mechanism
 from designspace.registry import strategy
-from sweeps.fields import GenerationCaps, MechanismEntry
+from sweeps.fields import MechanismEntry
+from sweeps.generation_fields import GenerationCaps
 from sweeps.problems import Problems
 from sweeps.strategies import build_strategy
 from sweeps.yaml_document import DataPath, shown

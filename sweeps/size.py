@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.checks import DeclaredSections, matches
-from sweeps.fields import AutoGeneration, GenerationSpec
+from sweeps.generation_fields import AutoGeneration, GenerationSpec
 from sweeps.mechanisms import Refusal
 from sweeps.problems import Problems
 

@@ -14,14 +14,12 @@ from designspace.tasks.task_spec import TaskSpec
 from sweeps import checks, sources
 from sweeps.fields import (
     SCHEMA_VERSION,
-    AutoGeneration,
     ExcludeEntry,
-    GenerationCaps,
-    GenerationSpec,
     GridEntry,
     Root,
     Seeds,
 )
+from sweeps.generation_fields import AutoGeneration, GenerationCaps, GenerationSpec
 from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
 from sweeps.model_settings import NAME, model_settings

@@ -20,7 +20,7 @@ from designspace.protocol.splits import check_disjoint
 from designspace.tasks.problem import Problem
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.auto_rows import arms, combinations_of, with_plan
-from sweeps.fields import AutoGeneration
+from sweeps.generation_fields import AutoGeneration
 from sweeps.placeholders import find_space, substituted
 from sweeps.problems import Problems
 from sweeps.protocol_checks import check_metric, check_protocol, contrast_cells, hypotheses

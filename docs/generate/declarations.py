@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from docs.generate.markdown import Docstring, default, table
 from docs.generate.types import in_words
-from sweeps import fields, protocol_fields
+from sweeps import fields, generation_fields, protocol_fields
 
 HEAD = """# The sweep file
 
@@ -33,7 +33,7 @@ _SECTIONS: tuple[tuple[str, str, Sequence[type[BaseModel]]], ...] = (
         [fields.MechanismEntry, fields.GridEntry],
     ),
     ("`seeds`", "", [fields.Seeds]),
-    ("`generation`", "", [fields.GenerationSpec, fields.AutoGeneration]),
+    ("`generation`", "", [generation_fields.GenerationSpec, generation_fields.AutoGeneration]),
     ("`exclude`", "A list; each entry drops the cells that it matches.",
      [fields.ExcludeEntry, fields.TaskMatch, fields.BudgetMatch]),
     (
@@ -63,10 +63,10 @@ def shown() -> set[type[BaseModel]]:
 def declared() -> set[type[BaseModel]]:
     """Return the models that there are, but for those that only others are made from."""
     found: set[type[BaseModel]] = {
-        value for module in (fields, protocol_fields) for value in vars(module).values()
+        value for module in (fields, generation_fields, protocol_fields) for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, fields.Strict) and value.__module__ == module.__name__
     }  # fmt: skip
-    return found - {fields.Strict, fields.GenerationCaps}
+    return found - {fields.Strict, generation_fields.GenerationCaps}
 
 
 def _model(model: type[BaseModel]) -> str:

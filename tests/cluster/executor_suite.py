@@ -20,7 +20,7 @@ from cluster.interrupt import Interrupted
 from cluster.shard_queue import Bundle, Event, Settled, ShardQueue, ShardSummary, Ticket
 from designspace.errors import StoreError
 from designspace.models.model_spec import ModelSpec
-from sweeps.fields import GenerationSpec
+from sweeps.generation_fields import GenerationSpec
 
 _WAIT_S = 60.0
 

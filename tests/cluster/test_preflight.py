@@ -21,7 +21,7 @@ from designspace.registry import mechanism
 from designspace.store import ResultsStore
 from families.decoding.sampling import Sampling
 from sweeps.expand import expand
-from sweeps.fields import AutoGeneration
+from sweeps.generation_fields import AutoGeneration
 from sweeps.spec import Sweep, load_sweep
 from sweeps.task_data import task_data
 from tests.cluster import tiny

@@ -16,7 +16,7 @@ from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.store import ResultsStore
 from designspace.tasks.grading import MathGrader
-from sweeps.fields import GenerationSpec
+from sweeps.generation_fields import GenerationSpec
 from sweeps.shards import Shard, engine_key
 from sweeps.spec import load_sweep
 

@@ -19,7 +19,7 @@ from designspace.models.loading import LoadedModel, load_model
 from sweeps.auto_rows import arms, combinations_of, with_rows
 from sweeps.combinations import combinations
 from sweeps.expand import expand
-from sweeps.fields import AutoGeneration, GenerationSpec
+from sweeps.generation_fields import AutoGeneration, GenerationSpec
 from sweeps.plan import plan
 from sweeps.plan_table import print_plan
 from sweeps.spec import Sweep

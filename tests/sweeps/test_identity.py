@@ -21,7 +21,7 @@ from families.decoding.greedy import Greedy
 from families.decoding.sampling import Sampling
 from families.scoring.selectors.diversity import Diversity
 from families.scoring.triattention import TriAttention
-from sweeps.fields import GenerationSpec
+from sweeps.generation_fields import GenerationSpec
 from sweeps.identity import IDENTITY_VERSION, cell_id, identity_document
 from sweeps.shards import shard_id
 from sweeps.spec import Sweep
