@@ -59,7 +59,7 @@ class FarMassPass(Reading):
         return {"importance": (self.mass / total).float()}
 
 
-@one_pass(passes=2.0)
+@one_pass(passes=1.2)
 def measure(loaded: LoadedModel) -> FarMassPass:
     """Measure "importance" [L,H_q] float32 with a sum of 1: each query head's share of all attention to distant tokens.
 

@@ -75,7 +75,7 @@ def _kept(scores: Tensor) -> Tensor:
     return ~old | (old & (rank_descending(scores, old) < n // 2 - WINDOW))
 
 
-@one_pass(passes=1.0)
+@one_pass(passes=0.5)
 def measure(loaded: LoadedModel) -> RoutePass:
     """Measure "uniform" [L,H_kv] bool, the heads for which uniform spacing is better, and the mass of each rule.
 
