@@ -151,7 +151,8 @@ def test_everything_imported_is_declared() -> None:
     }
     assert undeclared == {}
     assert {m for m, extra in EXTRA_OF.items() if DISTRIBUTION_OF.get(m, m) not in declared()[extra]} == set()
-    assert declared()["dev"] >= declared()["all"] == declared()["study"] | declared()["report"] | declared()["duckdb"]
+    parts = [declared()[extra] for extra in ("study", "report", "duckdb", "gguf")]
+    assert declared()["dev"] >= declared()["all"] == set().union(*parts)
 
 
 def test_constraints_name_every_dependency() -> None:
@@ -169,6 +170,8 @@ def test_constraints_name_every_dependency() -> None:
         ("pyarrow", ["report", "nowhere"], "sweep"),
         ("matplotlib", ["report", "nowhere", "--html", "page.html", "--static"], "report"),
         ("duckdb", ["query", "nowhere", "SELECT 1"], "duckdb"),
+        ("gguf", ["import", "README.md", "--out", "nowhere"], "gguf"),
+        ("accelerate", ["import", "README.md", "--out", "nowhere"], "gguf"),
     ],
 )
 def test_a_command_names_the_extra_that_it_needs(absent: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
