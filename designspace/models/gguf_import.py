@@ -120,6 +120,8 @@ def _write_model(stored: GgufFile, sha256: str, folder: Path) -> dict[str, Any]:
     config.pop("transformers_version", None)
     _write_json(folder / "config.json", {**config, "architectures": [type(model).__name__], "dtype": "bfloat16"})
     check_config_file(folder)
+    for weight_file in folder.glob("*.safetensors"):  # written for the owner alone, where the others are as usual
+        weight_file.chmod((folder / "config.json").stat().st_mode)
     folder_fingerprint.cache_clear()
     origin = _origin(stored, sha256) | {"tied": tied, "content": folder_fingerprint(folder.resolve())}
     _write_json(folder / ORIGIN, origin)

@@ -334,6 +334,7 @@ def test_an_import_knows_its_own_folder(tmp_path: Path) -> None:
     assert (len(said), (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns) == (1, before)
     spec = ModelSpec("m", path=str(tmp_path / "out"))
     assert first["content"] == spec.fingerprint()
+    assert len({file.stat().st_mode for file in (tmp_path / "out").iterdir()}) == 1
 
     other = file_of(tmp_path, "qwen2", original("qwen2", rms_norm_eps=1e-3))
     with pytest.raises(ModelError, match=r"was made from another file, m\.gguf"):
