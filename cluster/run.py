@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +20,7 @@ from cluster.ray_session import resolved_address
 from cluster.run_state import RunState
 from cluster.shard_queue import Event, OnEvent, ShardQueue, Ticket
 from cluster.study_record import code_notes, record_study, with_rows_of
-from cluster.work import Work, find_work, make_way, merged, n_rows_there
+from cluster.work import Work, find_work, make_way, merged, rows_there
 from cluster.worker import WorkerSettings
 from designspace.errors import DeclarationError, UnknownName
 from designspace.models.free_memory import free_bytes
@@ -157,7 +157,7 @@ def run_sweeps(
     work = _recorded(store, sweeps, found)
     n_shards, labels = len(work.shards), {cell.cell_id: cell.mechanism.name for cell in work.cells}
     outcome = RunOutcome(study, root, n_shards, n_cached=n_shards - len(work.pending), labels=labels)
-    display.note(_summary(work, n_rows_there(store, work)))
+    display.note(_summary(work, rows_there(store, work)))
     pending = work.pending if limit is None else work.pending[:limit]
     if executes_here(settings):
         check_room(pending, settings.workers)
@@ -248,8 +248,10 @@ def existing_store(root: Path, say: Callable[[str], None] | None = None) -> Resu
     return ResultsStore.open(root, create=False, say=say) if root.is_dir() and any(root.iterdir()) else None
 
 
-def _summary(work: Work, n_there: int) -> str:
+def _summary(work: Work, taken: Mapping[Cell, int]) -> str:
     n_tokens = sum(len(shard.problem_ids) * shard.cell.generation.most_new_tokens for shard in work.pending)
+    n_tokens -= sum(n * cell.generation.most_new_tokens for cell, n in taken.items())
+    n_there = sum(taken.values())
     there = f" ({n_there:,} rows of them are there of the same cells with fewer problems)" if n_there else ""
     return (
         f"{len(work.cells):,} cells, {len(work.shards):,} shards: {len(work.shards) - len(work.pending):,} done, "

@@ -78,13 +78,13 @@ def merged(parts: Sequence[Work]) -> Work:
     return Work(tuple(cells.values()), tuple(blocks.values()), tuple(pending.values()))
 
 
-def n_rows_there(store: ResultsStore, work: Work) -> int:
-    """Return how many rows of the shards to do are there of the same cells with fewer problems: they are taken over."""
+def rows_there(store: ResultsStore, work: Work) -> dict[Cell, int]:
+    """Return, by cell, how many rows of its shards to do are there of the same cell with fewer problems, to be taken over."""
     earlier, wanted = EarlierRows(store, code_id()), dict[Cell, list[str]]()
     for shard in work.pending:
         wanted.setdefault(shard.cell, []).extend(shard.problem_ids)
     known = {cell: earlier.known_here(cell, cell.task.load()) for cell in wanted}
-    return sum(name in known[cell] for cell, names in wanted.items() for name in names)
+    return {cell: sum(name in known[cell] for name in names) for cell, names in wanted.items()}
 
 
 def make_way(store: ResultsStore, work: Work) -> None:

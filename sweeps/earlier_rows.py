@@ -16,7 +16,7 @@ foreseen, nor in a results folder with a registration: there, every row belongs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from designspace.errors import DesignspaceError, StoreError
@@ -71,16 +71,25 @@ class EarlierRows:
         return found
 
     def _earlier_cells(self, cell: Cell, problems: Sequence[Problem]) -> Iterator[tuple[int, str]]:
-        """Yield the cells with rows that are this one with its first problems only: how many these are, and the id."""
+        """Yield the cells that are this one with its first problems only: how many these are, and the id; most first."""
+        alike = self._stored.get(_family(cell.identity), {})
+        if not alike.keys() - {cell.identity["task"]["content"]}:
+            return
         key = tuple(problems)
         if key not in self._prefixes:
             self._prefixes[key] = prefix_hashes(problems)
-        stored = self._store.cells_with_samples()
-        for n_problems in range(len(problems) - 1, 0, -1) if stored else ():
-            content = self._prefixes[key][n_problems - 1]
-            earlier = cell_id({**cell.identity, "task": {**cell.identity["task"], "content": content}})
-            if earlier in stored:
+        for n_problems in range(len(problems) - 1, 0, -1):
+            if (earlier := alike.get(self._prefixes[key][n_problems - 1])) is not None:
                 yield n_problems, earlier
+
+    @cached_property
+    def _stored(self) -> dict[str, dict[str, str]]:
+        """The cells of the store when it was first asked, by what they have in common, then by the hash of their problems."""
+        found: dict[str, dict[str, str]] = {}
+        for stored, identity in self._store.cells().items():
+            if "content" in identity.get("task", {}):
+                found.setdefault(_family(identity), {})[identity["task"]["content"]] = stored
+        return found
 
     def _rows(self, earlier: str) -> Iterator[dict[str, Any]]:
         for key in self._store.shards_of(earlier):
@@ -99,6 +108,11 @@ def encoded_prompts(cell: Cell, problems: Sequence[Problem]) -> Prompts:
     skeleton, task, decoding = load_skeleton(cell.model), cell.task, cell.mechanism.decoding
     format_prompt = str if decoding is None else decoding.format_prompt
     return {problem.problem_id: skeleton.encode(format_prompt(problem.prompt), **task.framing) for problem in problems}
+
+
+def _family(identity: Mapping[str, Any]) -> str:
+    """Return what cells have in common that differ in nothing but their problems."""
+    return cell_id({**identity, "task": {**identity["task"], "content": None}})
 
 
 def _as_own(row: Mapping[str, Any], cell: Cell) -> dict[str, Any]:

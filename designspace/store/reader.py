@@ -104,10 +104,6 @@ class StoreReader:
         files = self._layout.samples_of(cell_id).glob("*.parquet")
         return sorted(key for path in files if (key := shard_of(path, self._layout.all_samples)) is not None)
 
-    def cells_with_samples(self) -> frozenset[str]:
-        """Return the ids of the cells that there are files of samples of; whether they are whole is not looked at."""
-        return frozenset(folder.name for folder in self._layout.all_samples.glob("*/*") if folder.is_dir())
-
     def studies(self) -> dict[str, list[dict[str, Any]]]:
         """Return the declarations of every study, by its name."""
         found: dict[str, list[dict[str, Any]]] = {}

@@ -68,14 +68,18 @@ def rows_of(results: Path, cells: set[str]) -> dict[tuple[Any, ...], dict[str, A
     }
 
 
-def test_what_is_there_is_taken_and_equals_what_would_be_generated(folder: Path, tmp_path: Path) -> None:
+def test_what_is_there_is_taken_and_equals_what_would_be_generated(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """6 problems become 9 under a declared room: 3 are generated, in shards that the others are taken into."""
     run(folder, tmp_path / "r", 6, room=24)
     before = planned(folder, tmp_path / "r", 9, room=24)
     assert (before.n_rows_taken, before.n_rows_to_generate) == (6 * 6, 6 * 3)
     assert before.max_new_tokens_pending == 6 * 3 * 40
 
-    found = run(folder, tmp_path / "r", 9, room=24)
+    found = run_sweep(declared(folder, 9, 24), tmp_path / "r", executor="inline", progress="plain")
+    said = capsys.readouterr().err
+    assert "(36 rows of them are there of the same cells with fewer problems), at most 720 tokens to generate" in said
     fresh = run(folder, tmp_path / "fresh", 9, room=24)
     cells = {cell.cell_id for cell in before.cells}
     assert found.complete and found.n_rows == fresh.n_rows == 54
