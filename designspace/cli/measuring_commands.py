@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,19 +34,21 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure decoding on this machine: tokens per second, share of the physical floor, and where the time goes."""
-    from designspace.cli.speed import arm_named, bench_arm, cost_of, speed_text
+    from designspace.cli.speed import OtherWork, arm_named, bench_arm, cost_of, speed_text
     from designspace.report.cost import COST_COLUMNS, keep_cost
     from designspace.store import ResultsStore
 
     chosen = format_of(file_format, as_json)
     # A folder that is none is refused before minutes are spent on a measurement.
     store = None if results is None else ResultsStore.open(results, create=False)
-    spec, arm, load = model_spec(model, sweep), arm_named(mechanism, sweep), os.getloadavg()[0]
+    spec, arm, others = model_spec(model, sweep), arm_named(mechanism, sweep), OtherWork()
     found = bench_arm(spec, arm, budget, rows=rows, n_new_tokens=tokens, step=step, threads=threads, n_runs=runs)
-    cost = cost_of(found, spec.name, arm, budget, step=step, load=load)
+    cost = cost_of(found, spec.name, arm, budget, step=step, load=others.load())
     kept = [] if store is None else [f"kept: {keep_cost(store.root, cost)}"]
     if not cost.is_alone:
-        kept.append(f"the machine did other work too (load {load:.1f}): this is no cost of the arm")
+        kept.append(
+            f"the machine did other work too ({cost.load:.1f} cores were busy with it): this is no cost of the arm"
+        )
     print_found(
         chosen,
         table=lambda: "\n".join([speed_text(found), *kept]),

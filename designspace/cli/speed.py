@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import torch
 
 from designspace.axes import Budget, Mechanism
@@ -86,7 +89,7 @@ def arm_named(name: str, sweep: Path | None) -> Mechanism:
 
 
 def cost_of(speed: Speed, model: str, arm: Mechanism, budget: int, *, step: StepKind, load: float) -> Cost:
-    """Return a measurement as it is kept. load: of the machine, before it began."""
+    """Return a measurement as it is kept. load: cores that other work kept busy meanwhile."""
     return Cost(
         model=model,
         mechanism=arm.name,
@@ -122,8 +125,36 @@ def speed_text(speed: Speed) -> str:
     )
 
 
+class OtherWork:
+    """What else a machine does while something is measured: from the making of this until it is asked."""
+
+    def __init__(self) -> None:
+        self._began_s, self._busy_s, self._own_s = time.perf_counter(), _busy_s(), _own_s()
+
+    def load(self) -> float:
+        """Return how many cores other processes kept busy meanwhile, on average."""
+        others_s = (_busy_s() - self._busy_s) - (_own_s() - self._own_s)
+        return max(0.0, others_s / (time.perf_counter() - self._began_s))
+
+
+def _busy_s() -> float:
+    """Return the seconds in which cores of this machine ran programs or the system."""
+    spent = psutil.cpu_times()
+    return float(spent.user + spent.system + getattr(spent, "nice", 0.0))  # a niced process counts apart on Linux
+
+
+def _own_s() -> float:
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 def _machine() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+    return f"{named or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _threads(n: int) -> str:

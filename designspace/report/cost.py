@@ -17,7 +17,7 @@ from designspace.report.markup import head, name, scrolling, text
 from designspace.store.commit import atomic_bytes, document_bytes
 
 FOLDER = "bench"
-MOST_LOAD = 0.5  # runnable processes, averaged over the minute before, beside which an arm still counts as alone
+MOST_LOAD = 0.1  # cores busy with other work, on average, beside which an arm still counts as alone
 _SAME = (
     "model",
     "mechanism",
@@ -43,7 +43,7 @@ class Cost:
         rows, n_new_tokens, step, threads: what was run.
         machine, torch, version: what it ran on; version: of this package.
         date: of the measurement, UTC.
-        load: runnable processes in the minute before, 0 on a machine that did nothing else.
+        load: cores that other processes kept busy meanwhile, on average.
         tokens_per_s: the median of the rounds. runs_tokens_per_s: of each.
         step_s: one decode step of all rows, without events. floor_share: what the machine's limits account for of it.
     """
@@ -140,7 +140,7 @@ def _table(found: Sequence[Cost], machine: str, torch: str, version: str) -> str
 
 def _row(cost: Cost) -> str:
     least, most = min(cost.runs_tokens_per_s), max(cost.runs_tokens_per_s)
-    beside = "" if cost.is_alone else f", beside other work (load {cost.load:.1f}): not a cost"
+    beside = "" if cost.is_alone else f", beside other work ({cost.load:.1f} cores busy with it): not a cost"
     cells = (
         text(cost.budget), f"{cost.tokens_per_s:,.0f}", f"{least:,.0f}–{most:,.0f}", f"{1e3 * cost.step_s:,.2f}",
         f"{100 * cost.floor_share:.0f}", f"{cost.rows:,}", f"{cost.n_new_tokens:,}", text(cost.step), f"{cost.threads}",

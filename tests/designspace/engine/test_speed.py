@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 
 from designspace.axes import Budget
 from designspace.cli.app import app
+from designspace.cli.speed import OtherWork
 from designspace.engine import Engine, speed
 from designspace.engine.hook import REGIONS
 from designspace.engine.speed import PARTS, Machine, PartClock, floor_s
@@ -93,3 +97,15 @@ def test_the_command_prints_figures_and_json(tmp_path: Path) -> None:
     assert kept[0].tokens_per_s == figures["tokens_per_s"] == pytest.approx(kept[0].runs_tokens_per_s[0])
     assert refused.exit_code != 0 and "no-such-arm" in str(refused.output) + str(refused.exception)
     assert torch.get_num_threads() == threads
+
+
+def test_work_of_others_is_noticed() -> None:
+    """A process that keeps a core busy counts."""
+    others = OtherWork()
+    began_s = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        while time.perf_counter() - began_s < 1.5:
+            pass
+        load = others.load()
+        busy.kill()
+    assert load > 0.1

@@ -11,7 +11,7 @@ from designspace.report.cost import FOLDER, Cost, Costs, cost_section, keep_cost
 
 SLOW = Cost(
     model="trace-llama", mechanism="h2o", budget="80", rows=64, n_new_tokens=512, step="plain", threads=1,
-    machine="a small machine", torch="2.13.0", version="0.1.0", date="2026-11-30 17:00 UTC", load=0.1, tokens_per_s=1234.5,
+    machine="a small machine", torch="2.13.0", version="0.1.0", date="2026-11-30 17:00 UTC", load=0.05, tokens_per_s=1234.5,
     runs_tokens_per_s=(1200.0, 1234.5, 1300.25), step_s=0.05184, floor_share=0.25,
 )  # fmt: skip
 FAST = replace(SLOW, mechanism="full", budget="none", tokens_per_s=9000.0, runs_tokens_per_s=(9000.0,))
@@ -49,7 +49,10 @@ def test_the_page_shows_the_machine_and_the_spread() -> None:
     assert text.count("<table>") == 2 and "a small machine, torch 2.13.0, designspace 0.1.0" in text
     assert "<td>1,234</td><td>1,200–1,300</td><td>51.84</td><td>25</td>" in text
     assert "<b>" not in text and "&lt;b&gt;knorm" in text
-    assert text.count("beside other work (load 7.2): not a cost") == 1 and text.count('class="unmatched"') <= 1
+    assert (
+        text.count("beside other work (7.2 cores busy with it): not a cost") == 1
+        and text.count('class="unmatched"') <= 1
+    )
     assert text.count("<tr class=unmatched>") == 1
 
 
