@@ -29,8 +29,8 @@ from designspace.cli import (
 )
 from designspace.cli.examples import EXAMPLES
 from designspace.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_MISMATCH, EXIT_USAGE
+from designspace.cli.hidden_package import hidden_package
 from designspace.errors import DesignspaceError, RegistrationMismatch, missing_extra
-from designspace.hidden_package import hidden_package
 from designspace.version import __version__
 
 # In the order in which `--help` lists them.

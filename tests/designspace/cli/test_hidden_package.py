@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from designspace.hidden_package import hidden_package
+from designspace.cli.hidden_package import hidden_package
 
 
 @pytest.mark.parametrize("name", ["cluster.py", "sweeps/__init__.py"])
