@@ -36,8 +36,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def evaluated(model: Any, task: dict[str, Any]) -> tuple[list[str], float, dict[str, Any]]:
     """Return the texts, the accuracy, and what the results say of the model."""
     import lm_eval
+    from lm_eval.tasks import TaskManager
 
-    results = lm_eval.simple_evaluate(model, tasks=[task], log_samples=True, bootstrap_iters=0)
+    # Without its own tasks, whose thousands of files it would read each time.
+    manager = TaskManager(include_defaults=False)
+    results = lm_eval.simple_evaluate(model, tasks=[task], log_samples=True, bootstrap_iters=0, task_manager=manager)
     assert results is not None
     texts = [sample["resps"][0][0] for sample in results["samples"]["recall"]]
     return texts, results["results"]["recall"]["exact_match,boxed"], results["config"]
