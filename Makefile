@@ -34,7 +34,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
 
 real: $(INSTALLED) $(REAL)/config.json
-	test -f $(REAL)/calibration/q-stats.safetensors || $(BIN)/designspace calibrate $(REAL) q-stats --text README.md
+	test -f $(REAL)/calibration/q-stats.safetensors || $(BIN)/designspace calibrate $(REAL) q-stats --tokens 8192
 	$(BIN)/designspace run sweeps/real-smoke.yaml
 
 quick: $(INSTALLED)
