@@ -149,7 +149,8 @@ def _row(cell: MadeCell, problem: int, shape: Shape) -> dict[str, Any]:
         "cache_tokens_per_step": [mean] * (n - 1), "wall_s": 0.5, "shard_wall_s": 1.5, "attempt": 1, "worker": "inline",
         "started_at": _BEGUN, "code_id": "made", "engine_version": "1", "n_extra_tokens": 0, "look_sha256": None,
         "prompt_token_ids": [problem % 1000, *range(11)], "token_ids": ids, "prompt_survival_union": 0.8,
-        "prompt_survival_mean": 0.5, "sampling_error": None, **dict.fromkeys(FORCED_COLUMNS),
+        "prompt_survival_mean": 0.5, "sampling_error": None, "taken_from": None, "prompt_text": None,
+        **dict.fromkeys(FORCED_COLUMNS),
     }  # fmt: skip
 
 

@@ -42,7 +42,8 @@ class Origin:
 def conditions(device: str, threads: int) -> dict[str, Any]:
     """Return what may move a bit of a generation beside its cell's identity."""
     kernels = load_library("decode_attention") is not None
-    name = torch.cuda.get_device_name() if device == "cuda" else device
+    # The name says which GPU; that of a device that is not here is only the device.
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") and torch.cuda.is_available() else device
     return {
         "format": 1, "code_id": code_id(), "packages": environment(), "kernels": kernels, "device": name,
         "threads": threads,

@@ -254,7 +254,7 @@ class Worker:
         rows = []
         for name in shard.problem_ids:
             if name in made.taken:
-                rows.append(made.taken[name])
+                rows.append({**made.taken[name], "study": self.study})
                 continue
             facts_of = replace(facts, **asdict(made.origin(name, self._origin)))
             read = engine.loaded.rendered(prompts[name])

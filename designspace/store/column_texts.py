@@ -24,7 +24,7 @@ SAMPLE_TEXTS: Mapping[str, ColumnText] = {
     for name, unit, description in (
         ("cell_id", "", "What made the text: a hash of model, task, split, budget, mechanism, seed and all other settings."),
         ("shard_id", "", "The block of problems of a cell that was run and stored together."),
-        ("study", "", "Name of the study whose run made the text; another study may use it too."),
+        ("study", "", "Name of the study whose run made the text, or took it over; another study may use it too."),
         ("model", "", "Name of the model in the sweep."),
         ("task", "", "Name of the task."),
         ("split", "", "Part of the task's problems, e.g. dev or confirm."),

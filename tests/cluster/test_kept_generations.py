@@ -185,7 +185,7 @@ def test_another_prompt_or_cap_is_made_again(folder: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(Worker, "_encoded", with_another_first)
     found = worker_at(tmp_path / "r")
-    pending = found._begin(found._engine_for(shard.cell), Ticket(shard, 2))
+    pending = found._begin(found._engine_for(shard.cell), Ticket(shard, 2), {})
     found.close()
 
     assert shard.problem_ids[0] in {request.problem_id for request in pending.missing}

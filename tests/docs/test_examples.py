@@ -19,9 +19,13 @@ PAGES = sorted(page for page in (REPOSITORY / "docs").rglob("*.md") if "referenc
 
 
 def yaml_of(page: str) -> str:
-    """Return the YAML of a page that has one block of it."""
-    (body,) = [block.body for block in blocks((REPOSITORY / "docs" / page).read_text()) if block.language == "yaml"]
-    return body
+    """Return the first block of YAML of a page."""
+    return yaml_blocks(page)[0]
+
+
+def yaml_blocks(page: str) -> list[str]:
+    """Return all of them."""
+    return [block.body for block in blocks((REPOSITORY / "docs" / page).read_text()) if block.language == "yaml"]
 
 
 def test_the_sweep_that_shows_most_forms_is_one() -> None:
@@ -44,6 +48,17 @@ def test_a_task_of_your_own_is_declared_like_that(tmp_path: Path) -> None:
     assert 0 < len(problems) < 20
     assert problems[0].prompt.endswith("?\n\n(A) a\n(B) b\n\nAnswer:")
     assert {problem.answer for problem in problems} == {"(B) b"}
+
+
+@pytest.mark.parametrize("body", yaml_blocks("tasks.md")[1:])
+def test_tasks_that_ship_are_declared_like_that(body: str, tmp_path: Path) -> None:
+    """Each further block of the page stands in a sweep, and its problems are there."""
+    rest = "schema: 1\nstudy: shipped\nmodels: [pocket-llama]\nbudgets: [64]\n"
+    rest += "generation: {temperature: 0, max_new_tokens: 8, rows: 4}\n"
+    arms = "" if "mechanisms:" in body else "mechanisms: [full]\n"
+    (tmp_path / "sweep.yaml").write_text(rest + arms + body)
+    for task in load_sweep(tmp_path / "sweep.yaml").tasks:
+        assert len(task.load()) == task.problems
 
 
 def test_every_grader_is_named() -> None:

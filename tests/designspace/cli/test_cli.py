@@ -15,7 +15,7 @@ from designspace.cli import app as cli
 from tests.cluster import tiny
 
 COMMANDS = (
-    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "effects", "register",
+    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "import", "effects", "register",
     "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace", "view",
 )  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_facade_names_what_it_promises() -> None:
     """Few names, all of them there."""
-    assert len(designspace.__all__) <= 15
+    assert len(designspace.__all__) <= 16
     assert [] == [name for name in designspace.__all__ if not hasattr(designspace, name)]
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = designspace.nothing_of_that_name

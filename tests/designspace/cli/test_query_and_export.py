@@ -101,7 +101,7 @@ def test_contrasts_in_every_format(results: Path, tmp_path: Path) -> None:
 def test_export_says_what_it_wrote_and_overwrites_nothing(results: Path, tmp_path: Path) -> None:
     """Rows, columns and path; a second time it asks for --overwrite, with exit code 2 and the file as it was."""
     out = tmp_path / "rows.csv"
-    assert call("export", results, "--out", out).stdout.strip() == f"wrote 108 rows x 62 columns: {out}"
+    assert call("export", results, "--out", out).stdout.strip() == f"wrote 108 rows x 66 columns: {out}"
     before = out.read_bytes()
     assert "exists already: give --overwrite" in call("export", results, "--out", out, code=2).stderr
     assert out.read_bytes() == before
