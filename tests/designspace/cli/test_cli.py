@@ -15,8 +15,8 @@ from designspace.cli import app as cli
 from tests.cluster import tiny
 
 COMMANDS = (
-    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "import", "effects", "register",
-    "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace", "view",
+    "run", "plan", "status", "report", "list", "show", "export", "calibrate", "check", "grade-cases", "import", "effects",
+    "register", "amend", "tune", "confirm", "verify", "bench", "doctor", "query", "trace", "view",
 )  # fmt: skip
 
 
