@@ -144,7 +144,7 @@ build/harness/.installed: pyproject.toml constraints.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	grep -v -e "^fsspec==" -e "^python-dateutil==" constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt -e ".[inspect,lm-eval]" \
-	  hypothesis pytest typer
+	  accelerate hypothesis pytest typer
 	touch $@
 
 clean:
