@@ -22,6 +22,7 @@ from tests.designspace.report.conftest import SCHEMA, result_row
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 AXE = Path(os.environ.get("AXE", REPOSITORY / "build/browser/axe.min.js"))
+PICTURES = REPOSITORY / "build/browser/pictures"
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -123,6 +124,11 @@ class Tab:
         self.tab.goto(path.as_uri())
         self.tab.wait_for_timeout(300)
         return self.tab
+
+    def keep_picture(self, name: str) -> None:
+        """Keep a picture of the whole page for whoever wants to look at it."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.tab.screenshot(path=PICTURES / f"{name}.png", full_page=True)
 
 
 @pytest.fixture

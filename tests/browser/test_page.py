@@ -58,6 +58,7 @@ def test_everything_is_drawn_and_nothing_asked_for(browse, page_file, width, sch
     """Every figure, a table for each model; no message, no request, and the page is as wide as the window."""
     window = browse(width, scheme)
     tab = window.open(page_file)
+    window.keep_picture(f"page-{width}-{scheme}")
 
     assert window.said == []
     assert [url for url in window.asked if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -71,6 +72,21 @@ def test_everything_is_drawn_and_nothing_asked_for(browse, page_file, width, sch
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.locator("h1 ~ .lede").inner_text().endswith("not finished")
     assert tab.evaluate("document.querySelector('.missing').getBoundingClientRect().top") < 400
+
+
+OUTSIDE = """() => [...document.querySelectorAll('svg[data-panel] [data-part="y-axis tick label"] text')].filter((text) =>
+  text.getBoundingClientRect().left < text.ownerSVGElement.getBoundingClientRect().left - 0.5).map((text) => text.textContent)"""
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_no_name_is_cut_at_the_edge(browse, page_file, width):
+    """A long one is written without its middle where there is no room, and begins and ends as it does."""
+    tab = browse(width).open(page_file)
+    labels = tab.locator("#contrasts-0 [data-part='y-axis tick label'] text").all_text_contents()
+
+    assert tab.evaluate(OUTSIDE) == []
+    (long,) = {label for label in labels if label.startswith("a-name")}
+    assert long == SCORINGS[-1] if width == 1400 else ("…" in long and long.endswith("parts"))
 
 
 @pytest.mark.parametrize(("width", "size", "divided"), [(1400, "tokens", 1), (1400, "held", 1024), (390, "read", 1024)])

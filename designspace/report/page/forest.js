@@ -27,7 +27,7 @@ function forestPanel(points, picks, domain, width) {
     marginLeft: margin, marginRight: 16, marginTop: 10, marginBottom: 40,
     x: { label: width - margin > 260 ? `difference in ${MEASURED}, percentage points` : "difference, points", domain, grid: true, labelAnchor: "center", labelArrow: "none",
       ticks: Math.max(3, Math.floor((width - margin) / 70)) },
-    y: { label: null, domain: names, tickSize: 0 },
+    y: { label: null, domain: names, tickSize: 0, tickFormat: (name) => inMargin(name, margin) },
     marks: [
       Plot.ruleX([0], { stroke: "var(--ink)" }),
       Plot.ruleY(tested, { y: "arm", x1: "low_points", x2: "high_points", stroke: colour, strokeWidth: 2, ...named("contrast intervals", tested) }),

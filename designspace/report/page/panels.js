@@ -4,6 +4,14 @@ const GAP_PX = 24;
 const ROW_PX = 19;
 const LABEL_CHARACTER_PX = 6.6; // of a name beside its row, at 12 px
 
+/** Return a name as it is written beside its row, in a margin: what has no room is left out of its middle. */
+function inMargin(name, marginPx) {
+  const letters = Math.max(5, Math.floor((marginPx - 14) / LABEL_CHARACTER_PX));
+  if (name.length <= letters) return name;
+  const end = Math.floor((letters - 1) / 2);
+  return `${name.slice(0, letters - 1 - end)}…${name.slice(name.length - end)}`;
+}
+
 /** Say of a mark's drawn nodes what they are and which arms they stand for. */
 function named(kind, points) {
   return {

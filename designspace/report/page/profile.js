@@ -23,7 +23,8 @@ function profilePanel(arms, [key, label, of, scale], picks, width, margin) {
     ...look(width, 46 + ROW_PX * arms.length),
     marginLeft: margin, marginRight: 14, marginTop: 12, marginBottom: 34,
     x: { label: null, domain: [0, scale === 100 ? 100 : 1.05 * top], ticks: 4, grid: true },
-    y: { label: null, domain: arms.map((arm) => arm.name), tickSize: 0, axis: margin > 20 ? "left" : null },
+    y: { label: null, domain: arms.map((arm) => arm.name), tickSize: 0, axis: margin > 20 ? "left" : null,
+      tickFormat: (name) => inMargin(name, margin) },
     marks: [
       Plot.ruleY(points, { y: "name", x1: 0, x2: "x", stroke: (point) => picks.colour(point.name), strokeOpacity: 0.5,
         ...named("rules", points) }),
