@@ -74,8 +74,9 @@ def test_everything_is_drawn_and_nothing_asked_for(browse, page_file, width, sch
     assert tab.evaluate("document.querySelector('.missing').getBoundingClientRect().top") < 400
 
 
-OUTSIDE = """() => [...document.querySelectorAll('svg[data-panel] [data-part="y-axis tick label"] text')].filter((text) =>
-  text.getBoundingClientRect().left < text.ownerSVGElement.getBoundingClientRect().left - 0.5).map((text) => text.textContent)"""
+OUTSIDE = """() => [...document.querySelectorAll('svg[data-panel] [data-part="y-axis tick label"] text')]
+  .filter((text) => text.getBoundingClientRect().left < text.ownerSVGElement.getBoundingClientRect().left - 0.5)
+  .map((text) => text.textContent)"""
 
 
 @pytest.mark.parametrize("width", [1400, 390])
