@@ -13,13 +13,13 @@ from designspace.engine.ending import Ending
 from designspace.engine.hook import EngineHook
 from designspace.engine.row import RowState
 from designspace.errors import DeclarationError
-from designspace.models.loading import Chat, LoadedModel
+from designspace.models.loading import LoadedModel
 from designspace.program.arm import Arm, text_of
 from designspace.program.arm_arguments import BudgetLike, MechanismLike, decoding_at
 from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.generated_text import GeneratedText, warn_of_no_event
 from designspace.program.load import load
-from designspace.program.prompt_arguments import PromptLike, encoded, listed, requests_for
+from designspace.program.prompt_arguments import ChatLike, PromptLike, encoded, listed, requests_for
 from designspace.program.text_pieces import TextPieces
 
 OnToken = Callable[[int, int, str], None]
@@ -36,7 +36,7 @@ class Options(TypedDict, total=False):
     top_p: float
     seed: int
     system: str | None
-    chat: Chat
+    chat: ChatLike
     rows: int | None
     step: StepKind
     calibrate_on: CalibrateOn | None
@@ -73,7 +73,7 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     system: str | None = None,
-    chat: Chat = "auto",
+    chat: ChatLike = "auto",
     rows: int | None = None,
     step: StepKind = "plain",
     calibrate_on: CalibrateOn | None = None,
@@ -96,7 +96,8 @@ def generate(
         top_p: draw from the most likely tokens that have this probability together; 1 is from all.
         seed: of the random numbers. A text's own follow from it and from the prompt, not from the other prompts.
         system: a system message before each prompt.
-        chat: "auto" uses the tokenizer's chat template where there is one, "on" demands it, "off" leaves it out.
+        chat: "auto" uses the tokenizer's chat template where there is one, "on" demands it, "off" leaves it out;
+            a mapping such as `{"enable_thinking": False}` demands it and is what the template is given.
         rows: texts written at the same time; None: all, at most 64, as far as memory goes. It may move a logit by rounding, so
             name it where texts must come out the same on another machine.
         step: "compiled" captures the decode step as a graph, which pays for long runs.

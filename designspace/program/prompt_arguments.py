@@ -11,8 +11,10 @@ from designspace.axes import Decoding, Request
 from designspace.axes.randomness import stream_key
 from designspace.errors import DeclarationError
 from designspace.models.loading import Chat, LoadedModel
+from designspace.tasks.chat_arguments import ChatArguments
 
 PromptLike = str | Sequence[int]
+ChatLike = Chat | Mapping[str, object]
 
 
 def listed(prompts: Any) -> tuple[list[Any], bool]:
@@ -35,7 +37,7 @@ def listed(prompts: Any) -> tuple[list[Any], bool]:
 
 
 def encoded(
-    loaded: LoadedModel, prompt: PromptLike, decoding: Decoding, system: str | None, chat: Chat
+    loaded: LoadedModel, prompt: PromptLike, decoding: Decoding, system: str | None, chat: ChatLike
 ) -> tuple[int, ...]:
     """Return the token ids of one prompt: of a text with what the decoding adds to it, and through the chat template.
 
@@ -48,7 +50,11 @@ def encoded(
     if isinstance(prompt, str):
         if loaded.tokenizer is None:
             raise DeclarationError("a text needs the model's tokenizer, which was not given: load(model, tokenizer)")
-        ids = loaded.encode(decoding.format_prompt(prompt), system=system, chat=chat)
+        text = decoding.format_prompt(prompt)
+        if isinstance(chat, Mapping):
+            ids = loaded.encode(text, system=system, chat="on", arguments=ChatArguments.of(chat).values)
+        else:
+            ids = loaded.encode(text, system=system, chat=chat)
     elif isinstance(prompt, Sequence) and all(_is_id(token) for token in prompt):
         if decoding.format_prompt("") or system is not None:
             what = "a system message" if system is not None else f"what decoding {decoding.kind!r} adds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from designspace.models.loading import LoadedModel
 from designspace.program.generate import generate
 from designspace.program.generated_text import BudgetIgnored, NothingCompressed
 from designspace.program.load import load
+from designspace.program.prompt_arguments import encoded
 from designspace.registry import mechanism
 from designspace.store import ResultsStore
 from designspace.tasks.task_spec import TaskSpec
@@ -245,3 +247,23 @@ def test_a_text_ends_before_a_stop_string_and_not_too_early(model: LoadedModel, 
     for wrong in ({"stop": ""}, {"stop": [3]}, {"min_new_tokens": -1}):
         with pytest.raises(DeclarationError, match=next(iter(wrong))):
             generate(model, prompts[0], "full", **wrong)
+
+
+def test_a_mapping_is_what_the_chat_template_is_given(model: LoadedModel) -> None:
+    """The tokens are those that transformers' own template call gives; a name that it never reads is refused."""
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if think %} so{% else %} then{% endif %}"
+    )
+    chatty = replace(model, tokenizer=tokenizer)
+    prompt = "Solve Problem : 1 and 2"
+    expected = {
+        think: tokenizer.apply_chat_template([{"role": "user", "content": prompt}], think=think, return_dict=False)
+        for think in (False, True)
+    }
+    found = {think: encoded(chatty, prompt, Greedy(), None, {"think": think}) for think in (False, True)}
+
+    assert {think: list(ids) for think, ids in found.items()} == expected
+    assert expected[True] != expected[False]
+    with pytest.raises(DesignspaceError, match="thinc"):
+        encoded(chatty, prompt, Greedy(), None, {"thinc": True})
