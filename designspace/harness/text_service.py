@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from designspace.axes import Budget, Decoding, Request
-from designspace.axes.randomness import stream_key
 from designspace.engine import Engine
 from designspace.engine.ending import Ending
 from designspace.engine.hook import EngineHook
@@ -26,6 +24,7 @@ from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.generate import check_counts
 from designspace.program.generated_text import GeneratedText
 from designspace.program.load import load
+from designspace.program.prompt_arguments import stream_of
 
 _SHORTEST = 128  # tokens of the first class of prompts; the others are twice as long each
 
@@ -90,12 +89,6 @@ class TextService:
         self._seen: Counter[tuple[int, tuple[int, ...]]] = Counter()
         self._engine: tuple[Kind, Arm, Engine] | None = None
 
-    @property
-    def compresses(self) -> bool:
-        """Whether the arm's cache is another one than the full cache."""
-        mechanism = self.arm.mechanism
-        return mechanism.cadence.compresses or mechanism.representation.kind != "full"
-
     def check(self, order: Order) -> None:
         """Check that a text can be written.
 
@@ -144,7 +137,7 @@ class TextService:
     def _request(self, name: str, order: Order) -> Request:
         """Return what the engine is asked; a prompt that comes again is another draw."""
         key = (order.seed, order.prompt_ids)
-        stream = stream_key(order.seed, sha256(repr(order.prompt_ids).encode()).hexdigest(), self._seen[key])
+        stream = stream_of(order.prompt_ids, order.seed, self._seen[key])
         self._seen[key] += 1
         return Request(name, order.prompt_ids, stream)
 

@@ -79,10 +79,14 @@ def requests_for(prompts: Sequence[tuple[int, ...]], seed: int) -> list[Request]
     seen: Counter[tuple[int, ...]] = Counter()
     requests = []
     for index, ids in enumerate(prompts):
-        name = hashlib.sha256(repr(ids).encode()).hexdigest()
-        requests.append(Request(str(index), ids, stream_key(seed, name, seen[ids])))
+        requests.append(Request(str(index), ids, stream_of(ids, seed, seen[ids])))
         seen[ids] += 1
     return requests
+
+
+def stream_of(prompt_ids: tuple[int, ...], seed: int, n_before: int) -> bytes:
+    """Return what keys a text's random numbers; n_before: how often the same prompt has come before with this seed."""
+    return stream_key(seed, hashlib.sha256(repr(prompt_ids).encode()).hexdigest(), n_before)
 
 
 def _is_id(value: Any) -> bool:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.evidence import confirm, register, tune
-from tests.cluster.test_evidence import INLINE
-from tests.cluster.test_forced_study import write_forced_study
+from tests.cluster.test_forced_study import finished_forced_study
 
 pytestmark = pytest.mark.browser
 
@@ -16,11 +14,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a tiny confirmation."""
-    folder = tmp_path_factory.mktemp("agreement")
-    path = register(write_forced_study(folder), folder / "results", underpowered="a test")[1]
-    tune(path, INLINE)
-    confirm(path, INLINE)
-    return next((folder / "results/protocol").glob("*.html"))
+    results = finished_forced_study(tmp_path_factory.mktemp("agreement"))
+    return next((results / "protocol").glob("*.html"))
 
 
 @pytest.mark.parametrize("width", [1400, 390])

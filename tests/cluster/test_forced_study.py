@@ -33,14 +33,18 @@ def write_forced_study(folder: Path) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of such a study that went all the way."""
-    folder = tmp_path_factory.mktemp("forced")
+def finished_forced_study(folder: Path) -> Path:
+    """Register such a study in a folder, tune it and confirm it; return its results."""
     path = register(write_forced_study(folder), folder / "results", underpowered="a test")[1]
     tune(path, INLINE)
     confirm(path, INLINE)
     return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of such a study that went all the way."""
+    return finished_forced_study(tmp_path_factory.mktemp("forced"))
 
 
 def test_the_effect_is_the_mean_difference_of_the_shares_of_agreeing_tokens(done: Path) -> None:
