@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from sweeps.yaml_document import read_document
 SHIPPED = Path(sweeps.__file__).parent
 GOLDEN = Path(__file__).parent / "golden"
 STUDIES = sorted(file.stem for file in SHIPPED.glob("*.yaml") if "protocol" in read_document(file).data)
-REAL = "real-smoke"
-SWEEPS = sorted({file.stem for file in SHIPPED.glob("*.yaml")} - {*STUDIES, REAL})
+REAL = sorted(file.stem for file in SHIPPED.glob("real-*.yaml") if file.stem not in STUDIES)
+SWEEPS = sorted({file.stem for file in SHIPPED.glob("*.yaml")} - {*STUDIES, *REAL})
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -29,15 +30,21 @@ def test_golden_expansion(name: str) -> None:
     assert expected == [cell.label() for cell in expand(load_sweep(SHIPPED / f"{name}.yaml"))]
 
 
-def test_golden_expansion_of_the_sweep_on_a_real_model(tmp_path: Path) -> None:
-    """As above, with a bundled model in the place of the one that `make real` brings."""
-    text = (SHIPPED / f"{REAL}.yaml").read_text(encoding="utf-8")
-    model = "{name: smollm2-135m, path: ../build/models/smollm2-135m}"
-    assert model in text
-    (tmp_path / "sweep.yaml").write_text(text.replace(model, "pocket-llama"), encoding="utf-8")
-    shutil.copy(SHIPPED / f"{REAL}.jsonl", tmp_path)
-    expected = (GOLDEN / f"{REAL}.txt").read_text(encoding="utf-8").splitlines()
-    assert expected == [cell.label() for cell in expand(load_sweep(tmp_path / "sweep.yaml"))]
+@pytest.mark.parametrize("name", REAL)
+def test_golden_expansion_of_the_sweeps_on_real_models(name: str, tmp_path: Path) -> None:
+    """As above, with a bundled model in the place of the one that make brings, and one problem in that of its data."""
+    text, models = re.subn(
+        r"\{.*path: \.\./build/models/.*\}", "pocket-llama", (SHIPPED / f"{name}.yaml").read_text("utf-8")
+    )
+    assert models == 1
+    folder, data = tmp_path / "sweeps", tmp_path / "build/data"
+    folder.mkdir()
+    data.mkdir(parents=True)
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (data / "gsm8k-test.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n', encoding="utf-8")
+    shutil.copy(SHIPPED / "real-smoke.jsonl", folder)
+    expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    assert expected == [cell.label() for cell in expand(load_sweep(folder / f"{name}.yaml"))]
 
 
 def test_the_papers_grid() -> None:

@@ -16,6 +16,7 @@ from tests.conftest import SHARED_DATA
 
 MATH500 = SHARED_DATA / "math500.jsonl"
 GSM8K = SHARED_DATA / "gsm8k_test.jsonl"
+GSM8K_SPLITS = ("test", "dev", "confirm")
 SPLIT_SHA256 = {
     "dev": "ef8b26fd453ffb961885d3f29c8e167505246aced55217d2fc7e08ce66cf122a",
     "confirm": "22e0cbb10c49847f0218befebb550f887cbba85631da58419325b8bb55d1ec38",
@@ -48,6 +49,23 @@ def test_gsm8k_from_a_file() -> None:
     """1,319 test problems; `problems` takes the first n."""
     assert len(TaskSpec("gsm8k", "test", path=str(GSM8K)).load()) == 1319
     assert len(TaskSpec("gsm8k", "test", problems=7, path=str(GSM8K)).load()) == 7
+
+
+@pytest.mark.skipif(not GSM8K.is_file(), reason=f"no data at {GSM8K}")
+def test_gsm8k_has_one_split_whatever_it_is_read_from(tmp_path: Path) -> None:
+    """The authors' file has no ids: problems are numbered as they stand, so dev and confirm are the same from every source."""
+    authors = tmp_path / "test.jsonl"
+    rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
+    authors.write_text(
+        "".join(
+            json.dumps({"question": row["problem"], "answer": f"x\n#### {row['answer_raw']}"}) + "\n" for row in rows
+        )
+    )
+    ids = {split: [p.problem_id for p in TaskSpec("gsm8k", split, path=str(GSM8K)).load()] for split in GSM8K_SPLITS}
+
+    assert Counter(ids["dev"] + ids["confirm"]) == Counter(ids["test"])
+    for split in GSM8K_SPLITS:
+        assert [p.problem_id for p in TaskSpec("gsm8k", split, path=str(authors)).load()] == ids[split]
 
 
 @pytest.mark.parametrize(
