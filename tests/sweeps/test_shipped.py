@@ -32,7 +32,7 @@ def test_golden_expansion(name: str) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_golden_expansion_of_the_sweeps_on_real_models(name: str, tmp_path: Path) -> None:
-    """As above, with a bundled model in the place of the one that make brings, and one problem in that of its data."""
+    """As above, with a bundled model in the place of the one that make brings, and sums in that of its data."""
     text, models = re.subn(
         r"\{.*path: \.\./build/models/.*\}", "pocket-llama", (SHIPPED / f"{name}.yaml").read_text("utf-8")
     )
@@ -41,7 +41,7 @@ def test_golden_expansion_of_the_sweeps_on_real_models(name: str, tmp_path: Path
     folder.mkdir()
     data.mkdir(parents=True)
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-    (data / "gsm8k-test.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n', encoding="utf-8")
+    (data / "gsm8k-test.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n' * 1319, encoding="utf-8")
     shutil.copy(SHIPPED / "real-smoke.jsonl", folder)
     expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     assert expected == [cell.label() for cell in expand(load_sweep(folder / f"{name}.yaml"))]
