@@ -12,6 +12,7 @@ from designspace.axes.byte_budget import tokens_for_bytes
 from designspace.axes.geometry import Geometry
 from designspace.axes.least_score import least_score_errors
 from designspace.axes.needs import Needs
+from designspace.axes.prompt_block import prompt_block_errors
 from designspace.axes.schedule import Schedule
 from designspace.axes.strategy import Cadence, Decoding, HeadRouting, Representation, Scoring, Strategy
 from designspace.axes.window import WindowShare
@@ -80,6 +81,8 @@ class Mechanism:
             reasons.append(f"representation {self.representation.kind!r} keeps every token: use cadence 'never'")
         if self.cadence.least_score is not None:
             reasons.extend(least_score_errors(self))
+        if self.cadence.prompt_block is not None:
+            reasons.extend(prompt_block_errors(self))
         reasons.extend(
             reason for strategy in self.strategies().values() if (reason := strategy.conflict_reason(self)) is not None
         )

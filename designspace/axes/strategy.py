@@ -291,6 +291,11 @@ class Cadence(Strategy):
     is_matched: ClassVar[bool] = True  # False: sizes follow from the text and not from a budget, so it takes none
 
     @property
+    def prompt_block(self) -> int | None:
+        """How many tokens of a prompt are read between two cuts of it; None (the default): it is cut after the last alone."""
+        return None
+
+    @property
     def least_score(self) -> float | None:
         """The score from which on a token stays, however many there are; None (the default): events cut to a size.
 

@@ -1,4 +1,4 @@
-"""Causal attention over one whole text, without any cache."""
+"""Attention over one text or a block of one, without any cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,24 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, call: LayerCall)
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=mask is None, scale=call.scaling, enable_gqa=True
         )
+    return _explicit(query, key, value, causal_mask(length, 0, length, call.window, query.device), call)
+
+
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, call: LayerCall) -> Tensor:
+    """Return the attention output [B,H_q,T,D] of query [B,H_q,T,D] over key and value [B,H_kv,K,D].
+
+    visible: bool, [B,H_q or 1,T,K], which keys a query sees: the layer's window is in it.
+    """
+    if call.is_plain:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible, scale=call.scaling, enable_gqa=True
+        )
+    return _explicit(query, key, value, visible, call)
+
+
+def _explicit(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, call: LayerCall) -> Tensor:
     group = query.shape[1] // key.shape[1]
     keys, values = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
-    visible = causal_mask(length, 0, length, call.window, query.device)
     logits = call.logits(query, keys).masked_fill(~visible, torch.finfo(torch.float32).min)
     return call.weights(logits).to(values.dtype) @ values
 

@@ -17,7 +17,8 @@ from designspace.errors import InvariantViolation
 class Prompt(NamedTuple):
     """One text after its forward pass: keys, values [L,1,H_kv,P,D], positions [L,1,H_kv,P], what was observed.
 
-    n_tokens: its length, also the position of the next token.
+    n_tokens: its length, also the position of the next token. is_whole: whether every head holds all of its tokens; False
+    where it was cut block by block.
     """
 
     keys: Tensor
@@ -25,6 +26,13 @@ class Prompt(NamedTuple):
     positions: Tensor
     observed: Observed
     n_tokens: int
+    is_whole: bool = True
+
+    @property
+    def size(self) -> int:
+        """Tokens per (layer, KV head) that are held, rounded up where heads differ in their total."""
+        present = self.positions >= 0
+        return self.n_tokens if self.is_whole else -(-int(present.sum()) // present[..., 0].numel())
 
 
 class CompressionResult(NamedTuple):

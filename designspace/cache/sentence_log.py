@@ -68,3 +68,14 @@ def summed(hidden: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
     lengths = [stop - begin for begin, stop in zip(begins, [*begins[1:], len(hidden)], strict=True)]
     sums = torch.stack([sentence.sum(dim=0) for sentence in hidden.float().split(lengths)])
     return torch.tensor([[*ends, -1]], device=hidden.device), sums[None]
+
+
+def joined(before: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor], start: int) -> tuple[Tensor, Tensor]:
+    """Return the ends [1,S+1] and sums [1,S+1,hidden] of a text that came in two parts, each as `summed` returns them.
+
+    start: position of the second part's first token. The sentence that the first part leaves open goes on in the second.
+    """
+    (ends, sums), (later_ends, later_sums) = before, new
+    later_ends = torch.where(later_ends >= 0, later_ends + start, -1)
+    through = sums[:, -1:] + later_sums[:, :1]
+    return torch.cat([ends[:, :-1], later_ends], dim=1), torch.cat([sums[:, :-1], through, later_sums[:, 1:]], dim=1)

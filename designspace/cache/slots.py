@@ -197,6 +197,22 @@ class SlotCache:
         self.observers.load(rows, observed)
         self.next_position[row] = text.n_tokens
 
+    def packed(self, text: Prompt, kept: CompressionResult, *, is_cut: bool) -> Prompt:
+        """Return what is left of a text that is not loaded yet, in as many slots as its fullest head fills.
+
+        is_cut: whether an event says so, and not only that free slots go to the end.
+        """
+        order, filled = kept.fitted(int(kept.counts.amax()))
+        observed = self.observers.packed(updated(text.observed, kept.tracked), order, filled)
+        return Prompt(
+            take_slots(text.keys, order),
+            take_slots(text.values, order),
+            text.positions.gather(-1, order).masked_fill(~filled, -1),
+            self.observers.after_compaction(observed) if is_cut else observed,
+            text.n_tokens,
+            text.is_whole and not is_cut,
+        )
+
     def compact(self, rows: Tensor, n_rows: int, view: View, kept: CompressionResult) -> None:
         """Apply an event to rows [E], of which all after the first `n_rows` are padding; `view`: what it decided on."""
         order, filled = kept.fitted(self.capacity)

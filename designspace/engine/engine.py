@@ -31,6 +31,7 @@ from designspace.engine.foresight import full_cache_text, future_attention
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
 from designspace.engine.prefill import Prefill
+from designspace.engine.prompt_blocks import PromptBlocks
 from designspace.engine.reference_text import check_reference
 from designspace.engine.row import RowState
 from designspace.engine.steering import Steering
@@ -116,6 +117,8 @@ class Engine:
         self.ledger = Ledger(cache)
         self.runner = BurstRunner(loaded, self.decoding, cache, self.ledger, step, self.ends)
         self.compressor = Compressor(mechanism, cache, context, chunk_rows)
+        block = mechanism.cadence.prompt_block
+        self.blocks = None if block is None else PromptBlocks(self.prefill, self.compressor, cache, block)
         self.steering = Steering(cache, self.prefill, self.compressor, self.ends, loaded.eos_ids)
 
     @property
@@ -167,6 +170,11 @@ class Engine:
     def admit(self, row: int, queue: deque[Request]) -> tuple[RowState, Tensor]:
         """Take the first request into a free row; return the row, and the logits [1,V] after its prompt."""
         self._check_prompt(queue[0])
+        if self.blocks is not None:
+            state = self._opened(row, queue.popleft())
+            with self.hook.region("prefill"):
+                prompt, logits = self.blocks.read(state)
+            return self._loaded(state, prompt, logits), logits
         with self.hook.region("prefill"):
             prompt, logits = self.prefill.pop_prompt(queue)
         return self.start(row, queue.popleft(), prompt, logits), logits
@@ -192,12 +200,16 @@ class Engine:
 
     def start(self, row: int, request: Request, prompt: Prompt, logits: Tensor) -> RowState:
         """Load a prompt into a free row and choose its first token from the logits [1,V] after the prompt."""
+        return self._loaded(self._opened(row, request), prompt, logits)
+
+    def _opened(self, row: int, request: Request) -> RowState:
+        """Return the state of a row before its prompt."""
         state = RowState(
             index=row,
             request=request,
             limit=self._limit(request),
             row_schedule=self.schedule.row_schedule(),
-            account=self.ledger.open_account(prompt.n_tokens),
+            account=self.ledger.open_account(len(request.prompt_ids)),
             controller=self.decoding.controller(self.loaded),
             uniforms=step_uniforms(request.stream, self.decoding.draws(self.max_new_tokens)),
             started_s=time.perf_counter(),
@@ -206,7 +218,11 @@ class Engine:
         )
         if self.mechanism.needs().foresight:
             state.future = self._look_ahead(request, state.limit)
-        kept = keep_all(prompt)
+        return state
+
+    def _loaded(self, state: RowState, prompt: Prompt, logits: Tensor) -> RowState:
+        """Load what is held of a row's prompt, cut if it is due, and choose the first token from the logits [1,V] after it."""
+        row, request, kept = state.index, state.request, keep_all(prompt)
         if state.row_schedule.due(0, prompt.n_tokens, None):
             kept = self.compressor.cut_text(state, prompt, state.row_schedule.target())
             state.row_schedule.cut()

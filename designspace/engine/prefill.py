@@ -3,6 +3,9 @@
 Prompts of one length bucket run together, always as many as the bucket's shape has room for (a missing one is a repetition),
 so a prompt's numbers do not depend on which others it met. Its attention runs on its own, over its own keys. What was
 computed ahead, or is asked for again by another sample of the same problem, is kept until its row is free.
+
+A prompt longer than one pass comes in blocks of a pass, so that only its keys and values grow with its length. Each block
+attends to the whole prompt before it, and so says what one long pass would, up to rounding.
 """
 
 from __future__ import annotations
@@ -15,13 +18,15 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Artefact, Needs, Request
-from designspace.cache.attention import PrefillPass, PrefillPasses
 from designspace.cache.packing import Prompt
+from designspace.cache.prefill_pass import PrefillPass, PrefillPasses
 from designspace.models.loading import LoadedModel
 
 _BUCKET = 16  # prompts are padded to a multiple of this
 _MOST_PROMPTS = 8  # per pass …
-_MOST_TOKENS = 2048  # … and as many as keep a pass within so many tokens, padding included
+MOST_TOKENS = (
+    2048  # … and as many as keep a pass within so many tokens, padding included; a longer prompt comes in blocks
+)
 _MOST_KEPT = 64  # prompts whose keys and values wait for a row …
 _MOST_KEPT_TOKENS = 16_384  # … and as many of a bucket as have so many tokens, but a pass at least
 _LOOK_AHEAD = 256  # requests
@@ -37,7 +42,7 @@ def bucket(n_tokens: int) -> int:
 
 def prompts_per_pass(padded: int) -> int:
     """Return how many prompts of a bucket run together."""
-    return max(1, min(_MOST_PROMPTS, _MOST_TOKENS // padded))
+    return max(1, min(_MOST_PROMPTS, MOST_TOKENS // padded))
 
 
 def prompts_kept(padded: int) -> int:
@@ -106,23 +111,44 @@ class Prefill:
         return list(together)
 
     def _run(self, prompts: Sequence[TokenIds]) -> list[Encoded]:
-        """Run prompts of one bucket through the model in one pass of the bucket's shape."""
-        padded, device = bucket(len(prompts[0])), self.loaded.device
-        n_rows = prompts_per_pass(padded)
-        rows = [*prompts, *[prompts[0]] * (n_rows - len(prompts))]
+        """Run prompts of one bucket through the model: together in one pass, or each in blocks where one is a pass and more."""
+        if len(prompts[0]) > MOST_TOKENS:
+            encoded = [self._in_blocks(prompt) for prompt in prompts]
+        else:
+            encoded = self._pass(prompts, prompts_per_pass(bucket(len(prompts[0]))))
+        self.n_encoded += len(prompts)
+        return encoded
+
+    def _in_blocks(self, prompt: TokenIds) -> Encoded:
+        text, logits = self.encode_block(prompt[:MOST_TOKENS])
+        for start in range(MOST_TOKENS, len(prompt), MOST_TOKENS):
+            text, logits = self.encode_block(prompt[start : start + MOST_TOKENS], text)
+        return text, logits
+
+    def encode_block(self, token_ids: TokenIds, before: Prompt | None = None) -> Encoded:
+        """Return a text together with what is held of it before these tokens, and the logits [1,V] after them."""
+        return self._pass([token_ids], 1, before)[0]
+
+    def _pass(self, texts: Sequence[TokenIds], n_rows: int, before: Prompt | None = None) -> list[Encoded]:
+        """Run texts of one bucket, or a block of one text with something before it, through the model in one pass.
+
+        n_rows: what belongs to the pass's shape; there are as many texts at most.
+        """
+        padded, device = bucket(len(texts[0])), self.loaded.device
+        rows = [*texts, *[texts[0]] * (n_rows - len(texts))]
         ids = torch.zeros(n_rows, padded, dtype=torch.long)
-        for row, prompt in enumerate(rows):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-        last = torch.tensor([len(prompt) - 1 for prompt in rows], device=device)
-        passes = [PrefillPass(self.needs, self.loaded.geometry, len(prompt), self.owners) for prompt in prompts]
+        for row, text in enumerate(rows):
+            ids[row, : len(text)] = torch.tensor(text)
+        last = torch.tensor([len(text) - 1 for text in rows], device=device)
+        start = 0 if before is None else before.n_tokens
+        passes = [PrefillPass(self.needs, self.loaded.geometry, len(text), self.owners, before) for text in texts]
         output = self.loaded.forward(
             PrefillPasses(passes),
             input_ids=ids.to(device),
-            position_ids=torch.arange(padded, device=device).expand(n_rows, -1),
+            position_ids=torch.arange(start, start + padded, device=device).expand(n_rows, -1),
             logits_to_keep=last,
             output_hidden_states=self.needs.layer_cosine or self.needs.hidden_states,
         )
-        self.n_encoded += len(prompts)
         if self.needs.layer_cosine and self._projection is not None:
             for row, one in enumerate(passes):
                 one.record_layer_cosines(tuple(x[row : row + 1] for x in output.hidden_states), self._projection)
@@ -131,7 +157,7 @@ class Prefill:
             for row, one in enumerate(passes):
                 one.record_gates([x[row : row + 1] for x in inputs], self._artefacts)
         if self.needs.sentences:
-            for row, (one, ids_of) in enumerate(zip(passes, prompts, strict=True)):
+            for row, (one, ids_of) in enumerate(zip(passes, texts, strict=True)):
                 ends = [place for place, token in enumerate(ids_of) if token in self._sentence_ends]
                 one.record_sentences(output.hidden_states[-1][row : row + 1], ends)
         return [(one.prompt(), output.logits[row : row + 1, row].clone()) for row, one in enumerate(passes)]

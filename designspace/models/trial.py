@@ -12,10 +12,11 @@ from torch import Tensor
 
 from designspace.axes import Geometry, Needs, Representation, SlotStore, StoreSpec
 from designspace.axes.full_store import FullStore
-from designspace.cache.attention import IMPLEMENTATION, DecodePass, Pass, PrefillPass, PrefillPasses
+from designspace.cache.attention import IMPLEMENTATION, DecodePass, Pass
 from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall, in_flight
 from designspace.cache.packing import keep_all
+from designspace.cache.prefill_pass import PrefillPass, PrefillPasses
 from designspace.cache.slots import SlotCache
 from designspace.errors import ModelError
 from designspace.models.rotation import Frequencies, LayerRotation, frequencies_of, rotation_of_layer

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule, split_half
 from families.cadence.interval import after_event_size, resolve_interval
+from families.cadence.prompt_cuts import check_prompt_block
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,23 @@ class EveryK(Cadence):
             budget and at most `longest`; under a nominal budget, `longest`.
         longest: upper bound for "auto" in decode steps, the published interval; 128 by default.
         prefill: compress right after the prompt too, if it has more than c tokens; on by default.
+        prompt_block: read prompts in blocks of so many tokens and cut after each block, so that no more of a prompt is held
+            than c tokens per layer and head and a block; None (the default): a prompt is read whole and cut once.
     """
 
     kind: ClassVar[str] = "every-k"
     citation: ClassVar[str | None] = "cai2025rkv"
+    added: ClassVar[Mapping[str, Any]] = {"prompt_block": None}
 
     k: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
+    prompt_block: Annotated[int, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that prompts are cut at all if they are cut block by block."""
+        super().__post_init__()
+        check_prompt_block(self.prefill, self.prompt_block)
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule; half-integer sizes alternate between events so that the mean is exact."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 from torch import Tensor
 
 from designspace.axes import Budget, Cadence, IntOrTensor, Schedule, split_half
 from families.cadence.interval import after_event_size, resolve_interval
+from families.cadence.prompt_cuts import check_prompt_block
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,23 @@ class Hysteresis(Cadence):
         longest: upper bound for "auto" in tokens, the published slack; 128 by default.
         prefill: the first event may come right after the prompt (the default); if off, it comes after the first decode
             step at the earliest.
+        prompt_block: read prompts in blocks of so many tokens and cut after each block, so that no more of a prompt is held
+            than c tokens per layer and head and a block; None (the default): a prompt is read whole and cut once.
     """
 
     kind: ClassVar[str] = "hysteresis"
     citation: ClassVar[str | None] = "triattention2026"
+    added: ClassVar[Mapping[str, Any]] = {"prompt_block": None}
 
     slack: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
     longest: Annotated[int, Ge(1)] = 128
     prefill: bool = True
+    prompt_block: Annotated[int, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that prompts are cut at all if they are cut block by block."""
+        super().__post_init__()
+        check_prompt_block(self.prefill, self.prompt_block)
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule; half-integer sizes alternate between events so that the mean is exact."""

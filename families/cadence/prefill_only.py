@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
@@ -40,14 +41,18 @@ class PrefillOnly(Cadence):
 
     Attributes:
         horizon: number of decode steps for which a mean or a peak holds; None (the default) if the length is not known.
+        prompt_block: read prompts in blocks of so many tokens and cut after each block, so that no more of a prompt is held
+            than c tokens per layer and head and a block; None (the default): a prompt is read whole and cut once.
     """
 
     kind: ClassVar[str] = "prefill-only"
     citation: ClassVar[str | None] = "li2024snapkv"
     bounded: ClassVar[bool] = False
     cuts_while_decoding: ClassVar[bool] = False
+    added: ClassVar[Mapping[str, Any]] = {"prompt_block": None}
 
     horizon: Annotated[int, Ge(1)] | None = None
+    prompt_block: Annotated[int, Ge(1)] | None = None
 
     def schedule(self, budget: Budget) -> Schedule:
         """Return the schedule.

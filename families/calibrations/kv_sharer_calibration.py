@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from designspace.axes import Needs
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Geometry, Needs
-from designspace.cache.attention import Pass, PrefillPass
+from designspace.cache.attention import Pass
 from designspace.cache.causal import causal_attention
 from designspace.cache.layer_call import LayerCall
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.calibration_stages import stage

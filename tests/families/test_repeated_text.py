@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from designspace.axes import Needs
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.models.calibration import Corpus
 from families.calibrations.repeated_text import PIECE, examples_of
 from tests.conftest import toy_model

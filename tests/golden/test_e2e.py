@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from designspace.axes import Budget, Generation, Mechanism, Needs, Request, RunContext, Scoring, Selector, View
-from designspace.cache.attention import DecodePass, PrefillPass
+from designspace.cache.attention import DecodePass
 from designspace.cache.packing import CompressionResult, Prompt
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.cache.slots import SlotCache
 from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, prepare

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from designspace.axes import Geometry, Needs
-from designspace.cache.attention import PrefillPass
 from designspace.cache.layer_call import LayerCall
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.testing.views import view_of
 from families.head_routing.squeeze import Squeeze, top_group
 from tests.golden.cases import collection_files, read

@@ -7,10 +7,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from designspace.axes import AXES
+from designspace.axes import AXES, Representation, Scoring, Strategy
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
-from designspace.testing.composition import PROTECT, Product, candidates, declare, pairwise_sample, registered, run
+from designspace.testing.composition import (
+    PROTECT,
+    SHORT,
+    Product,
+    candidates,
+    declare,
+    pairwise_sample,
+    registered,
+    run,
+    single_sample,
+)
 
 SPEC = ModelSpec.bundled("pocket-llama")
 TOKENS = 36
@@ -86,6 +96,7 @@ def test_the_sample_runs_with_every_invariant_on(some: Product, sample: np.ndarr
     assert not broken, "\n".join(broken)
 
 
+BLOCKWISE = ("every-k", "every-step", "hysteresis", "prefill-only")
 BASE = {
     "scoring": "snapkv", "head_routing": "uniform", "cadence": "every-k", "representation": "full", "decoding": "sampling"
 }  # fmt: skip
@@ -106,3 +117,27 @@ def test_every_strategy_that_can_keeps_a_budget_in_two_parts(axis: str) -> None:
     assert not broken, "\n".join(broken)
     assert len(declared.legal) > 0
     assert all(len(reason) > 20 for reason in declared.refused)
+
+
+def test_every_strategy_that_can_reads_prompts_block_by_block() -> None:
+    """In one composition at least, with every cadence that cuts prompts so; the reasons of the others are told."""
+    overrides = {**SHORT, **{("cadence", kind): {"prompt_block": 16} for kind in BLOCKWISE}}
+    found = registered(overrides)
+    found["cadence"] = [cadence for cadence in found["cadence"] if cadence.kind in BLOCKWISE]
+    numbers = np.random.default_rng(0)
+    drawn = zip(*(numbers.integers(0, len(found[axis]), 4000).tolist() for axis in AXES), [0] * 4000, strict=True)
+    declared = declare(found, load_model(SPEC).geometry, TOKENS, ("none",), only=sorted({*drawn}))
+    rows = single_sample(declared)
+    broken = [f"{name}: {reason}" for name, reason in run(declared, rows, SPEC, TOKENS) if reason is not None]
+
+    assert not broken, "\n".join(broken)
+    for column, axis in enumerate(AXES):
+        left_out = {s.kind for i, s in enumerate(found[axis]) if i not in rows[:, column]}
+        assert left_out == {s.kind for s in found[axis] if cannot(s)}, axis
+
+
+def cannot(one: Strategy) -> bool:
+    """Whether a strategy means nothing where prompts are cut block by block, in whatever company."""
+    if isinstance(one, Representation):
+        return one.merges or one.carries_mass or not one.evicts
+    return isinstance(one, Scoring) and one.keeps_everything

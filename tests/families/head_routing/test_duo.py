@@ -183,7 +183,7 @@ def _projections(
 ) -> tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]]:
     """Return pre-RoPE queries and keys per layer and text, [tokens, heads, D], caught on their way out of the projections."""
     from designspace.axes import Needs
-    from designspace.cache.attention import PrefillPass
+    from designspace.cache.prefill_pass import PrefillPass
 
     model, geometry = loaded.model, loaded.geometry  # type: ignore[attr-defined]
     n_query, dim = geometry.n_query_heads * geometry.head_dim, geometry.head_dim

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Artefact, Geometry, Needs
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import CalibrationError, DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel

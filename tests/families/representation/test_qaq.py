@@ -11,7 +11,7 @@ from torch import Tensor
 
 from designspace.axes import Mechanism, Needs, Observed, Request
 from designspace.axes.randomness import stream_key
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.engine import Engine
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from designspace.axes import Artefact, Needs
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import DeclarationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel

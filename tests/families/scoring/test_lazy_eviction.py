@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Budget, Geometry, Mechanism, Needs, View
-from designspace.cache.attention import PrefillPass
 from designspace.cache.layer_call import LayerCall
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
 from designspace.registry import mechanism

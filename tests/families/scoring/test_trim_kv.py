@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from designspace.axes import Arrival, Artefact, Needs, View
-from designspace.cache.attention import PrefillPass
+from designspace.cache.prefill_pass import PrefillPass
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus
 from designspace.models.loading import LoadedModel
