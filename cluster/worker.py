@@ -305,6 +305,7 @@ class Worker:
             artefacts=artefacts_of(cell),
             step=cell.generation.step,
             ending=_ending(cell),
+            prefill_chunk=cell.generation.prefill_chunk,
         )
         self._engine = (key, engine)
         return engine

@@ -100,6 +100,7 @@ def arm(one: Combination, generation: GenerationCaps, lengths: tuple[int, ...]) 
         max_prompt_tokens=room.prompt,
         artefacts={name: load_artefact(model, name) for name in calibrations_needed(mechanism)},
         n_prompts=len(lengths),
+        prefill_chunk=generation.prefill_chunk,
     )
     return NamedArm(mechanism.name if budget is None else f"{mechanism.name} at budget {budget}", model.name, memory)
 

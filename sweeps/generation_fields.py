@@ -43,6 +43,9 @@ class GenerationCaps(Strict):
             a stop string counts only if it begins after them.
         stop: texts at which a generation ends. The token that completes one is the last; the text that is stored and graded
             ends before it.
+        prefill_chunk: the most tokens of a prompt that go through the model at once, a multiple of 16; None = all of them. What
+            a long prompt needs beside its keys and values so has a bound; sums are rounded otherwise, so it belongs to a
+            cell's identity.
         block: problems per shard; None = the number of rows.
         step: how a decode step is run. `compiled`: once per model and number of rows captured as a graph, for long runs; its
             logits differ in their last bits, so it belongs to a cell's identity.
@@ -56,6 +59,7 @@ class GenerationCaps(Strict):
     max_total_tokens: int | None = Field(default=None, ge=2, le=LARGEST_COUNT)
     min_new_tokens: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     stop: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    prefill_chunk: int | None = Field(default=None, ge=16, le=LARGEST_COUNT, multiple_of=16)
     block: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     step: Literal["plain", "compiled"] = "plain"
 
@@ -79,7 +83,7 @@ class GenerationCaps(Strict):
     def _without_what_was_always_so(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as it ever was, so that records of earlier releases stay what they are."""
         found: dict[str, Any] = handler(self)
-        for name in ("min_new_tokens", "stop", "top_k", "preset"):
+        for name in ("min_new_tokens", "prefill_chunk", "stop", "top_k", "preset"):
             if found.get(name) == GenerationCaps.model_fields[name].default:
                 del found[name]
         return found | {"stop": list(self.stop)} if self.stop else found

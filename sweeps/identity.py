@@ -58,6 +58,7 @@ def identity_document(
             "block": generation.problems_per_shard,
             "step": generation.step,
             **_ending(generation),
+            **({"prefill_chunk": generation.prefill_chunk} if generation.prefill_chunk else {}),
         },
         "replicate": replicate,
         "root_seed": root_seed,

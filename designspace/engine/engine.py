@@ -65,10 +65,12 @@ class Engine:
         step: StepKind = "plain",
         burst: int | None = None,
         ending: Ending | None = None,
+        prefill_chunk: int | None = None,
     ) -> None:
         """Allocate the cache for the longest prompt and generation.
 
         ending: what ends a text beside its limit and the model's end-of-text tokens.
+        prefill_chunk: the most tokens of a prompt that go through the model at once, a multiple of 16; None: all.
         step: see `designspace.engine.decode_step`. burst: most decode steps between two looks of the host; affects speed alone.
 
         Raises:
@@ -94,12 +96,12 @@ class Engine:
         self.schedule, self.capacity = plan.schedule, plan.capacity
         self.cache = plan.allocate(rows, loaded.device)
         self.ends = TextEnds(loaded, ending or Ending())
-        self._wire(plan, step)
+        self._wire(plan, step, prefill_chunk)
         self._longest_burst = burst or usual_burst(max_new_tokens)
         self.hook = EngineHook()
         self.in_flight: dict[int, RowState] = {}
 
-    def _wire(self, plan: CachePlan, step: StepKind) -> None:
+    def _wire(self, plan: CachePlan, step: StepKind, prefill_chunk: int | None) -> None:
         """Make what works on the cache."""
         loaded, mechanism, cache = self.loaded, self.mechanism, self.cache
         projection = loaded.output_projection() if plan.reads_projection else None
@@ -113,7 +115,7 @@ class Engine:
             plan.prompt_slots,
         )
         chunk_rows = event_rows(self.rows, self.schedule.max_growth, usual_burst(self.max_new_tokens))
-        self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection, plan.artefacts)
+        self.prefill = Prefill(loaded, mechanism.needs(), plan.owners, projection, plan.artefacts, prefill_chunk)
         self.ledger = Ledger(cache)
         self.runner = BurstRunner(loaded, self.decoding, cache, self.ledger, step, self.ends)
         self.compressor = Compressor(mechanism, cache, context, chunk_rows)

@@ -4,7 +4,7 @@ Prompts of one length bucket run together, always as many as the bucket's shape 
 so a prompt's numbers do not depend on which others it met. Its attention runs on its own, over its own keys. What was
 computed ahead, or is asked for again by another sample of the same problem, is kept until its row is free.
 
-A prompt longer than one pass comes in blocks of a pass, so that only its keys and values grow with its length. Each block
+Where prefill is chunked, a longer prompt comes in chunks, so that only its keys and values grow with its length. Each chunk
 attends to the whole prompt before it, and so says what one long pass would, up to rounding.
 """
 
@@ -24,9 +24,7 @@ from designspace.models.loading import LoadedModel
 
 _BUCKET = 16  # prompts are padded to a multiple of this
 _MOST_PROMPTS = 8  # per pass …
-MOST_TOKENS = (
-    2048  # … and as many as keep a pass within so many tokens, padding included; a longer prompt comes in blocks
-)
+_MOST_TOKENS = 2048  # … and as many as keep a pass within so many tokens, padding included
 _MOST_KEPT = 64  # prompts whose keys and values wait for a row …
 _MOST_KEPT_TOKENS = 16_384  # … and as many of a bucket as have so many tokens, but a pass at least
 _LOOK_AHEAD = 256  # requests
@@ -42,7 +40,7 @@ def bucket(n_tokens: int) -> int:
 
 def prompts_per_pass(padded: int) -> int:
     """Return how many prompts of a bucket run together."""
-    return max(1, min(_MOST_PROMPTS, MOST_TOKENS // padded))
+    return max(1, min(_MOST_PROMPTS, _MOST_TOKENS // padded))
 
 
 def prompts_kept(padded: int) -> int:
@@ -60,8 +58,14 @@ class Prefill:
         owners: tuple[int, ...] | None,
         projection: Tensor | None,
         artefacts: Mapping[str, Artefact] | None = None,
+        chunk: int | None = None,
     ) -> None:
-        """`artefacts`: where gates find their weights."""
+        """Encode with what the strategies need.
+
+        artefacts: where gates find their weights. chunk: the most tokens of one prompt that go through the model at once, a
+        multiple of 16; None: all of them.
+        """
+        self._chunk = chunk
         self.loaded, self.needs, self.owners, self._projection = loaded, needs, owners, projection
         self._artefacts = artefacts or {}
         self._sentence_ends = loaded.last_tokens(needs.sentences)
@@ -111,18 +115,19 @@ class Prefill:
         return list(together)
 
     def _run(self, prompts: Sequence[TokenIds]) -> list[Encoded]:
-        """Run prompts of one bucket through the model: together in one pass, or each in blocks where one is a pass and more."""
-        if len(prompts[0]) > MOST_TOKENS:
-            encoded = [self._in_blocks(prompt) for prompt in prompts]
+        """Run prompts of one bucket through the model: together in one pass, or each in chunks."""
+        padded = bucket(len(prompts[0]))
+        if self._chunk is None or padded <= self._chunk:  # a rule of the bucket: all of its prompts run alike
+            encoded = self._pass(prompts, prompts_per_pass(padded))
         else:
-            encoded = self._pass(prompts, prompts_per_pass(bucket(len(prompts[0]))))
+            encoded = [self._in_chunks(prompt, self._chunk) for prompt in prompts]
         self.n_encoded += len(prompts)
         return encoded
 
-    def _in_blocks(self, prompt: TokenIds) -> Encoded:
-        text, logits = self.encode_block(prompt[:MOST_TOKENS])
-        for start in range(MOST_TOKENS, len(prompt), MOST_TOKENS):
-            text, logits = self.encode_block(prompt[start : start + MOST_TOKENS], text)
+    def _in_chunks(self, prompt: TokenIds, chunk: int) -> Encoded:
+        text, logits = self.encode_block(prompt[:chunk])
+        for start in range(chunk, len(prompt), chunk):
+            text, logits = self.encode_block(prompt[start : start + chunk], text)
         return text, logits
 
     def encode_block(self, token_ids: TokenIds, before: Prompt | None = None) -> Encoded:

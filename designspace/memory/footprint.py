@@ -84,6 +84,7 @@ class ArmMemory:
         max_prompt_tokens: int,
         artefacts: Mapping[str, Artefact] | None = None,
         n_prompts: int | None = None,
+        prefill_chunk: int | None = None,
     ) -> None:
         """The arguments are the engine's, without `rows`. `n_prompts`: how many different ones there are, None: any number.
 
@@ -92,7 +93,11 @@ class ArmMemory:
         """
         self.skeleton, self.mechanism, self.needs = skeleton_of(loaded), mechanism, mechanism.needs()
         self.artefacts = artefacts or {}
-        self.max_new_tokens, self.max_prompt_tokens = max_new_tokens, max_prompt_tokens
+        self.max_new_tokens, self.max_prompt_tokens, self.prefill_chunk = (
+            max_new_tokens,
+            max_prompt_tokens,
+            prefill_chunk,
+        )
         self.plan = CachePlan.of(
             self.skeleton,
             mechanism,
@@ -218,16 +223,34 @@ class ArmMemory:
 
     @cached_property
     def _prompts(self) -> PromptBytes:
-        of_prompts = prompt_bytes(self.skeleton, self.needs, self.max_prompt_tokens, self.plan.owners)
+        of_prompts = self._encoding(self.max_prompt_tokens)
+        if self._cut_in_blocks:
+            # A block next to what is held takes no more than a pass over as many tokens. No prompt waits for its row.
+            of_prompts = PromptBytes(self._encoding(self._held_of_prompt).encoding, 0)
         if not self._steers:
             return of_prompts
-        anew = prompt_bytes(self.skeleton, self.needs, self._longest, self.plan.owners)
+        anew = self._encoding(self._longest)
         return PromptBytes(max(of_prompts.encoding, anew.encoding), of_prompts.each)
+
+    def _encoding(self, n_tokens: int) -> PromptBytes:
+        return prompt_bytes(self.skeleton, self.needs, n_tokens, self.plan.owners, self.prefill_chunk)
+
+    @property
+    def _cut_in_blocks(self) -> bool:
+        return self.mechanism.cadence.prompt_block is not None
+
+    @property
+    def _held_of_prompt(self) -> int:
+        """Tokens of a prompt in one head, at most, while it is read."""
+        block, longest = self.mechanism.cadence.prompt_block, self.max_prompt_tokens
+        if block is None:
+            return longest
+        return min(longest, self.capacity + block)
 
     @cached_property
     def _prompt(self) -> int:
         """Bytes of encoding texts, or of one that is cut or loaded into its row."""
-        width = bucket(self._longest)
+        width = bucket(self._longest if self._steers else self._held_of_prompt)
         text = 2 * self.geometry.n_heads_total * width * self.geometry.head_dim * self.skeleton.dtype.itemsize
         loading = text + self._measured(ProbeCache.load, 1, self.capacity)
         if self.schedule.row_schedule().due(0, self._longest, None):

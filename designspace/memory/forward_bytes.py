@@ -63,8 +63,13 @@ def stream_bytes(skeleton: LoadedModel, n_tokens: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None) -> PromptBytes:
-    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of one of them."""
+def prompt_bytes(
+    skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tuple[int, ...] | None, chunk: int | None = None
+) -> PromptBytes:
+    """Return the bytes of encoding prompts of so many tokens, as many as run together, and of one of them.
+
+    chunk: the most tokens of a prompt that go through the model at once, None: all.
+    """
     # Trackers see the queries one by one, which takes long and changes nothing in the sizes; here they are counted.
     # Gates have no weights here: others, which say nothing, read the same.
     silent = {gate.artefact: Artefact(gate.artefact, {}) for gate in needs.gates}
@@ -77,7 +82,7 @@ def prompt_bytes(skeleton: LoadedModel, needs: Needs, n_tokens: int, owners: tup
     read = stream_bytes(skeleton, n_prompts * width) if needs.sentences else 0
     queue = [Request(f"p{i}", (*[0] * (n_tokens - 1), i), b"") for i in range(n_prompts)]
     with torch.inference_mode(), LiveBytes() as live:
-        prefill = Prefill(skeleton, shown, owners, projection, silent)
+        prefill = Prefill(skeleton, shown, owners, projection, silent, chunk)
         prefill.announce(queue)
         prompt = prefill.pop_prompt(queue)
         alive = live.now

@@ -52,6 +52,7 @@ class Arm:
         step: StepKind = "plain",
         burst: int | None = None,
         ending: Ending | None = None,
+        prefill_chunk: int | None = None,
     ) -> Engine:
         """Return an engine for some prompts; rows: None: as many as memory has room for.
 
@@ -68,6 +69,7 @@ class Arm:
                 max_prompt_tokens=longest,
                 artefacts=artefacts,
                 n_prompts=len(set(prompts)),
+                prefill_chunk=prefill_chunk,
             )
             rows = rows_for(loaded, memory, self.mechanism, self.budget, len(prompts))
         return Engine(
@@ -81,6 +83,7 @@ class Arm:
             step=step,
             burst=burst,
             ending=ending,
+            prefill_chunk=prefill_chunk,
         )
 
     def text(self, engine: Engine, ledger: Generation) -> GeneratedText:

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     chat: ChatLike
     rows: int | None
     step: StepKind
+    prefill_chunk: int | None
     calibrate_on: CalibrateOn | None
     on_token: OnToken | None
     on_text: OnText | None
@@ -76,6 +77,7 @@ def generate(
     chat: ChatLike = "auto",
     rows: int | None = None,
     step: StepKind = "plain",
+    prefill_chunk: int | None = None,
     calibrate_on: CalibrateOn | None = None,
     on_token: OnToken | None = None,
     on_text: OnText | None = None,
@@ -101,6 +103,8 @@ def generate(
         rows: texts written at the same time; None: all, at most 64, as far as memory goes. It may move a logit by rounding, so
             name it where texts must come out the same on another machine.
         step: "compiled" captures the decode step as a graph, which pays for long runs.
+        prefill_chunk: the most tokens of a prompt that go through the model at once, a multiple of 16; None: all. It bounds
+            what long prompts need beside their keys and values, and may move a logit by rounding.
         calibrate_on: a text file, or texts, to measure on what the mechanism needs measured and the model has not.
         on_token: called with the prompt's index, the token and its piece of text as soon as it is chosen.
         on_text: called with the prompt's index and each `GeneratedText` as it ends.
@@ -111,6 +115,8 @@ def generate(
     """
     arm = Arm.of(mechanism, budget, decoding_at(temperature, top_p))
     check_counts(max_new_tokens=max_new_tokens, rows=1 if rows is None else rows)
+    if prefill_chunk is not None and (prefill_chunk < 16 or prefill_chunk % 16):
+        raise DeclarationError(f"prefill_chunk must be a multiple of 16, got {prefill_chunk}")
     given, alone = listed(prompts)
     loaded = load(model)
     ending = _ending(loaded, stop, min_new_tokens)
@@ -120,7 +126,17 @@ def generate(
     # Streamed, a token is shown at once: the host looks after every step, which changes nothing but speed.
     burst = None if on_token is None else 1
     artefacts = artefacts_of(loaded, arm.mechanism, calibrate_on)
-    engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, step=step, burst=burst, ending=ending)
+    engine = arm.engine(
+        loaded,
+        ids,
+        max_new_tokens,
+        artefacts,
+        rows=rows,
+        step=step,
+        burst=burst,
+        ending=ending,
+        prefill_chunk=prefill_chunk,
+    )
     texts = _texts(engine, arm, requests_for(ids, seed), on_token, on_text)
     warn_of_no_event(arm.mechanism, arm.budget, [text.ledger for text in texts])
     return texts[0] if alone else texts

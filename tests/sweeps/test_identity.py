@@ -100,6 +100,7 @@ def test_the_projection_of_a_fixed_declaration() -> None:
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, max_total_tokens=99, rows=4)},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, stop=("Q:",))},
         {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, min_new_tokens=1)},
+        {"generation": GenerationSpec(temperature=0.0, max_new_tokens=16, rows=4, prefill_chunk=2048)},
         {"replicate": 1},
         {"root_seed": 8},
     ],

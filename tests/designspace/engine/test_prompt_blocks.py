@@ -59,8 +59,8 @@ def text_of(prompt: Prompt) -> list[Tensor]:
 @pytest.mark.parametrize(
     "extra", [{}, {"kv_owners": [0, 0]}, {"family": "mistral", "sliding_window": 12}], ids=["plain", "shared", "window"]
 )
-def test_blocks_say_what_one_pass_says(n: int, extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys, values, logits and everything that strategies observe, of prompts that are longer than a pass may be."""
+def test_chunks_say_what_one_pass_says(n: int, extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, values, logits and everything that strategies observe, of prompts that are longer than a chunk."""
     loaded = toy_model(
         extra.get("family", "llama"), **{name: value for name, value in extra.items() if name != "family"}
     )
@@ -75,9 +75,9 @@ def test_blocks_say_what_one_pass_says(n: int, extra: dict[str, Any], monkeypatc
     owners = extra.get("kv_owners")
     whole = Prefill(loaded, needs, owners, loaded.output_projection(), WEIGHTS)
     expected, logits = whole.encode(ids_of(n))
-    monkeypatch.setattr("designspace.engine.prefill.MOST_TOKENS", BLOCK)
     longest = _Longest(loaded, monkeypatch)
-    found, of_blocks = Prefill(loaded, needs, owners, loaded.output_projection(), WEIGHTS).encode(ids_of(n))
+    chunked = Prefill(loaded, needs, owners, loaded.output_projection(), WEIGHTS, BLOCK)
+    found, of_blocks = chunked.encode(ids_of(n))
 
     assert longest.n_tokens == BLOCK
     assert (of_blocks - logits).abs().max() < 1e-5
