@@ -30,7 +30,7 @@ from designspace.engine.ending import Ending, TextEnds
 from designspace.engine.foresight import full_cache_text, future_attention
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
-from designspace.engine.prefill import Prefill
+from designspace.engine.prefill import Prefill, bucket
 from designspace.engine.prompt_blocks import PromptBlocks
 from designspace.engine.reference_text import check_reference
 from designspace.engine.row import RowState
@@ -83,6 +83,8 @@ class Engine:
             name: found.on(loaded.device) if name in in_gates else found for name, found in (artefacts or {}).items()
         }
         self.loaded, self.mechanism, self.decoding = loaded, mechanism, _checked(loaded, mechanism, artefacts)
+        if prefill_chunk is not None and (prefill_chunk < 1 or prefill_chunk != bucket(prefill_chunk)):
+            raise DeclarationError(f"prefill_chunk must be a multiple of {bucket(1)}, got {prefill_chunk}")
         self.rows, self.max_new_tokens, self.max_prompt_tokens = rows, max_new_tokens, max_prompt_tokens
         plan = CachePlan.of(
             loaded,

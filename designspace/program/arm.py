@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from designspace.axes import Artefact, Budget, Decoding, Generation, Mechanism
 from designspace.engine import Engine
@@ -16,6 +17,15 @@ from designspace.models.loading import LoadedModel
 from designspace.program.arm_arguments import BudgetLike, MechanismLike, budget_of, mechanism_of
 from designspace.program.generated_text import GeneratedText, warn_of_budget
 from designspace.program.rows_for import rows_for
+
+
+class Running(NamedTuple):
+    """How an engine runs, whatever the arm; each is what `Engine` says of it."""
+
+    step: StepKind = "plain"
+    burst: int | None = None
+    ending: Ending | None = None
+    prefill_chunk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,17 +59,14 @@ class Arm:
         artefacts: Mapping[str, Artefact],
         *,
         rows: int | None = None,
-        step: StepKind = "plain",
-        burst: int | None = None,
-        ending: Ending | None = None,
-        prefill_chunk: int | None = None,
+        running: Running | None = None,
     ) -> Engine:
         """Return an engine for some prompts; rows: None: as many as memory has room for.
 
         Raises:
             DesignspaceError: the mechanism cannot run on this model at this budget.
         """
-        longest = max(map(len, prompts))
+        longest, running = max(map(len, prompts)), running or Running()
         if rows is None and len(prompts) > 1:
             memory = ArmMemory(
                 loaded,
@@ -69,7 +76,7 @@ class Arm:
                 max_prompt_tokens=longest,
                 artefacts=artefacts,
                 n_prompts=len(set(prompts)),
-                prefill_chunk=prefill_chunk,
+                prefill_chunk=running.prefill_chunk,
             )
             rows = rows_for(loaded, memory, self.mechanism, self.budget, len(prompts))
         return Engine(
@@ -80,10 +87,7 @@ class Arm:
             max_new_tokens=max_new_tokens,
             max_prompt_tokens=longest,
             artefacts=artefacts,
-            step=step,
-            burst=burst,
-            ending=ending,
-            prefill_chunk=prefill_chunk,
+            **running._asdict(),
         )
 
     def text(self, engine: Engine, ledger: Generation) -> GeneratedText:

@@ -14,7 +14,7 @@ from designspace.engine.hook import EngineHook
 from designspace.engine.row import RowState
 from designspace.errors import DeclarationError
 from designspace.models.loading import LoadedModel
-from designspace.program.arm import Arm, text_of
+from designspace.program.arm import Arm, Running, text_of
 from designspace.program.arm_arguments import BudgetLike, MechanismLike, decoding_at
 from designspace.program.calibrations import CalibrateOn, artefacts_of
 from designspace.program.generated_text import GeneratedText, warn_of_no_event
@@ -115,8 +115,6 @@ def generate(
     """
     arm = Arm.of(mechanism, budget, decoding_at(temperature, top_p))
     check_counts(max_new_tokens=max_new_tokens, rows=1 if rows is None else rows)
-    if prefill_chunk is not None and (prefill_chunk < 16 or prefill_chunk % 16):
-        raise DeclarationError(f"prefill_chunk must be a multiple of 16, got {prefill_chunk}")
     given, alone = listed(prompts)
     loaded = load(model)
     ending = _ending(loaded, stop, min_new_tokens)
@@ -126,17 +124,8 @@ def generate(
     # Streamed, a token is shown at once: the host looks after every step, which changes nothing but speed.
     burst = None if on_token is None else 1
     artefacts = artefacts_of(loaded, arm.mechanism, calibrate_on)
-    engine = arm.engine(
-        loaded,
-        ids,
-        max_new_tokens,
-        artefacts,
-        rows=rows,
-        step=step,
-        burst=burst,
-        ending=ending,
-        prefill_chunk=prefill_chunk,
-    )
+    running = Running(step, burst, ending, prefill_chunk)
+    engine = arm.engine(loaded, ids, max_new_tokens, artefacts, rows=rows, running=running)
     texts = _texts(engine, arm, requests_for(ids, seed), on_token, on_text)
     warn_of_no_event(arm.mechanism, arm.budget, [text.ledger for text in texts])
     return texts[0] if alone else texts

@@ -234,3 +234,11 @@ def test_what_stays_as_it_was_has_the_identity_that_it_had() -> None:
     """Cadences that cut a prompt once are the cells that they were."""
     assert "prompt_block" not in EveryK(k=4).identity()
     assert EveryK(k=4, prompt_block=8).identity()["prompt_block"] == 8
+
+
+@pytest.mark.parametrize("chunk", [0, -16, 24])
+def test_a_chunk_is_of_whole_buckets(toy_llama: LoadedModel, chunk: int) -> None:
+    """Another size would pad every chunk."""
+    full = mechanism("full").override("full", decoding=Greedy())
+    with pytest.raises(DeclarationError, match=f"prefill_chunk must be a multiple of 16, got {chunk}"):
+        Engine(toy_llama, full, None, rows=1, max_new_tokens=2, max_prompt_tokens=4, prefill_chunk=chunk)
