@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from designspace.cache.layer_call import LayerCall
 
+_QUERY_BLOCK = 256  # queries of a block of a text for which attention is formed at once, to bound its memory
+
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, call: LayerCall) -> Tensor:
     """Return the attention output [B,H_q,T,D] of query [B,H_q,T,D] over key and value [B,H_kv,T,D]."""
@@ -29,7 +31,8 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, visible: Tensor,
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=visible, scale=call.scaling, enable_gqa=True
         )
-    return _explicit(query, key, value, visible, call)
+    parts = zip(query.split(_QUERY_BLOCK, dim=2), visible.split(_QUERY_BLOCK, dim=2), strict=True)
+    return torch.cat([_explicit(queries, key, value, seen, call) for queries, seen in parts], dim=2)
 
 
 def _explicit(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, call: LayerCall) -> Tensor:

@@ -57,7 +57,14 @@ def text_of(prompt: Prompt) -> list[Tensor]:
 
 @pytest.mark.parametrize("n", [BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 5])
 @pytest.mark.parametrize(
-    "extra", [{}, {"kv_owners": [0, 0]}, {"family": "mistral", "sliding_window": 12}], ids=["plain", "shared", "window"]
+    "extra",
+    [
+        {},
+        {"kv_owners": [0, 0]},
+        {"family": "mistral", "sliding_window": 12},
+        {"family": "gemma2", "head_dim": 16, "sliding_window": 12, "attn_logit_softcapping": 3.0},
+    ],
+    ids=["plain", "shared", "window", "softcap"],
 )
 def test_chunks_say_what_one_pass_says(n: int, extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys, values, logits and everything that strategies observe, of prompts that are longer than a chunk."""
