@@ -15,11 +15,12 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from designspace.axes import Request
+from designspace.axes import Budget, Request
 from designspace.engine import Engine
 from designspace.models.loading import LoadedModel, load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
+from designspace.tasks.task_spec import TaskSpec
 from families.decoding.greedy import Greedy
 from tests.conftest import REPOSITORY
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.real
 ROOT = Path(os.environ.get("DESIGNSPACE_REAL_MODELS", REPOSITORY / "build/models"))
 FOLDERS = sorted(file.parent for file in ROOT.glob("*/config.json")) if ROOT.is_dir() else []
 N_PROMPTS, N_NEW_TOKENS = 16, 64
+CUTTING = ("streaming-llm", "h2o", "snapkv", "r-kv")  # in a cache that no text fills, so that they have nothing to cut
 # Between the two best logits, in logits: what rounding may turn around.
 TIE = {"float32": 1e-3, "bfloat16": 0.5}
 
@@ -84,18 +86,22 @@ def reference(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> list[tuple
     return found
 
 
-@pytest.mark.parametrize("rows", [1, N_PROMPTS])
-def test_the_full_cache_writes_what_transformers_writes(
+@pytest.mark.parametrize(("name", "rows"), [("full", 1), ("full", N_PROMPTS), *((name, N_PROMPTS) for name in CUTTING)])
+def test_where_nothing_is_lost_the_texts_are_those_of_transformers(
     loaded: LoadedModel,
     prompts: list[tuple[int, ...]],
     reference: list[tuple[list[int], list[float]]],
     dtype: str,
+    name: str,
     rows: int,
 ) -> None:
-    """Alone, and in a batch of texts of unlike lengths; the first token that differs must have been a tie."""
-    full = mechanism("full").override("full", decoding=Greedy())
-    longest = max(map(len, prompts))
-    engine = Engine(loaded, full, None, rows=rows, max_new_tokens=N_NEW_TOKENS, max_prompt_tokens=longest)
+    """The full cache's, alone and in a batch of texts of unlike lengths, and those of mechanisms with room for every token.
+
+    The first token that differs must have been a tie.
+    """
+    found, longest = mechanism(name).override(name, decoding=Greedy()), max(map(len, prompts))
+    budget = Budget(2 * (longest + N_NEW_TOKENS)) if found.budget_applies else None
+    engine = Engine(loaded, found, budget, rows=rows, max_new_tokens=N_NEW_TOKENS, max_prompt_tokens=longest)
     requests = [Request(str(i), prompt, bytes([i] * 16)) for i, prompt in enumerate(prompts)]
     written = {generation.problem_id: list(generation.token_ids) for generation in engine.generate(requests)}
     parted = {}
@@ -106,6 +112,36 @@ def test_the_full_cache_writes_what_transformers_writes(
         else:
             assert len(written[str(i)]) == len(expected)
     n_tokens = sum(len(tokens) for tokens, _ in reference)
-    print(f"\n{loaded.spec.name if loaded.spec else ''} {dtype} rows {rows}: {n_tokens} tokens, parted {parted}")
+    print(f"\n{loaded.spec.name if loaded.spec else ''} {dtype} {name} rows {rows}: {n_tokens} tokens, parted {parted}")
 
     assert all(lead < TIE[dtype] for _, lead in parted.values()), parted
+
+
+LONG, CHUNK = 8_000, 1024  # tokens: of SmolLM2's positions nearly all
+
+
+def test_a_long_prompt_in_chunks_is_read_as_transformers_reads_it(loaded: LoadedModel, dtype: str) -> None:
+    """All logits after thousands of tokens of prose, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    if dtype == "bfloat16":
+        pytest.skip("its rounding says nothing of a mistake")
+    n_tokens = min(LONG, (loaded.longest or LONG) - 8)
+    prose = "\n".join(
+        problem.prompt for problem in TaskSpec("ruler-niah-single", "dev", 4, parameters=(("words", 2000),)).load()
+    )
+    ids = loaded.encode(prose, chat="off")[:n_tokens]
+    full = mechanism("full").override("full", decoding=Greedy())
+    engine = Engine(loaded, full, None, rows=1, max_new_tokens=2, max_prompt_tokens=len(ids), prefill_chunk=CHUNK)
+    _, logits = engine.prefill.encode(ids)
+    assert loaded.spec is not None
+    model = AutoModelForCausalLM.from_pretrained(str(loaded.spec.path), dtype=loaded.dtype).eval()
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[:, -1]
+    error = float((logits - expected).abs().max() / expected.abs().max())
+    print(
+        f"\n{loaded.spec.name} {dtype}: {len(ids):,} tokens in chunks of {CHUNK:,}, largest error of a logit {error:.1e}"
+    )
+
+    assert error < 1e-3
+    assert int(logits.argmax()) == int(expected.argmax())
