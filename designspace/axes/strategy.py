@@ -405,6 +405,14 @@ class Decoding(Strategy):
         return self.reference is not None
 
     @property
+    def repetition_penalty(self) -> float:
+        """What makes tokens of prompt and text less likely, applied by the engine before `choose`; 1: nothing is.
+
+        Above 1 it divides their positive logits and multiplies the others, each once, however often the token stands there.
+        """
+        return 1.0
+
+    @property
     def grows(self) -> bool:
         """Whether it may make a row hold more than its cadence says."""
         return False

@@ -16,6 +16,7 @@ from designspace.engine.ending import TextEnds
 from designspace.engine.hook import EngineHook
 from designspace.engine.ledger import Ledger
 from designspace.engine.reference_text import given_tokens, with_given
+from designspace.engine.repetition import Repetition
 from designspace.engine.row import RowState
 from designspace.engine.token_scores import exact_log_probs
 from designspace.models.loading import LoadedModel
@@ -60,12 +61,16 @@ class BurstRunner:
         self.forward = decode_step(loaded, cache, kind)
         self.next_tokens = torch.zeros(cache.rows, dtype=torch.long, device=loaded.device)
         self.n_steps = 0
+        penalty = decoding.repetition_penalty
+        self.repetition = None if penalty == 1.0 else Repetition(penalty, cache.rows)
 
     def choose_first(self, state: RowState, logits: Tensor, hook: EngineHook) -> int:
         """Return the first token of a row's text; logits: [1,V], after its prompt."""
         uniform = torch.tensor([state.draw()], dtype=torch.float64, device=logits.device)
         early = self.ends.too_early([state], 1, self.cache.rows)
         choosable = logits.float()
+        if self.repetition is not None:
+            choosable = self.repetition.first(choosable, state)
         if early is not None:
             choosable = self.ends.without_ends(choosable, early[0, state.index, None])
         with hook.region("sampling"):
@@ -87,13 +92,18 @@ class BurstRunner:
         written, likely, agrees = [], [], []
         for step in range(n_steps):
             fed, logits = self.next_tokens, self.step(states, hook)
+            if self.repetition is not None and step == 0:
+                self.repetition.begin(states, logits)
             with hook.region("sampling"):
-                scaled = logits if temperature_scales is None else logits / temperature_scales
+                scaled = logits if self.repetition is None else self.repetition(logits)
+                scaled = scaled if temperature_scales is None else scaled / temperature_scales
                 if early is not None:
                     scaled = self.ends.without_ends(scaled, early[step])
                 chosen = self.decoding.choose(scaled, uniforms[step])
             self.next_tokens = with_given(chosen, None if given is None else given[step])
             written.append(self.next_tokens)
+            if self.repetition is not None:
+                self.repetition.note(self.next_tokens)
             if self.decoding.samples > 1:
                 likely.append(log_probs(logits, self.next_tokens))
             if self.decoding.scores_tokens:
@@ -102,6 +112,8 @@ class BurstRunner:
         self.n_steps += n_steps
         tokens = torch.stack(written).cpu().numpy()  # [n,B]
         n_valid, stopped = self.ends.find(tokens, states)
+        if self.repetition is not None:
+            self.repetition.end(states, tokens[-1].tolist(), n_steps)
         return Burst(tokens.T.tolist(), n_valid, stopped, _by_row(likely), _by_row(agrees), fed, logits)
 
     def step(self, states: Collection[RowState], hook: EngineHook) -> Tensor:

@@ -35,6 +35,7 @@ from designspace.engine.burst import usual_burst
 from designspace.engine.cache_plan import CachePlan
 from designspace.engine.compressor import event_rows
 from designspace.engine.prefill import bucket, prompts_kept
+from designspace.engine.repetition import penalised
 from designspace.memory.extrapolation import extrapolate_linear, extrapolate_quadratic
 from designspace.memory.forward_bytes import PromptBytes, decode_bytes, prompt_bytes, stream_bytes
 from designspace.memory.live_bytes import peak_bytes
@@ -151,7 +152,13 @@ class ArmMemory:
         # A fused kernel hands out one row of attention weights per query head where they are observed.
         weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
         kept = self.cache(rows) if self._steers else 0
-        return max(stages) + waiting + weights + kept + self._foresight(rows) + self._sentences(rows)
+        known = self._foresight(rows) + self._sentences(rows) + self._repetition(rows)
+        return max(stages) + waiting + weights + kept + known
+
+    def _repetition(self, rows: int) -> int:
+        """Return the bytes of which tokens rows have seen, where those are penalised."""
+        decoding = self.mechanism.decoding
+        return 0 if decoding is None or decoding.repetition_penalty == 1.0 else rows * self._vocabulary
 
     def _foresight(self, rows: int) -> int:
         """Return the bytes of what rows know of their texts, and of three more such tensors while one is made."""
@@ -198,7 +205,13 @@ class ArmMemory:
 
         def measured(n_rows: int) -> int:
             logits, uniforms = torch.zeros(n_rows, self._vocabulary), torch.zeros(n_rows, dtype=torch.float64)
-            chosen = peak_bytes(lambda: decoding.choose(logits / torch.ones(n_rows, 1), uniforms))
+            penalty, seen = decoding.repetition_penalty, torch.zeros(logits.shape, dtype=torch.bool)
+
+            def choose() -> object:
+                less = logits if penalty == 1.0 else penalised(logits, seen, penalty)
+                return less, decoding.choose(less / torch.ones(n_rows, 1), uniforms)
+
+            chosen = peak_bytes(choose)
             # Where samples are compared by their probabilities, or tokens scored, those are computed in float64.
             in_float64 = decoding.samples > 1 or decoding.scores_tokens
             return max(chosen, 2 * 8 * logits.numel()) if in_float64 else chosen

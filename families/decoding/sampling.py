@@ -25,15 +25,21 @@ class Sampling(Decoding):
         top_p: probability mass to sample from, in (0, 1]; 0.95 by default. At least one token always remains.
         top_k: number of most probable tokens to sample from; 0 (the default) for all. The mass of `top_p` is that share of
             their mass together.
+        min_p: least probability of a token, as a share of the most probable one's, in [0, 1]; 0 (the default) for none
+            [nguyen2025minp].
+        repetition_penalty: divides the positive logits of tokens that stand in the prompt or the text already, and
+            multiplies the negative ones, before the temperature does; 1 (the default) changes nothing [keskar2019ctrl].
     """
 
     kind: ClassVar[str] = "sampling"
     citation: ClassVar[str | None] = "holtzman2020topp"
-    added: ClassVar[Mapping[str, Any]] = {"top_k": 0}
+    added: ClassVar[Mapping[str, Any]] = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
     temperature: Annotated[float, Gt(0)] = 0.6
     top_p: Annotated[float, Gt(0), Le(1)] = 0.95
     top_k: Annotated[int, Ge(0)] = 0
+    min_p: Annotated[float, Ge(0), Le(1)] = 0.0
+    repetition_penalty: Annotated[float, Gt(0)] = 1.0
 
     def choose(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Return one token per row for logits [B,V] and uniforms [B], [B] int64."""
@@ -52,5 +58,7 @@ class Sampling(Decoding):
             mass = self.top_p * probabilities.sum(dim=-1, keepdim=True)
         before = probabilities.cumsum(dim=-1) - probabilities
         kept = torch.where(before < mass, probabilities, torch.zeros_like(probabilities))
+        if self.min_p:
+            kept = torch.where(probabilities < self.min_p * probabilities[:, :1], torch.zeros_like(kept), kept)
         kept[:, 0] = probabilities[:, 0]
         return kept.cumsum(dim=-1), order

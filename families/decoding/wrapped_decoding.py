@@ -52,6 +52,11 @@ class Wrapping(Decoding):
             )
         return self.decoding.choose(logits, uniforms)
 
+    @property
+    def repetition_penalty(self) -> float:
+        """Return the chooser's."""
+        return 1.0 if self.decoding is None else self.decoding.repetition_penalty
+
     def with_default_chooser(self, default: Decoding) -> Decoding:
         """Return this decoding with `default` as the innermost chooser, if that was left out."""
         inner = default if self.decoding is None else self.decoding.with_default_chooser(default)

@@ -71,3 +71,32 @@ def test_drawing_from_all_is_as_it_was() -> None:
     assert Sampling(top_k=20).identity() != Sampling().identity()
     logits = torch.randn(9, 64, generator=torch.Generator().manual_seed(1))
     assert torch.equal(Sampling(top_k=64).nucleus(logits)[0], Sampling().nucleus(logits)[0])
+
+
+@pytest.mark.parametrize(("top_k", "top_p", "min_p"), [(0, 1.0, 0.1), (9, 0.9, 0.05), (0, 0.8, 0.2), (5, 1.0, 1.0)])
+def test_min_p_is_that_of_transformers(top_k: int, top_p: float, min_p: float) -> None:
+    """After temperature, top_k and top_p, as `generate` orders them."""
+    from transformers.generation import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(50, 64, generator=torch.Generator().manual_seed(2)).double() * 2
+    warped = TemperatureLogitsWarper(0.7)(None, logits)
+    warped = TopKLogitsWarper(top_k)(None, warped) if top_k else warped
+    warped = TopPLogitsWarper(top_p)(None, warped) if top_p < 1 else warped
+    without = torch.softmax(warped, dim=-1)
+    expected = torch.softmax(MinPLogitsWarper(min_p)(None, warped), dim=-1)
+    cumulative, order = Sampling(temperature=0.7, top_p=top_p, top_k=top_k, min_p=min_p).nucleus(logits)
+    mass = torch.diff(cumulative, dim=-1, prepend=torch.zeros(50, 1, dtype=torch.float64)) / cumulative[:, -1:]
+
+    assert ((expected > 0) != (without > 0)).any()
+    torch.testing.assert_close(torch.zeros_like(expected).scatter(-1, order, mass), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_what_was_added_stays_out_of_the_identity() -> None:
+    """At its default, so that older results keep their ids; and in it otherwise."""
+    for plain, changed in (
+        (Sampling(), Sampling(min_p=0.1)),
+        (Sampling(), Sampling(repetition_penalty=1.1)),
+        (Greedy(), Greedy(repetition_penalty=1.1)),
+    ):
+        assert not {"min_p", "repetition_penalty"} & plain.identity().keys()
+        assert plain.identity() != changed.identity()
