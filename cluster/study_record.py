@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from cluster.work import Work, merged
 from designspace.axes import Mechanism
 from designspace.canonical import canonical_json
 from designspace.report.code_states import code_states, code_states_text
-from designspace.report.declared import REVISION, newest_document
+from designspace.report.declared import MODELS, REVISION, newest_document
 from designspace.store import ResultsStore
 from sweeps.expand import Cell
 from sweeps.generation_fields import AutoGeneration
@@ -41,7 +41,7 @@ def study_document(sweep: Sweep, work: Work) -> dict[str, Any]:
         "study": sweep.study,
         "models": [model.name for model in sweep.models],
         "tasks": [{"name": task.name, "split": task.split} for task in sweep.tasks],
-        "mechanisms": [_mechanism(mechanism) for mechanism in sweep.mechanisms],
+        "mechanisms": _mechanisms(sweep),
         "budgets": [str(budget) for budget in sweep.budgets],
         "seeds": sweep.seeds.model_dump(),
         "generation": _generation(sweep, work),
@@ -100,20 +100,34 @@ def code_notes(store: ResultsStore | None, parts: Iterable[Work], *, strict: boo
 
 
 def _generation(sweep: Sweep, work: Work) -> dict[str, Any]:
-    """Return the section with its number of rows; `memory` says that the file has none, and what it follows from."""
+    """Return the section with its number of rows; `memory` says that the file has none, and what it follows from.
+
+    What differs from model to model stands under `models`, by their names, and nowhere else.
+    """
     generation = work.cells[0].generation if work.cells else sweep.generation
     memory = sweep.generation.memory if isinstance(sweep.generation, AutoGeneration) else None
-    return generation.model_dump() | ({} if memory is None else {"memory": memory})
+    found = generation.model_dump() | ({} if memory is None else {"memory": memory})
+    if not sweep.own:
+        return found
+    of_models = {own.model: dict(own.settings) for own in sweep.own}
+    return {name: value for name, value in found.items() if name not in of_models[sweep.own[0].model]} | {
+        MODELS: of_models
+    }
 
 
-def _mechanism(mechanism: Mechanism) -> dict[str, Any]:
+def _mechanisms(sweep: Sweep) -> list[dict[str, Any]]:
+    identities = sweep.arm_identities()
+    return [_mechanism(mechanism, identities[mechanism.name]) for mechanism in sweep.mechanisms]
+
+
+def _mechanism(mechanism: Mechanism, axes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": mechanism.name,
         "summary": mechanism.summary,
         "citation": mechanism.citation,
         "budget_applies": mechanism.budget_applies,
         "bounded": mechanism.cadence.bounded,
-        "axes": mechanism.identity(),
+        "axes": axes,
     }
 
 

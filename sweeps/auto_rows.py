@@ -68,7 +68,7 @@ def combinations_of(*sweeps: Sweep) -> Iterator[tuple[Combination, GenerationCap
     """Yield what some sweeps run, with how they generate."""
     for sweep in sweeps:
         for one in combinations(sweep):
-            yield from ((engine, sweep.generation) for engine in engines_of(one))
+            yield from ((engine, sweep.generation_of(one.model)) for engine in engines_of(one))
 
 
 def engines_of(one: Combination) -> Iterator[Combination]:

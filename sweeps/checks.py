@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -66,9 +66,14 @@ def _refuse_all_repeats(whole: DeclaredSections, problems: Problems) -> None:
         problems,
     )
     refuse_repeats(whole.budgets, lambda budget: budget, lambda budget: f"budget {budget}", problems)
+    refuse_repeated_arms(whole.mechanisms, problems)
+
+
+def refuse_repeated_arms(mechanisms: Iterable[Declared], problems: Problems) -> None:
+    """Note mechanisms that have one name, or are the same composition under two."""
     names: dict[str, DataPath] = {}
     compositions: dict[Hashable, Declared] = {}
-    for declared in whole.mechanisms:
+    for declared in mechanisms:
         name, path = declared.mechanism.name, declared.path
         first_path = names.setdefault(name, path)
         if first_path != path:

@@ -28,7 +28,7 @@ def combinations(sweep: Sweep) -> Iterator[Combination]:
     refused = {(unsupported_reason.mechanism, unsupported_reason.budget) for unsupported_reason in sweep.refused}
     for model in sweep.models:
         for task in sweep.tasks:
-            for mechanism in sweep.mechanisms:
+            for mechanism in sweep.mechanisms_of(model):
                 for budget in sweep.budgets if mechanism.budget_applies else (None,):
                     if (mechanism.name, str(budget)) in refused:
                         continue

@@ -73,8 +73,9 @@ def axis_effects(sweep: Sweep, store: ResultsStore, metric: MetricName = "accura
     Raises:
         DeclarationError: all arms agree on every axis, or a generation of the sweep is not graded yet.
     """
+    identities = sweep.arm_identities()
     composed = {
-        mechanism.name: mechanism.identity()
+        mechanism.name: identities[mechanism.name]
         for mechanism in sweep.mechanisms
         if mechanism.budget_applies and has_metric(mechanism, metric)
     }

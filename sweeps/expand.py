@@ -100,7 +100,7 @@ def _cell(
     calibration: Mapping[str, str | None],
     replicate: int,
 ) -> Cell:
-    generation, (task_content_hash, solutions) = sweep.generation, hashes
+    generation, (task_content_hash, solutions) = sweep.generation_of(one.model), hashes
     assert isinstance(generation, GenerationSpec)
     document = identity_document(
         model=one.model,

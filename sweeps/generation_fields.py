@@ -31,11 +31,14 @@ class GenerationCaps(Strict):
     """How every arm generates, whatever the number of rows.
 
     Attributes:
-        temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as do `top_p` and `top_k`.
+        temperature: 0 = greedy; applies where a mechanism leaves its decoding out, as do the next four.
         top_p: draw from the most likely tokens that have this probability together; 1 = from all.
         top_k: draw from so many most likely tokens; 0 = from all.
+        min_p: draw from tokens that are at least so likely, as a share of the most likely one; 0 = from all.
+        repetition_penalty: tokens that stand in the prompt or the text already are made less likely by it, drawn or greedy:
+            positive logits are divided by it, negative ones multiplied; 1 = they are not.
         preset: settings that the makers of a model recommend, by name: `deepseek-r1-distill`, `qwen3-thinking`,
-            `qwen3-non-thinking`, or `model` for what is in the models' own `generation_config.json`. What stands beside it
+            `qwen3-non-thinking`, or `model` for what is in each model's own `generation_config.json`. What stands beside it
             counts before what it says.
         max_new_tokens: cap on generated tokens. This or the next is needed.
         max_total_tokens: cap on prompt and generated tokens together.
@@ -54,6 +57,8 @@ class GenerationCaps(Strict):
     temperature: float = Field(ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, le=LARGEST_COUNT)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
     preset: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     max_total_tokens: int | None = Field(default=None, ge=2, le=LARGEST_COUNT)
@@ -83,7 +88,7 @@ class GenerationCaps(Strict):
     def _without_what_was_always_so(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as it ever was, so that records of earlier releases stay what they are."""
         found: dict[str, Any] = handler(self)
-        for name in ("min_new_tokens", "prefill_chunk", "stop", "top_k", "preset"):
+        for name in ("min_new_tokens", "prefill_chunk", "stop", "top_k", "min_p", "repetition_penalty", "preset"):
             if found.get(name) == GenerationCaps.model_fields[name].default:
                 del found[name]
         return found | {"stop": list(self.stop)} if self.stop else found

@@ -42,10 +42,14 @@ class Declared:
 
 def default_decoding(generation: GenerationCaps | None) -> Decoding:
     """Return what generates when a mechanism leaves its decoding out: greedy at temperature 0, else sampling."""
-    if generation is None or generation.temperature == 0:
-        return cast(Decoding, strategy("decoding", "greedy")())
+    greedy: Any = strategy("decoding", "greedy")
+    if generation is None:
+        return cast(Decoding, greedy())
+    if generation.temperature == 0:
+        return cast(Decoding, greedy(repetition_penalty=generation.repetition_penalty))
     cls: Any = strategy("decoding", "sampling")
-    return cast(Decoding, cls(temperature=generation.temperature, top_p=generation.top_p, top_k=generation.top_k))
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return cast(Decoding, cls(**{name: getattr(generation, name) for name in names}))
 
 
 def baseline_axes(scoring: Scoring, decoding: Decoding) -> dict[str, Strategy]:

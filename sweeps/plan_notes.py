@@ -9,6 +9,7 @@ from designspace.models.calibration import remedy
 from designspace.models.model_spec import ModelSpec
 from designspace.tasks.task_spec import TaskSpec
 from sweeps.expand import Cell
+from sweeps.generation_fields import GenerationCaps
 from sweeps.idle_axes import idle_notes
 from sweeps.spec import Sweep
 from sweeps.task_data import TaskData
@@ -35,12 +36,22 @@ def plan_notes(sweep: Sweep, cells: tuple[Cell, ...], data: Mapping[TaskSpec, Ta
         elif mechanism.budget_applies and not mechanism.cadence.bounded:
             yield f"mechanism {mechanism.name}: the cache grows with the text, so reports will call it unmatched"
     yield from idle_notes(cells)
-    if sweep.generation.temperature == 0 and sweep.generation.top_p < 1:
-        yield f"top_p {sweep.generation.top_p:g} has no effect at temperature 0"
-    if sweep.generation.temperature == 0 and sweep.generation.top_k:
-        yield f"top_k {sweep.generation.top_k} has no effect at temperature 0"
-    if sweep.generation.temperature == 0 and sweep.seeds.count > 1:
-        yield f"{sweep.seeds.count} replicates at temperature 0 differ only in arms that draw random numbers"
+    yield from (f"model {own.model}: {own}, as its generation_config.json says" for own in sweep.own)
+    for generation, whose in _settings(sweep):
+        if generation.temperature == 0:
+            for name in ("top_p", "top_k", "min_p"):
+                if (value := getattr(generation, name)) != GenerationCaps.model_fields[name].default:
+                    yield f"{whose}{name} {value:g} has no effect at temperature 0"
+            if sweep.seeds.count > 1:
+                yield f"{whose}{sweep.seeds.count} replicates at temperature 0 differ only in arms that draw random numbers"
+
+
+def _settings(sweep: Sweep) -> Iterator[tuple[GenerationCaps, str]]:
+    """Yield how the texts are generated, and whose they are where that differs."""
+    if not sweep.own:
+        yield sweep.generation, ""
+    else:
+        yield from ((sweep.generation_of(model), f"model {model.name}: ") for model in sweep.models)
 
 
 def _unpinned(model: ModelSpec) -> str:

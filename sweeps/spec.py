@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,8 @@ from sweeps.fields import (
 from sweeps.generation_fields import AutoGeneration, GenerationCaps, GenerationSpec
 from sweeps.grid import build_grid
 from sweeps.mechanisms import Declared, Refusal, build_mechanism, default_decoding
-from sweeps.model_settings import NAME, model_settings
+from sweeps.own_settings import Built, OwnSettings, Section, build_each, common_identity, own_settings
+from sweeps.own_settings import sections as sections_of
 from sweeps.placeholders import placeholder_paths
 from sweeps.problems import Problems
 from sweeps.size import check_size
@@ -39,10 +39,11 @@ class Sweep:
     """A validated declaration. Every tuple keeps the order of the file.
 
     Attributes:
-        mechanisms: with decoding resolved from `generation`.
+        mechanisms: with decoding resolved from `generation`; of the first model, where `own` is not empty.
         generation: with `rows: auto` as it stands in the file, until `sweeps.auto_rows.with_rows` has put a number there;
             `rows_plan` then says where the number is from.
         rows_before: the number that results have which are there already, to be kept.
+        own: what each model has to itself, in their order; empty where all have the same settings.
         refused: combinations of a grid with `illegal: skip` that are left out, with the reason.
         source_path: as the user wrote it; None when the sweep came from text.
     """
@@ -61,6 +62,25 @@ class Sweep:
     source_text: str = field(default="", repr=False)
     rows_plan: RowsPlan | None = field(default=None, compare=False)
     rows_before: int | None = field(default=None, compare=False)
+    own: tuple[OwnSettings, ...] = ()
+
+    def mechanisms_of(self, model: ModelSpec) -> tuple[Mechanism, ...]:
+        """Return the mechanisms as a model runs them."""
+        return next((own.mechanisms for own in self.own if own.model == model.name), self.mechanisms)
+
+    def settings_of(self, model: ModelSpec) -> dict[str, float | int]:
+        """Return the fields of `generation` that a model has to itself; empty where all say the same."""
+        return next((dict(own.settings) for own in self.own if own.model == model.name), {})
+
+    def generation_of(self, model: ModelSpec) -> GenerationSpec | AutoGeneration:
+        """Return `generation` with the settings that a model has to itself."""
+        settings = self.settings_of(model)
+        return self.generation.model_copy(update=settings) if settings else self.generation
+
+    def arm_identities(self) -> dict[str, dict[str, Any]]:
+        """Return each mechanism's identity by name, with a mark in it where it differs from model to model."""
+        every = [own.mechanisms for own in self.own] or [self.mechanisms]
+        return {arms[0].name: common_identity([arm.identity() for arm in arms]) for arms in zip(*every, strict=True)}
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -119,14 +139,15 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
     if source_path is not None:  # so that a message can name a command that works
         models = [(replace(model, declared_in=str(source_path)), path) for model, path in models]
-    own = [model for model, _ in models]
-    generation = _generation(data["generation"], own, problems) if "generation" in data else None
+    of_models = sections_of(data.get("generation"), [model for model, _ in models], problems)
     tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
     budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
-    declared, refused = _mechanisms(sections["mechanisms"], generation, problems)
+    built = build_each(of_models, lambda found, noted: _built(found, sections["mechanisms"], noted), problems)
+    _, generation, declared, refused = built[0]
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
     whole = checks.DeclaredSections(models, tasks, budgets, declared, rules, sections)
     refused += checks.check(whole, problems)
+    own = own_settings(built, problems)
     if seeds is not None and generation is not None and not problems:
         check_size(whole, refused, seeds.count, generation, problems)
     if problems or root is None or seeds is None or generation is None:
@@ -144,7 +165,13 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
         refused=tuple(refused),
         source_path=source_path,
         source_text=document.text,
+        own=own,
     )
+
+
+def _built(section: Section, entries: list[object], problems: Problems) -> Built:
+    generation = None if section.data is None else _generation(section.data, problems)
+    return Built(section.model, generation, *_mechanisms(entries, generation, problems))
 
 
 def check_schema(document: Document, problems: Problems) -> None:
@@ -172,13 +199,7 @@ def _refuse_studies(document: Document, problems: Problems) -> None:
     problems.raise_any()
 
 
-def _generation(data: Any, models: Sequence[ModelSpec], problems: Problems) -> GenerationSpec | AutoGeneration | None:
-    if isinstance(data, dict) and data.get("preset") == NAME:
-        try:
-            data = {**model_settings(models), **data}
-        except DeclarationError as error:
-            problems.add_error(("generation", "preset"), error)
-            return None
+def _generation(data: Any, problems: Problems) -> GenerationSpec | AutoGeneration | None:
     named = [name for name in ("rows", "batch_size") if isinstance(data, dict) and name in data]
     if len(named) > 1:
         problems.add(("generation", "batch_size"), "batch_size is another name of rows: write one of them", of_key=True)

@@ -169,7 +169,11 @@ def _validated(document: Document, folder: Path, source_path: Path | None) -> St
     sweep = _check_values(document, space, folder, source_path, metric, problems)
     if protocol is not None:
         heldout = _build_heldout(protocol, folder, problems)
-        if sweep is not None:
+        if sweep is not None and sweep.own:
+            said = "; ".join(f"{own.model}: {own}" for own in sweep.own)
+            rule = "a study has one way of generating for all its models, which is what it registers"
+            problems.add(("generation", "preset"), f"{rule}, got {said}: write the numbers, or a study for each model")
+        elif sweep is not None:
             check_protocol(protocol, heldout, space, sweep, problems)
     problems.raise_any()
     if protocol is None or sweep is None:

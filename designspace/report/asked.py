@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from designspace.report.declared import REVISION, Declared
+from designspace.report.declared import MODELS, REVISION, Declared, settings_by_model
 from designspace.report.levels import axis_levels
 from designspace.store import ResultsStore
 from designspace.store.commit import document_bytes
@@ -71,7 +71,8 @@ def _declared_facts(document: Mapping[str, Any]) -> dict[str, str]:
         "budgets": ", ".join(document["budgets"]) or "none",
         "mechanisms": f"{len(document['mechanisms'])}, in {n_cells:,} cell{'s' if n_cells != 1 else ''}",
         "seeds": _settings(document["seeds"]),
-        "generation": _settings(document["generation"]),
+        "generation": _settings({name: value for name, value in document["generation"].items() if name != MODELS}),
+        **{f"generation, {model}": said for model, said in settings_by_model(document).items()},
     }
 
 

@@ -14,6 +14,7 @@ from designspace.report.side_reading import rows_beside
 from designspace.store import ResultsStore, ShardKey
 
 REVISION = "revision"  # of a study's document; the highest is how the study stands now
+MODELS = "models"  # in its `generation`: by model, the settings in which they differ
 LABELS = ("model", "task", "split", "mechanism", "budget")
 _NAMED = 8  # studies that are named when one has to be chosen
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -72,6 +73,12 @@ def declared_study(store: ResultsStore, name: str | None = None, *, choose: str 
         raise UnknownName("study", name, studies)
     document = newest_document(store, studies[name])
     return Declared(name, tuple(document.get("cells", ())), document)
+
+
+def settings_by_model(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return in words how texts are generated, by model, where a study's document says that models differ in it."""
+    of_models: Mapping[str, Mapping[str, Any]] = document.get("generation", {}).get(MODELS, {})
+    return {model: ", ".join(f"{name} {value:g}" for name, value in of.items()) for model, of in of_models.items()}
 
 
 def newest_document(store: ResultsStore, documents: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

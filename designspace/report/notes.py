@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from designspace.report import wording
 from designspace.report.arm_rows import NO_BUDGET, GroupKey
@@ -92,6 +92,16 @@ def identical_notes(identical: Iterable[IdenticalArms]) -> Iterable[str]:
         yield (
             f"{first.model}, {first.task}/{first.split}{budget}, {first.name}: Identical texts to {names}: all "
             f"{found.n_texts:,} are equal. Whatever sets these arms apart did nothing here; that they score alike is no result."
+        )
+
+
+def settings_notes(of_models: Mapping[str, str]) -> Iterable[str]:
+    """Yield that models generate with unlike settings; of_models: these in words, by the name of the model."""
+    if of_models:
+        said = "; ".join(f"{model}: {settings}" for model, settings in of_models.items())
+        yield (
+            f"The models generate with their makers' settings, which differ ({said}), in arms that leave their decoding out: "
+            "compare arms within a model."
         )
 
 

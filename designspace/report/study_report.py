@@ -10,12 +10,20 @@ import pyarrow as pa
 
 from designspace.report.arm_rows import AT_HAND, COLUMNS, Arms, arm_rows
 from designspace.report.common_problems import CommonProblems, on_common_problems
-from designspace.report.declared import Declared, OtherCells, other_cells
+from designspace.report.declared import Declared, OtherCells, other_cells, settings_by_model
 from designspace.report.fidelity import ArmFidelity, fed, fidelity_of
 from designspace.report.identical_texts import IdenticalArms, arm_name, identical_arms
 from designspace.report.labels import relabelled
 from designspace.report.missing import Progress, missing_sentences, progress_of, shards_by_cell
-from designspace.report.notes import common_notes, fidelity_notes, identical_notes, notes, other_notes, prompt_notes
+from designspace.report.notes import (
+    common_notes,
+    fidelity_notes,
+    identical_notes,
+    notes,
+    other_notes,
+    prompt_notes,
+    settings_notes,
+)
 from designspace.report.other_prompts import other_prompts
 from designspace.report.summary import TOLERANCE, ArmSummary, summarise_arms, to_json, written
 from designspace.store import ResultsStore
@@ -89,7 +97,7 @@ def study_report(
         found,
         studies=(declared.study,),
         missing=tuple(missing_sentences(progress)),
-        notes=(*found.notes, *other_notes(others)),
+        notes=(*found.notes, *settings_notes(settings_by_model(declared.document)), *other_notes(others)),
         others=tuple(others),
         progress=progress,
     )

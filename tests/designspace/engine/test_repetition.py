@@ -33,7 +33,13 @@ def loaded() -> LoadedModel:
 
 
 def written(
-    loaded: LoadedModel, decoding: Decoding, prompts: Sequence[Sequence[int]], rows: int, *, burst: int = 5, arm: str = "full"
+    loaded: LoadedModel,
+    decoding: Decoding,
+    prompts: Sequence[Sequence[int]],
+    rows: int,
+    *,
+    burst: int = 5,
+    arm: str = "full",
 ) -> dict[str, Generation]:
     """Return the generations by prompt."""
     chosen: Mechanism = replace(mechanism(arm), decoding=decoding)
