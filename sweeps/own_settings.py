@@ -37,10 +37,11 @@ class OwnSettings:
 
 
 class Section(NamedTuple):
-    """The `generation` section as one model has it. data: None where there is none."""
+    """The `generation` section as one model has it. is_known: False where there is none, or it cannot be filled in."""
 
     model: str
     data: Any
+    is_known: bool = True
 
 
 class Built(NamedTuple):
@@ -74,7 +75,7 @@ def sections(data: Any, models: Sequence[ModelSpec], problems: Problems) -> list
         except DeclarationError as error:
             problems.add_error(("generation", "preset"), error)
     if len(found) < len(models):
-        return [Section("", None)]
+        return [Section("", None, is_known=False)]
     return found if any(section.data != found[0].data for section in found) else found[:1]
 
 
@@ -86,10 +87,11 @@ def build_each(
         return [build(found[0], problems)]
     noted = [Problems(problems.document) for _ in found]
     built = [build(section, own) for section, own in zip(found, noted, strict=True)]
+    told = [len(noted[0].found), *[None for _ in built[1:]]]  # repeats of the first are told with the rest of the sweep
     for one, own in zip(built, noted, strict=True):
         refuse_repeated_arms(one.declared, own)
-    for section, own in zip(found, noted, strict=True):
-        for position, text in own.found:
+    for section, own, n_told in zip(found, noted, told, strict=True):
+        for position, text in own.found[:n_told]:
             of_all = all((position, text) in other.found for other in noted)
             problems.add_found(position, text if of_all else f"{text} (with the settings of model {section.model!r})")
     return built

@@ -139,14 +139,15 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
     models = sources.build_all("models", sections["models"], lambda d, p: sources.build_model(d, p, folder, problems))
     if source_path is not None:  # so that a message can name a command that works
         models = [(replace(model, declared_in=str(source_path)), path) for model, path in models]
-    of_models = sections_of(data.get("generation"), [model for model, _ in models], problems)
+    is_known, own_models = "generation" in data, [model for model, _ in models]
+    of_models = sections_of(data["generation"], own_models, problems) if is_known else [Section("", None, is_known)]
     tasks = sources.build_all("tasks", sections["tasks"], lambda d, p: sources.build_task(d, p, folder, problems))
     budgets = sources.build_all("budgets", sections["budgets"], lambda d, p: sources.build_budget(d, p, problems))
     built = build_each(of_models, lambda found, noted: _built(found, sections["mechanisms"], noted), problems)
     _, generation, declared, refused = built[0]
     rules = sources.build_all("exclude", sections["exclude"], lambda d, p: problems.validated(ExcludeEntry, d, p))
     whole = checks.DeclaredSections(models, tasks, budgets, declared, rules, sections)
-    refused += checks.check(whole, problems)
+    refused = [*refused, *checks.check(whole, problems)]
     own = own_settings(built, problems)
     if seeds is not None and generation is not None and not problems:
         check_size(whole, refused, seeds.count, generation, problems)
@@ -170,7 +171,7 @@ def build_sweep(document: Document, folder: Path, source_path: Path | None, prob
 
 
 def _built(section: Section, entries: list[object], problems: Problems) -> Built:
-    generation = None if section.data is None else _generation(section.data, problems)
+    generation = _generation(section.data, problems) if section.is_known else None
     return Built(section.model, generation, *_mechanisms(entries, generation, problems))
 
 

@@ -152,6 +152,21 @@ def test_the_plan_says_what_each_model_has(whole: Path, tmp_path: Path) -> None:
     assert (0.5, ()) == (written.generation.temperature, written.own)
 
 
+def test_what_a_grid_leaves_out_is_left_out_for_all(whole: Path, tmp_path: Path) -> None:
+    """A budget that a combination cannot hold is none of the models' settings."""
+    arms = "[full, {grid: {scoring: [h2o], cadence: [every-step, {kind: every-k, k: 128}]}, illegal: skip}]"
+    found = sweep(whole, tmp_path, HOT, COLD, mechanisms=arms + "\nbudgets: [48]")
+
+    assert [refusal.budget for refusal in found.refused] == ["48"]
+    assert len(expand(found)) == 4
+
+
+def test_a_section_without_content_is_refused(whole: Path, tmp_path: Path) -> None:
+    """It is not the same as none at all."""
+    with pytest.raises(DeclarationError, match="generation: must be a mapping, got"):
+        sweep(whole, tmp_path, HOT, generation="")
+
+
 def test_rows_auto_is_one_number_for_all(whole: Path, tmp_path: Path) -> None:
     """The penalty takes memory on one model only; all have the same number of rows, and their own settings."""
     auto = "{preset: model, max_new_tokens: 8, rows: auto, memory: 200MB}"
