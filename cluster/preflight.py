@@ -8,8 +8,9 @@ from pathlib import Path
 
 from cluster.fed_texts import solution_ids
 from designspace.axes import Geometry
+from designspace.engine.decode_step import COMPILED_QUANTIZED
 from designspace.engine.prefill import bucket, prompts_per_pass
-from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, ModelError
+from designspace.errors import CalibrationError, DeclarationError, DesignspaceError, MissingExtra, ModelError, require
 from designspace.memory.batch_rows import check_fits
 from designspace.memory.footprint import ArmMemory
 from designspace.models.calibration import load_artefact
@@ -17,6 +18,7 @@ from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof
 from designspace.models.proven import kept_proof
+from designspace.models.quantization import PACKAGES
 from designspace.models.skeleton import load_skeleton
 from designspace.tasks.grading import Grader
 from designspace.tasks.problem import Problem
@@ -68,10 +70,14 @@ def check_models(cells: Collection[Cell]) -> Iterator[str]:
     """Yield why models, or mechanisms on them, cannot run: weights, head dimensions, calibration."""
     for model in dict.fromkeys(cell.model for cell in cells):
         try:
+            if model.quantization is not None:
+                require(PACKAGES[model.quantization])
             geometry = geometry_of(model)
         except DesignspaceError as error:
-            yield str(error)
+            yield f"model {model.name!r}: {error}" if isinstance(error, MissingExtra) else str(error)
             continue
+        if model.quantization is not None and any(c.model == model and c.generation.step == "compiled" for c in cells):
+            yield f"model {model.name!r}: {COMPILED_QUANTIZED}"
         mechanisms = {cell.mechanism.name: cell.mechanism for cell in cells if cell.model == model}
         for mechanism in mechanisms.values():
             for reason in mechanism.geometry_errors(geometry):

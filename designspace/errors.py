@@ -25,6 +25,7 @@ EXTRA_OF = {
     "ruamel": "sweep",
     "scipy": "sweep",
     "statsmodels": "study",
+    "torchao": "quantized",
     "typer": "sweep",
 }
 _MOST_NAMED = 20

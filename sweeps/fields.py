@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from designspace.axes import Budget, Protect, Reading, TokenReading
-from designspace.models.model_spec import sources_error
+from designspace.models.model_spec import Quantization, sources_error
 
 SCHEMA_VERSION = 1
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -93,6 +93,8 @@ class ModelEntry(Strict):
         gguf: a GGUF file; it is imported once, to the user's cache folder, and runs as the folder of `designspace import` does.
         device: where it runs, `cpu`, `cuda` or `cuda:1`; `auto`: on the GPU that the worker has, else on the CPU.
         dtype: number type of weights and cache.
+        quantization: weights that transformers quantises while it loads them; `torchao-int8`: 8-bit integers of torchao, with
+            one scale for each output of a layer. Cache and activations keep their type.
         calibration: folder of calibration artefacts, if they are not where `designspace calibrate` puts them.
     """
 
@@ -103,6 +105,7 @@ class ModelEntry(Strict):
     gguf: str | None = None
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Quantization | None = None
     calibration: str | None = None
 
     @field_validator("device")

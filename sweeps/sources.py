@@ -63,11 +63,25 @@ def build_model(data: Any, path: DataPath, folder: Path, problems: Problems) -> 
     calibration = str(folder / Path(entry.calibration).expanduser()) if entry.calibration else None
     try:
         if not entry.hub and not entry.path and not entry.gguf:
-            return ModelSpec.bundled(entry.name, dtype=entry.dtype, calibration=calibration, device=entry.device)
+            return ModelSpec.bundled(
+                entry.name,
+                dtype=entry.dtype,
+                calibration=calibration,
+                device=entry.device,
+                quantization=entry.quantization,
+            )
         location = str(folder / Path(entry.path).expanduser()) if entry.path else None
         gguf = str(folder / Path(entry.gguf).expanduser()) if entry.gguf else None
         spec = ModelSpec(
-            entry.name, entry.hub, entry.revision, location, entry.dtype, calibration, gguf, device=entry.device
+            entry.name,
+            entry.hub,
+            entry.revision,
+            location,
+            entry.dtype,
+            calibration,
+            gguf,
+            device=entry.device,
+            quantization=entry.quantization,
         )
     except UnknownName as error:
         problems.add(name_path, f"{error}; another model needs hub and revision, path or gguf")

@@ -24,6 +24,7 @@ from designspace.errors import DeclarationError, InvariantViolation
 from designspace.models.loading import LoadedModel
 
 StepKind = Literal["plain", "compiled"]
+COMPILED_QUANTIZED = "step 'compiled' is not offered for quantised weights: use 'plain'"
 STEP_KINDS: tuple[StepKind, ...] = ("plain", "compiled")
 Forward = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,11 +43,14 @@ def decode_step(loaded: LoadedModel, cache: SlotCache, kind: StepKind) -> Decode
     a CUDA graph of it. Both write to the same cache; their logits agree up to the order of float additions.
 
     Raises:
-        DeclarationError: no such kind, nothing to compile it with, or gates or sentences that it cannot feed.
+        DeclarationError: no such kind, nothing to compile it with, gates or sentences that it cannot feed, or weights that
+            are quantised.
     """
     if kind not in STEP_KINDS:
         raise DeclarationError(f"step must be one of {', '.join(STEP_KINDS)}, got step={kind!r}")
     needs = cache.observers.needs
+    if kind == "compiled" and loaded.spec is not None and loaded.spec.quantization is not None:
+        raise DeclarationError(COMPILED_QUANTIZED)
     if kind == "compiled" and needs.hidden_states:  # transformers hands the residual stream out through hooks
         what = "gates" if needs.gates else "sentences"
         raise DeclarationError(f"step 'compiled' does not hand out what {what} read, the residual stream: use 'plain'")

@@ -16,6 +16,7 @@ from designspace.axes import Generation, Request
 from designspace.axes.randomness import stream_key
 from designspace.engine.engine import Engine
 from designspace.engine.hook import REGIONS, EngineHook
+from designspace.models.quantization import bytes_saved
 
 PARTS = (*REGIONS, "host")
 
@@ -133,7 +134,8 @@ def floor_s(engine: Engine, machine: Machine, done: list[Generation]) -> float:
     tokens = sum(g.mean_cache_tokens for g in done) / len(done)
     cache_bytes = sum(g.mean_read_bytes for g in done) / len(done)
     attention = 4 * geometry.n_layers * geometry.n_query_heads * geometry.head_dim * tokens
-    n_bytes = n_weights * embedding.element_size() + rows * cache_bytes
+    quantization = None if engine.loaded.spec is None else engine.loaded.spec.quantization
+    n_bytes = n_weights * embedding.element_size() - bytes_saved(model, quantization) + rows * cache_bytes
     return max(n_bytes / machine.bytes_per_s, rows * (2 * n_weights + attention) / machine.flop_per_s)
 
 

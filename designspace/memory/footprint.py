@@ -3,7 +3,8 @@
     total(B) = weights + cache(B) + workspace(B)                                                    for B rows
     workspace(B) = max(model(B) + max(step(B), choice(B)), logits(B) + max(event(E), prompts)) + waiting + known(B) + kept(B)
 
-* weights: those of the configuration, and what is derived from them.
+* weights: those of the configuration, and what is derived from them; the bytes that they have quantised, if they are, and then
+  the workspace has room for the largest layer's in the model's type, which it is turned into when it runs.
 * cache: the tensors of a `SlotCache` on the meta device, with the capacity that the engine gives it.
 * model: one token of every row through the model on the meta device, attention left out, up to the logits.
 * step: one decode step of cache and attention. choice: of tokens from logits [B,V], in as many copies as the decoding makes.
@@ -42,7 +43,7 @@ from designspace.memory.live_bytes import peak_bytes
 from designspace.memory.probe_cache import ProbeCache
 from designspace.models.free_memory import bytes_text
 from designspace.models.loading import LoadedModel
-from designspace.models.skeleton import skeleton_of, weight_bytes
+from designspace.models.skeleton import copied_bytes, skeleton_of, weight_bytes
 
 _ROWS, _LAYERS, _SLOTS = (1, 2), (2, 4), (128, 256, 384)  # at which probe caches are measured
 _SIGNAL_COPIES = 3  # of the logits, where a cadence looks at them
@@ -153,7 +154,7 @@ class ArmMemory:
         weights = 4 * rows * self.skeleton.geometry.n_query_heads * self.capacity
         kept = self.cache(rows) if self._steers else 0
         known = self._foresight(rows) + self._sentences(rows) + self._repetition(rows)
-        return max(stages) + waiting + weights + kept + known
+        return max(stages) + waiting + weights + kept + known + copied_bytes(self.skeleton)
 
     def _repetition(self, rows: int) -> int:
         """Return the bytes of which tokens rows have seen, where those are penalised."""

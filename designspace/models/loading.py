@@ -29,6 +29,7 @@ from designspace.models.gguf_import import ensure_imported
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import Proof, prove
 from designspace.models.proven import keep_proof, kept_proof
+from designspace.models.quantization import check_quantization, loading_arguments, unpacked
 from designspace.models.quiet import quietly
 from designspace.models.rotary_limits import longest_text
 from designspace.models.rotation import Frequencies, frequencies_of
@@ -167,7 +168,7 @@ class LoadedModel:
     def output_projection(self) -> Tensor:
         """Return the weights that turn head outputs into the residual stream, [L,H_q,D,hidden]."""
         geometry = self.geometry
-        weights = [layer.self_attn.o_proj.weight.detach().T for layer in self.model.model.layers]
+        weights = [unpacked(layer.self_attn.o_proj.weight.detach(), self.dtype).T for layer in self.model.model.layers]
         return torch.stack(weights).unflatten(1, (geometry.n_query_heads, geometry.head_dim))
 
 
@@ -182,6 +183,7 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
 
     Raises:
         ModelError: not there, not in safetensors form, or of a kind that the slot cache does not support; or no such device.
+        MissingExtra: the package that quantises its weights is not installed.
     """
     from transformers import AutoModelForCausalLM
 
@@ -189,6 +191,7 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
     ensure_imported(spec)
     source, where = source_of(spec)
     config = configuration_of(spec)
+    check_quantization(spec, config)
     if spec.folder is not None:
         check_weight_files(spec.folder)
     check_size(spec, config)
@@ -202,6 +205,7 @@ def load_model(spec: ModelSpec, device: str = "cpu", *, try_out: bool = False) -
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, by name
+                **loading_arguments(spec),
                 **where,
             )
     except Exception as error:  # transformers, safetensors and quantisation libraries raise whatever they like

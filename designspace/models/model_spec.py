@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from designspace.errors import ModelError, UnknownName
+from designspace.errors import ModelError, UnknownName, did_you_mean
 from designspace.models.imported_models import ORIGIN, cached_folder
 
+Quantization = Literal["torchao-int8"]
 BUNDLED_ROOT = Path(__file__).parent / "pocket"
 # First, in this order, as older results know them; then whatever else may change a prompt's tokens or where a text ends.
 _FIRST = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -39,6 +40,7 @@ class ModelSpec:
         dtype: "float32" or "bfloat16", the type weights and cache are held in.
         calibration: folder of calibration artefacts; by default `calibration/` inside a local model folder, or the user's
             cache folder for a hub model (see `designspace.models.calibration`).
+        quantization: how transformers quantises the weights while it loads them ("torchao-int8"), None: not at all.
         declared_in: the sweep file that declares it, as the user wrote it; no part of what the model is.
     """
 
@@ -50,18 +52,23 @@ class ModelSpec:
     calibration: str | None = None
     gguf: str | None = None
     device: str = "auto"
+    quantization: Quantization | None = None
     declared_in: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check that exactly one source is given.
 
         Raises:
-            ModelError: more than one of `hub`, `path` and `gguf`, or a revision without `hub`.
+            ModelError: more than one of `hub`, `path` and `gguf`, a revision without `hub`, or an unknown quantization.
         """
         if error := sources_error(hub=self.hub, path=self.path, gguf=self.gguf):
             raise ModelError(f"{error} for {self.name!r}")
         if self.revision and not self.hub:
             raise ModelError(f"revision needs hub, got revision={self.revision!r} for {self.name!r}")
+        kinds = get_args(Quantization)
+        if self.quantization is not None and self.quantization not in kinds:
+            hint = did_you_mean(str(self.quantization), kinds)
+            raise ModelError(f"unknown quantization {self.quantization!r} for {self.name!r}{hint}")
 
     @staticmethod
     def bundled(name: str, **changes: Any) -> ModelSpec:
@@ -97,7 +104,9 @@ class ModelSpec:
     def identity(self) -> dict[str, Any]:
         """Return what identifies the model: content for a local folder, repository and revision for a hub model."""
         source = {"hub": self.hub, "revision": self.revision} if self.hub else {"content": self.fingerprint()}
-        return {**source, "dtype": self.dtype, "attention": "designspace"}
+        # What is as it ever was stays out, so that older results keep their ids.
+        quantized = {} if self.quantization is None else {"quantization": self.quantization}
+        return {**source, "dtype": self.dtype, "attention": "designspace", **quantized}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of a local model's configuration, tokenizer and weights.

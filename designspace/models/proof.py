@@ -8,6 +8,7 @@ without being known here, and one that asks for something else is refused by wha
 Logits are compared in float32, whatever the model runs in, where there is memory for that: of a real model in bfloat16,
 rounding alone moves them by a tenth of the largest, in transformers as here, and would hide a difference in what is
 computed. In its own type a model must then be as close to float32 as transformers itself comes, but for a small factor.
+So it is with quantised weights, which are compared as the numbers that they stand for, and then as they are.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Proof:
         unrotation_error: the largest error of keys that are turned back, as a share of the largest key; over the layers
             whose rotation is known.
         compared_in: the type that both sides were computed in: float32 where there was room, else the model's own.
-        rounding_error: the largest difference of our logits in the model's own type from those in float32, as a share of
-            the largest; 0 where they were not computed in both.
+        rounding_error: the largest difference of our logits in the model's own type, or with its quantised weights, from
+            those in float32, as a share of the largest; 0 where they were not computed in both.
     """
 
     logits_difference: float
@@ -73,11 +74,11 @@ def prove(subject: Subject) -> Proof:
     Raises:
         ModelError: it does not run under our attention, or its logits differ; the message says what.
     """
-    with in_float32(subject.model):
+    with in_float32(subject.model) as others:
         compared_in = subject.dtype
         compared = tried(subject)
     _check_computes_the_same(subject, compared, compared_in)
-    own = compared if compared_in == subject.dtype else tried(subject)
+    own = tried(subject) if others else compared
     rounding_error = 0.0 if own is compared else _rounding_error(subject, compared, own)
     if not torch.equal(own.found[0], own.again):
         raise ModelError(

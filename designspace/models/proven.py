@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from designspace.canonical import canonical_json
 from designspace.models.model_spec import ModelSpec
 from designspace.models.proof import PROOF_VERSION, Proof
+from designspace.models.quantization import PACKAGES
 from designspace.version import __version__
 
 
@@ -23,7 +24,8 @@ def kept_proof(spec: ModelSpec, device: str) -> Proof | None:
     try:
         found: dict[str, Any] = json.loads(_file(spec, device).read_text(encoding="utf-8"))
         return Proof(**{**found, **{name: tuple(found[name]) for name in ("rotations", "frequencies")}})
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or not what this version writes: try the model out
+    except (OSError, ValueError, KeyError, TypeError, PackageNotFoundError):
+        # Absent, or not what this version writes: try the model out, which says what package it lacks.
         return None
 
 
@@ -44,9 +46,14 @@ def _file(spec: ModelSpec, device: str) -> Path:
         "model": spec.identity(),
         "device": torch.device(device).type,
         "proof": PROOF_VERSION,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "versions": {name: version(name) for name in ("torch", "transformers", *_packages(spec))},
         "designspace": __version__,
         "kernels": os.environ.get("DESIGNSPACE_KERNELS", ""),
     }
     cache = Path(os.environ.get("DESIGNSPACE_CACHE", "~/.cache/designspace")).expanduser()
     return cache / "proofs" / f"{hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:32]}.json"
+
+
+def _packages(spec: ModelSpec) -> list[str]:
+    """Return whose kernels a model runs on beside torch's own."""
+    return [] if spec.quantization is None else [PACKAGES[spec.quantization]]

@@ -15,6 +15,7 @@ from designspace.models.config_file import bare_model, config_of, configuration_
 from designspace.models.gguf_import import ensure_imported
 from designspace.models.loading import LoadedModel
 from designspace.models.model_spec import ModelSpec
+from designspace.models.quantization import bytes_saved, largest_copy
 from designspace.models.tokenizer import tokenizer_of
 
 _skeletons: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
@@ -38,13 +39,25 @@ def skeleton_of(loaded: LoadedModel) -> LoadedModel:
         return loaded
     if loaded.model not in _skeletons:
         config = copy.deepcopy(loaded.model.config)
+        if _quantization(loaded) is not None:
+            vars(config).pop("quantization_config", None)  # as it was before transformers quantised the weights
         _skeletons[loaded.model] = _bare(config, loaded.dtype, loaded.tokenizer, loaded.spec)
     return _skeletons[loaded.model]
 
 
 def weight_bytes(loaded: LoadedModel) -> int:
-    """Return the bytes of a model's weights and buffers; tied weights count once."""
-    return sum(tensor.nbytes for tensor in (*loaded.model.parameters(), *loaded.model.buffers()))
+    """Return the bytes of a model's weights and buffers; tied weights count once, and quantised ones as what they hold."""
+    shown = sum(x.numel() * x.dtype.itemsize for x in (*loaded.model.parameters(), *loaded.model.buffers()))
+    return shown - bytes_saved(loaded.model, _quantization(loaded))
+
+
+def copied_bytes(loaded: LoadedModel) -> int:
+    """Return the bytes of the largest quantised layer's weights in the model's type, of which one is made at a time."""
+    return largest_copy(loaded.model, _quantization(loaded))
+
+
+def _quantization(loaded: LoadedModel) -> str | None:
+    return None if loaded.spec is None else loaded.spec.quantization
 
 
 def _bare(config: Any, dtype: torch.dtype, tokenizer: Any, spec: ModelSpec | None) -> LoadedModel:

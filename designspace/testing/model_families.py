@@ -91,6 +91,9 @@ Logits are compared in float32, whatever type the model runs in, if there is mem
 rounding alone moves logits by up to a tenth of the largest, in transformers as here; that would refuse right models and hide
 wrong ones. In its own type a model must then come as close to float32 as transformers itself does, but for a factor of four.
 
+Quantised weights are compared twice: in float32 as the numbers that the integers stand for, where any difference is one in
+what is computed; and as they are, next to transformers' own run of the same integers, within the same factor of four.
+
 A model comes from the hub, from a folder, or from a GGUF file: [how to use a real model](how-to/use-a-real-model.md).
 
 How each layer turns its keys by their positions is found by running one text at two places: at which of the model's
