@@ -7,6 +7,7 @@
 # make check        what CI runs before the tests: format, lint, types, import contracts
 # make test-slow    tests marked slow
 # make test-real    the full cache next to transformers' generate on real models: DESIGNSPACE_REAL_MODELS, or that of make real
+# make test-quantized  models whose weights transformers quantises, with torchao beside the environment
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-harness inspect_ai and lm_eval with our models, in an environment of their own
@@ -36,7 +37,7 @@ GSM8K_SHA256 := 3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14
 GSM8K_COMMIT := 3101c7d5072418e28b9008a6636bde82a006892c
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart real real-gsm8k quick test test-slow test-real test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart real real-gsm8k quick test test-slow test-real test-quantized test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -61,6 +62,9 @@ test-slow: $(INSTALLED)
 
 test-real: $(INSTALLED)
 	$(BIN)/python -m pytest -m real -s tests/designspace/models/test_real_models.py
+
+test-quantized: $(INSTALLED) build/quantized/.installed
+	PYTHONPATH=build/quantized $(BIN)/python -m pytest tests/designspace/models/test_quantization.py
 
 test-triton: $(INSTALLED) build/triton/.installed
 	PYTHONPATH=build/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/designspace/kernels/test_greedy_on_gpu.py
@@ -157,6 +161,11 @@ build/triton/.installed:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) triton==3.9.0
 	touch $@
 
+# Beside the environment: transformers imports it wherever it is installed, and it tells of kernels of other devices.
+build/quantized/.installed:
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) torchao==0.18.0
+	touch $@
+
 # The entry points that name mechanisms, and the one pure-Python package that torch and transformers do not bring.
 build/gpu/.installed:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) . "annotated-types>=0.7,<1"
@@ -177,4 +186,4 @@ build/harness/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv site build/triton build/browser build/gpu build/harness benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv site build/triton build/browser build/gpu build/harness build/quantized benchmarks/.venv-kvpress benchmarks/.models benchmarks/plots results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
