@@ -11,6 +11,7 @@
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-harness inspect_ai and lm_eval with our models, in an environment of their own
+# make test-peer    what kvpress keeps of prompts and writes, on the model of make real (half an hour; KVPRESS_PYTHON=…)
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
 # make gpu          one CUDA device checked in eight minutes, into build/gpu.md; run it once where there is a network, and then
 #                   with build/gpu on a machine that has torch, transformers, numpy and safetensors (PYTHON=…)
@@ -37,7 +38,7 @@ GSM8K_SHA256 := 3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14
 GSM8K_COMMIT := 3101c7d5072418e28b9008a6636bde82a006892c
 PEER := benchmarks/.venv-kvpress/.installed
 
-.PHONY: quickstart real real-gsm8k quick test test-slow test-real test-quantized test-triton test-browser test-harness test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
+.PHONY: quickstart real real-gsm8k quick test test-slow test-real test-quantized test-triton test-browser test-harness test-peer test-gpu gpu check format compositions bench bench-growth bench-peer bench-events docs pocket trace clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/designspace run sweeps/quickstart.yaml
@@ -52,10 +53,10 @@ real-gsm8k: $(INSTALLED) $(QWEN)/config.json $(GSM8K_DATA)
 	  $(BIN)/designspace run sweeps/$$sweep.yaml --results results/real-gsm8k || exit; done
 
 quick: $(INSTALLED)
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not harness and not real" --changed
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not gpu and not ray and not browser and not harness and not real and not peer" --changed
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser and not harness and not real" --durations=25
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not browser and not harness and not real and not peer" --durations=25
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -76,6 +77,9 @@ test-browser: $(INSTALLED) build/browser/.installed
 
 test-harness: build/harness/.installed
 	OMP_NUM_THREADS=1 build/harness/bin/python -m pytest -m harness tests/harness
+
+test-peer: $(INSTALLED) $(if $(KVPRESS_PYTHON),,$(PEER))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m peer -s tests/peer
 
 test-gpu:
 	$(PYTHON) -m pytest -m gpu

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from benchmarks import resident
 from benchmarks.arm import arm as named_arm
 from benchmarks.json_lines import serve
-from designspace.axes import Artefact, Budget, Mechanism, Request
+from benchmarks.products import step_products
+from designspace.axes import Artefact, Budget, Generation, Mechanism, Request
 from designspace.engine import Engine
-from designspace.engine.speed import PartClock
+from designspace.engine.speed import PartClock, floor_s, measure_machine
 from designspace.errors import CalibrationError
 from designspace.models.calibration import Corpus, load_artefact
 from designspace.models.loading import LoadedModel, load_model
@@ -55,6 +57,8 @@ class EngineSide:
 
     def __init__(self) -> None:
         self._engines: dict[str, Engine] = {}
+        self._written: dict[str, list[Generation]] = {}
+        self._without_engine = 0
         self._plain: Any = None
 
     def load(self, path: str, dtype: str, threads: int, device: str = "cpu") -> dict[str, Any]:
@@ -66,9 +70,21 @@ class EngineSide:
         return {}
 
     def engine(
-        self, arm: str, budget: int, interval: int, rows: int, tokens: int, prompts: list[str], step: str
+        self,
+        arm: str,
+        budget: int,
+        interval: int,
+        rows: int,
+        tokens: int,
+        prompts: list[str],
+        step: str,
+        warm_up: int | None = None,
     ) -> dict[str, Any]:
-        """Make an engine and do a first short run with an event in it; answer with the seconds of both together."""
+        """Make an engine and do a first short run; answer with the seconds of both together.
+
+        warm_up: new tokens of that run; None: as many as it takes to have an event in it.
+        """
+        self._without_engine = resident.resident()
         started_s = time.perf_counter()
         lengths = [len(self._loaded.encode(prompt)) for prompt in prompts]
         engine = new_engine(
@@ -82,38 +98,68 @@ class EngineSide:
         )
         self._engines[arm] = engine
         first_event = (max(0, budget - min(lengths)) // interval + 1) * interval
-        self.run(arm, prompts, min(tokens, first_event + 4))
+        self.run(arm, prompts, min(tokens, warm_up or first_event + 4))
         return {"setup_s": time.perf_counter() - started_s}
 
     def run(self, arm: str, prompts: list[str], tokens: int) -> dict[str, Any]:
-        """Write one text per prompt; answer with seconds, of which in events, tokens, and the first text."""
+        """Write one text per prompt; answer with seconds, of which in events, tokens, memory, and the first text.
+
+        step_s: of one decode step of all rows, without events and prompts. process_bytes: the most main memory that the process
+        held in this run; grown_bytes: over what it held before its engine was made. allocated_bytes: of all slots; held_bytes:
+        of those in use, as the ledger has them, at each text's largest cache.
+        """
         engine = self._engines[arm]
-        engine.hook = clock = PartClock(self._loaded.device, ("events",))
+        engine.hook = clock = PartClock(self._loaded.device, ("events", "prefill"))
+        n_before = engine.n_steps
+        resident.begin_peak()
         started_s = time.perf_counter()
         written = list(engine.generate(requests(self._loaded, prompts, tokens)))
         wall_s = time.perf_counter() - started_s
+        self._written[arm] = written
+        process_bytes = resident.peak()
         first = next(generation for generation in written if generation.problem_id == "0")
         return {
             "wall_s": wall_s,
             "event_s": clock.spent_s["events"],
+            "step_s": (wall_s - sum(clock.spent_s.values())) / max(1, engine.n_steps - n_before),
+            "process_bytes": process_bytes,
+            "grown_bytes": process_bytes - self._without_engine,
+            "allocated_bytes": engine.cache.store.allocated_bytes(),
+            "held_bytes": sum(generation.peak_cache_bytes for generation in written),
             "tokens": sum(generation.n_new_tokens for generation in written),
             "n_events": sum(generation.n_events for generation in written),
             "text": self._loaded.decode(first.token_ids),
         }
 
+    def floor(self, arm: str) -> dict[str, Any]:
+        """Answer with what a decode step of the last run must take: its products by themselves, and the machine's limits."""
+        engine = self._engines[arm]
+        machine = measure_machine(self._loaded.device, self._loaded.dtype)
+        products = step_products(self._loaded.model, engine.rows)
+        return {
+            "products_s": products.seconds,
+            "flop_per_s": products.flop_per_s,
+            "peak_flop_per_s": machine.flop_per_s,
+            "floor_s": floor_s(engine, machine, self._written[arm]),
+        }
+
     def generate(self, prompts: list[str], tokens: int) -> dict[str, Any]:
-        """Write one text per prompt with transformers' `generate` and its full cache, all in one batch."""
+        """Write one text per prompt with transformers' `generate` and its full cache, all in one batch.
+
+        Prompts are read as the engine reads them, in the chat template where there is one.
+        """
         if self._plain is None:
             self._plain = _plain_model(self._spec, self._device)
         tokenizer = self._loaded.tokenizer
         tokenizer.padding_side = "left"
-        started_s = time.perf_counter()
-        batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(self._device)
+        started_s, held = time.perf_counter(), resident.begin_peak()
+        ids = {"input_ids": [list(self._loaded.encode(prompt)) for prompt in prompts]}
+        batch = tokenizer.pad(ids, return_tensors="pt").to(self._device)
         written = self._plain.generate(**batch, do_sample=False, max_new_tokens=tokens).cpu()
         wall_s = time.perf_counter() - started_s
         n_new = written.shape[1] - batch["input_ids"].shape[1]
         assert n_new == tokens, f"generate must not stop early, got {n_new} of {tokens} tokens"
-        return {"wall_s": wall_s, "tokens": n_new * len(prompts)}
+        return {"wall_s": wall_s, "tokens": n_new * len(prompts), "grown_bytes": resident.peak() - held}
 
 
 def _plain_model(spec: ModelSpec, device: str) -> Any:
@@ -133,4 +179,11 @@ def _plain_model(spec: ModelSpec, device: str) -> Any:
 
 if __name__ == "__main__":
     side = EngineSide()
-    serve({"load": side.load, "engine": side.engine, "run": side.run, "generate": side.generate})
+    answers = {
+        "load": side.load,
+        "engine": side.engine,
+        "run": side.run,
+        "floor": side.floor,
+        "generate": side.generate,
+    }
+    serve(answers)

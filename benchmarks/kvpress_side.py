@@ -15,6 +15,7 @@ from kvpress import DecodingPress, KnormPress, SnapKVPress
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
 from transformers.utils import logging
 
+from benchmarks import resident
 from benchmarks.json_lines import serve
 
 PRESSES = {"knorm": KnormPress, "snapkv": lambda: SnapKVPress(window_size=16)}
@@ -36,12 +37,13 @@ class KVPressSide:
     def run(
         self, context: str, question: str, press: str, interval: int, target: int, tokens: int, threads: int
     ) -> dict[str, Any]:
-        """Write one text; answer with seconds, tokens and the text."""
+        """Write one text; answer with seconds, tokens, the text, the most memory of the process and by how much it grew."""
         torch.set_num_threads(threads)
         decoding = DecodingPress(PRESSES[press](), compression_interval=interval, target_size=target)
-        started_s = time.perf_counter()
+        started_s, held = time.perf_counter(), resident.begin_peak()
         answer = self.pipeline(context, question=question, press=decoding, max_new_tokens=tokens)["answer"]
-        return {"wall_s": time.perf_counter() - started_s, "tokens": tokens, "text": answer}
+        wall_s, most = time.perf_counter() - started_s, resident.peak()
+        return {"wall_s": wall_s, "tokens": tokens, "text": answer, "process_bytes": most, "grown_bytes": most - held}
 
 
 if __name__ == "__main__":

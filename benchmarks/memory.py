@@ -15,11 +15,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks import resident
 from benchmarks.measured import machine, table, versions
 from benchmarks.subject import subject
 from designspace.axes import Artefact, Budget, Mechanism, Request
@@ -36,7 +36,6 @@ from families.decoding.greedy import Greedy
 
 ARMS = ("full", "triattention", "alpha", "r-kv", "h2o", "kivi")
 _MIB = 2**20
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -133,19 +132,13 @@ def _start(device: str) -> int:
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    _CLEAR.write_text("5")  # the peak that the system remembers becomes what is resident now
-    return _resident("VmRSS:")
+    return resident.begin_peak()
 
 
 def _peak(device: str) -> int:
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
-    return _resident("VmHWM:")  # getrusage's peak also knows the process that this one was started from
-
-
-def _resident(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+    return resident.peak()
 
 
 def _spec(model: str) -> ModelSpec:

@@ -85,7 +85,7 @@ def test_prompts_of_both_sides_are_the_same_words() -> None:
     prompt = random_prompt(TINY, 3, 12)
     context, question = context_and_question(prompt)
 
-    assert 12 == len(prompt.split()) and prompt == f"<bos> {context} {question}"
+    assert 12 == len(prompt.split()) and prompt == f"<bos> {context}{question}"
     assert random_prompt(TINY, 3, 12) == prompt != random_prompt(TINY, 4, 12)
 
 
