@@ -120,7 +120,9 @@ class _Watch(EngineHook):
         ]
 
 
-def ours(loaded: LoadedModel, scoring: Scoring, prompts: dict[str, tuple[int, ...]], size: int) -> dict[str, Cut]:
+def ours(
+    loaded: LoadedModel, scoring: Scoring, prompts: dict[str, tuple[int, ...]], size: int, tokens: int = N_NEW_TOKENS
+) -> dict[str, Cut]:
     """Cut prompts, by their names, to `size` tokens per head and write, all in one batch; the model must end no text."""
     mechanism = Mechanism(scoring.kind, scoring, Uniform(), PrefillOnly(), FullPrecision(), Greedy())
     longest = max(map(len, prompts.values()))
@@ -129,7 +131,7 @@ def ours(loaded: LoadedModel, scoring: Scoring, prompts: dict[str, tuple[int, ..
         mechanism,
         Budget(size, "nominal"),
         rows=len(prompts),
-        max_new_tokens=N_NEW_TOKENS,
+        max_new_tokens=tokens,
         max_prompt_tokens=longest,
     )
     engine.hook = watch = _Watch(engine)
@@ -139,7 +141,11 @@ def ours(loaded: LoadedModel, scoring: Scoring, prompts: dict[str, tuple[int, ..
 
 
 def ours_all(
-    loaded: LoadedModel, scoring: Callable[[int], Scoring], prompts: Sequence[tuple[int, ...]], size: int
+    loaded: LoadedModel,
+    scoring: Callable[[int], Scoring],
+    prompts: Sequence[tuple[int, ...]],
+    size: int,
+    tokens: int = N_NEW_TOKENS,
 ) -> list[Cut]:
     """Cut all prompts: in one batch where a scoring suits them all, else one batch per length."""
     batches: dict[Scoring, dict[str, tuple[int, ...]]] = {}
@@ -147,7 +153,7 @@ def ours_all(
         batches.setdefault(scoring(len(prompt)), {})[str(idx)] = prompt
     found: dict[str, Cut] = {}
     for own, batch in batches.items():
-        found |= ours(loaded, own, batch, size)
+        found |= ours(loaded, own, batch, size, tokens)
     return [found[str(idx)] for idx in range(len(prompts))]
 
 
@@ -167,7 +173,7 @@ class Peer:
         """End the process."""
         self._worker.close()
 
-    def cut(self, press: str, prompt: Sequence[int], size: int) -> Cut:
+    def cut(self, press: str, prompt: Sequence[int], size: int, tokens: int = N_NEW_TOKENS) -> Cut:
         """Cut one prompt and write."""
         answer = self._worker.ask(
             "press",
@@ -175,7 +181,7 @@ class Peer:
             parameters=PAIRS[press].parameters,
             prompt=list(prompt),
             ratio=ratio_for(size, len(prompt)),
-            tokens=N_NEW_TOKENS,
+            tokens=tokens,
         )
         return Cut(**answer)
 
@@ -230,7 +236,7 @@ class Parted:
     """A text that parts. place: of the first other token. lead: in logits, of kvpress' token there over its next best.
 
     sets_differ: whether its prompt keeps other tokens in any head. again: where the text parts that is written here from
-    kvpress' own sets, None where it does not.
+    kvpress' own sets, None where it does not; where it does, the lead is that at this place.
     """
 
     prompt: int
@@ -238,6 +244,10 @@ class Parted:
     lead: float
     sets_differ: bool
     again: int | None = None
+
+    def explained(self, tie: float) -> bool:
+        """Return whether other sets alone are the reason, or two logits that are as near to each other as `tie`."""
+        return (self.sets_differ and self.again is None) or self.lead <= tie
 
 
 @dataclass(frozen=True)
@@ -332,7 +342,7 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
         with Peer(python, spec) as peer:
             for press in arguments.presses:
                 for size in arguments.sizes:
-                    found = compared(loaded, peer, press, prompts, size)
+                    found = compared(loaded, peer, press, prompts, size, arguments.tokens)
                     rows.append(found.cells())
                     progress(rows[-1])
                     notes += found.notes()
@@ -357,25 +367,33 @@ def report(arguments: argparse.Namespace) -> Iterator[str]:
         yield f"\nPrompts for which a ratio of 1 - kept / n keeps one token less by rounding: {lost}.\n"
 
 
-def compared(loaded: LoadedModel, peer: Peer, press: str, prompts: Sequence[tuple[int, ...]], size: int) -> Agreement:
+def compared(
+    loaded: LoadedModel,
+    peer: Peer,
+    press: str,
+    prompts: Sequence[tuple[int, ...]],
+    size: int,
+    tokens: int = N_NEW_TOKENS,
+) -> Agreement:
     """Run one press and size on both sides."""
     with ThreadPoolExecutor(1) as other:  # its work is done in a process of its own, which may have a core of its own
-        asked = other.submit(lambda: [peer.cut(press, prompt, size) for prompt in prompts])
-        own = ours_all(loaded, PAIRS[press].scoring, prompts, size)
+        asked = other.submit(lambda: [peer.cut(press, prompt, size, tokens) for prompt in prompts])
+        own = ours_all(loaded, PAIRS[press].scoring, prompts, size, tokens)
         theirs = asked.result()
     found = agreement(press, size, own, theirs)
     parted = [
-        replace(text, again=_again(loaded, prompts[text.prompt], theirs[text.prompt])) if text.sets_differ else text
+        _again(loaded, text, prompts[text.prompt], theirs[text.prompt]) if text.sets_differ else text
         for text in found.parted
     ]
     return replace(found, parted=parted)
 
 
-def _again(loaded: LoadedModel, prompt: tuple[int, ...], theirs: Cut) -> int | None:
-    """Return where our text from kvpress' sets parts from kvpress', None where it does not."""
+def _again(loaded: LoadedModel, text: Parted, prompt: tuple[int, ...], theirs: Cut) -> Parted:
+    """Write a text again from kvpress' sets, and note where it parts then."""
     given = GivenSets(kept=tuple(tuple(map(tuple, layer)) for layer in theirs.kept))
-    cut = ours(loaded, given, {"again": prompt}, len(theirs.kept[0][0]))["again"]
-    return first_difference(cut.tokens, theirs.tokens)
+    cut = ours(loaded, given, {"again": prompt}, len(theirs.kept[0][0]), len(theirs.tokens))["again"]
+    place = first_difference(cut.tokens, theirs.tokens)
+    return text if place is None else replace(text, again=place, lead=theirs.leads[place])
 
 
 def endless(loaded: LoadedModel) -> LoadedModel:
@@ -389,6 +407,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=[MODEL], help="folders")
     parser.add_argument("--problems", type=Path, help="JSON lines, each with a problem; default: texts made here")
     parser.add_argument("--prompts", type=int, default=N_PROMPTS)
+    parser.add_argument("--tokens", type=int, default=N_NEW_TOKENS, help="new tokens of each text")
     parser.add_argument("--presses", nargs="+", choices=list(PAIRS), default=list(PAIRS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     arguments = parser.parse_args(argv)

@@ -7,8 +7,6 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
-import pytest
-
 from benchmarks.press_parity import (
     PAIRS,
     Cut,
@@ -27,15 +25,9 @@ from designspace.models.loading import LoadedModel
 PROMPTS = [tuple(range(10, 10 + n)) for n in (24, 31, 24)]
 
 
-@pytest.fixture(autouse=True)
-def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four new tokens."""
-    monkeypatch.setattr("benchmarks.press_parity.N_NEW_TOKENS", 4)
-
-
 def test_what_stands_in_the_slots_is_what_is_kept(toy_llama: LoadedModel) -> None:
     """Of each prompt by itself: the sinks and the newest, in every layer and head."""
-    for prompt, cut in zip(PROMPTS, ours_all(toy_llama, PAIRS["streaming-llm"].scoring, PROMPTS, 12), strict=True):
+    for prompt, cut in zip(PROMPTS, ours_all(toy_llama, PAIRS["streaming-llm"].scoring, PROMPTS, 12, 4), strict=True):
         expected = [*range(4), *range(len(prompt) - 8, len(prompt))]
 
         assert cut.kept == [[expected] * 2] * 2
@@ -45,21 +37,21 @@ def test_what_stands_in_the_slots_is_what_is_kept(toy_llama: LoadedModel) -> Non
 def test_a_scoring_that_depends_on_the_length_gets_its_own(toy_llama: LoadedModel) -> None:
     """A batch of several lengths is cut as each prompt by itself."""
     scoring = PAIRS["expected-attention"].scoring
-    together = ours_all(toy_llama, scoring, PROMPTS, 12)
+    together = ours_all(toy_llama, scoring, PROMPTS, 12, 4)
 
     assert scoring(24) != scoring(31)
-    assert together == [ours(toy_llama, scoring(len(p)), {"p": p}, 12)["p"] for p in PROMPTS]
+    assert together == [ours(toy_llama, scoring(len(p)), {"p": p}, 12, 4)["p"] for p in PROMPTS]
 
 
 def test_sets_that_are_given_are_kept(toy_llama: LoadedModel) -> None:
     """Any positions, other ones in every head; and the text that follows is that of whoever chose them."""
     kept = [[[0, 3, 5], [1, 2, 23]], [[4, 5, 6], [0, 9, 22]]]
     given = GivenSets(kept=tuple(tuple(map(tuple, layer)) for layer in kept))
-    assert ours(toy_llama, given, {"p": PROMPTS[0]}, 3)["p"].kept == kept
+    assert ours(toy_llama, given, {"p": PROMPTS[0]}, 3, 4)["p"].kept == kept
 
-    chosen = ours(toy_llama, PAIRS["keydiff"].scoring(24), {"p": PROMPTS[0]}, 12)["p"]
+    chosen = ours(toy_llama, PAIRS["keydiff"].scoring(24), {"p": PROMPTS[0]}, 12, 4)["p"]
     again = GivenSets(kept=tuple(tuple(map(tuple, layer)) for layer in chosen.kept))
-    assert ours(toy_llama, again, {"p": PROMPTS[0]}, 12)["p"] == chosen
+    assert ours(toy_llama, again, {"p": PROMPTS[0]}, 12, 4)["p"] == chosen
 
 
 def test_other_sets_are_counted_with_how_near_their_scores_are() -> None:
@@ -82,6 +74,8 @@ def test_texts_are_counted_up_to_where_they_part() -> None:
         (1, 1, 0.5, False),
         (2, 0, 1.0, True),
     ]
+    assert [one.explained(1e-3) for one in found.parted] == [False, True]
+    assert found.parted[0].explained(0.5)
     assert found.n_tokens_agreed == 3 + 1 + 0
     assert found.cells() == ["p", "1", "2 of 3", "1", "0", "1.0e+00", "1 of 3", "4 of 9"]
     assert first_difference([1, 2], [1, 2, 3]) == 2
@@ -89,7 +83,7 @@ def test_texts_are_counted_up_to_where_they_part() -> None:
 
 def test_the_ratio_keeps_as_many_as_asked_for() -> None:
     """By kvpress' rule, which rounds down; the plain ratio loses a token where floats fall just short."""
-    for n in range(2, 700):
+    for n in range(2, 200):
         assert all(int(n * (1 - ratio_for(size, n))) == size for size in range(1, n))
     losing = [n for n in range(49, 400) if lost_to_rounding([[0] * n], 48)]
 

@@ -88,11 +88,7 @@ def test_the_same_tokens_are_kept(found: Agreement) -> None:
 
 def test_the_text_goes_on_with_the_same_tokens(found: Agreement) -> None:
     """All of them, from the same sets."""
-    unexplained = [
-        text for text in found.parted if text.lead > LOGIT_TIE and (not text.sets_differ or text.again is not None)
-    ]
-
-    assert unexplained == []
+    assert [text for text in found.parted if not text.explained(LOGIT_TIE)] == []
     assert found.n_tokens == found.n_texts * 64
 
 
