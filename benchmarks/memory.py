@@ -132,7 +132,10 @@ def _start(device: str) -> int:
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
-    return resident.begin_peak()
+    held = resident.begin_peak()
+    if not held:
+        raise SystemExit("this system does not say how much memory a process holds: /proc is needed")
+    return held
 
 
 def _peak(device: str) -> int:

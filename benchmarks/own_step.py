@@ -45,10 +45,11 @@ class OwnSide:
         """Return a row of the second table."""
         grown = max(run.grown_bytes for run in self.runs)
         last = self.runs[-1]
+        most = max(run.process_bytes for run in self.runs)  # 0 where the system does not say
         return [
             self.name,
-            figure(max(run.process_bytes for run in self.runs) / _GIB),
-            figure(grown / _MIB),
+            figure(most / _GIB) if most else "",
+            figure(grown / _MIB) if most else "",
             figure(last.allocated_bytes / _MIB),
             figure(last.held_bytes / _MIB),
             "" if self.generate_grown_bytes is None else figure(self.generate_grown_bytes / _MIB),

@@ -1,4 +1,7 @@
-"""The memory that a process holds, and the most it held since it was last asked to forget: from the system, without torch."""
+"""The memory that a process holds, and the most it held since it was last asked to forget: from the system, without torch.
+
+All numbers are 0 on a system that does not say.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ def resident() -> int:
 
 def begin_peak() -> int:
     """Begin a new peak; return the bytes that are held now."""
-    _CLEAR.write_text("5")  # the peak that the system remembers becomes what is resident now
+    if _CLEAR.exists():
+        _CLEAR.write_text("5")  # the peak that the system remembers becomes what is resident now
     return resident()
 
 
@@ -24,5 +28,7 @@ def peak() -> int:
 
 
 def _field(name: str) -> int:
+    if not _STATUS.exists():
+        return 0
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
     return 1024 * int(line.split()[1])

@@ -12,6 +12,8 @@ from pathlib import Path
 from benchmarks.measured import machine, n_cores, versions
 from benchmarks.random_model import SHAPES
 from benchmarks.subject import HALF, POCKET, is_folder
+from designspace.errors import ModelError
+from designspace.models.config_file import check_config_file
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,17 @@ def model_name(text: str) -> str:
     """Check that a model is one of those that are made here, or a folder.
 
     Raises:
-        ArgumentTypeError: neither; names the nearest.
+        ArgumentTypeError: neither, which names the nearest; or the folder's config.json cannot be read.
     """
     names = (POCKET, *SHAPES)
     choices = [*names, *(name + HALF for name in names)]
-    if text in choices or is_folder(text):
+    if text in choices:
+        return text
+    if is_folder(text):
+        try:
+            check_config_file(Path(text))
+        except ModelError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
         return text
     near = get_close_matches(text, choices, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""

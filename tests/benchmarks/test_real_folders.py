@@ -59,6 +59,15 @@ def test_what_is_no_model_is_refused_by_name(capsys: pytest.CaptureFixture[str])
     assert "got 'poket'; did you mean 'pocket'?" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the file and the place."""
+    (Path(folder(tmp_path / "m", "float32")) / "config.json").write_text("{")
+    with pytest.raises(SystemExit):
+        parser("").parse_args(["--models", str(tmp_path / "m")])
+
+    assert "config.json:1:2: not JSON" in capsys.readouterr().err
+
+
 def test_all_products_of_a_step_are_timed() -> None:
     """Every linear layer once, two operations per weight and row."""
     model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 16, bias=False)).requires_grad_(False)
