@@ -11,7 +11,7 @@
 # make test-triton  the GPU kernels without a GPU: run in Triton's interpreter, and compiled for one
 # make test-browser the report's page in Chromium (CHROMIUM=… names another one than Debian's)
 # make test-harness inspect_ai and lm_eval with our models, in an environment of their own
-# make test-peer    what kvpress keeps of prompts and writes, on the model of make real (half an hour; KVPRESS_PYTHON=…)
+# make test-peer    what kvpress keeps of prompts and writes, on the model of make real (KVPRESS_PYTHON=…)
 # make test-gpu     tests of a CUDA device, in an environment whose torch has one (PYTHON=…)
 # make gpu          one CUDA device checked in eight minutes, into build/gpu.md; run it once where there is a network, and then
 #                   with build/gpu on a machine that has torch, transformers, numpy and safetensors (PYTHON=…)
