@@ -30,6 +30,8 @@ class KVPressSide:
         logging.disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
         model.generation_config.eos_token_id = -1
+        for weight in model.parameters():
+            weight.sum()  # weights are read from a mapped file when first used, and would look like memory of a run
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
         self.pipeline = pipeline("kv-press-text-generation", model=model, tokenizer=self.tokenizer, device=device)
         return {"versions": {name: version(name) for name in ("kvpress", "transformers", "torch")}}
