@@ -191,7 +191,7 @@ def test_show_a_mechanism() -> None:
     assert {**expected, "steady_mean_tokens": 48, "peak_tokens": 56} == mean
     assert [48] == nominal["after_event_tokens"]
     text = call("show", "r-kv").stdout
-    assert "every-k(k=auto, longest=128, prefill=True)" in text
+    assert "every-k(k=auto, longest=128, prefill=True, prompt_block=None)" in text
     assert "[cai2025rkv]" in text
 
 
