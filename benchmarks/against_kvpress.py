@@ -89,9 +89,8 @@ class Match:
     def rates(self, press: str) -> Rates:
         """Measure one press."""
         warm_up = WARM_UP if self.model.real else self.arguments.interval + 4
-        for side in reversed(
-            self.sides
-        ):  # `generate` first: its copy of the weights is no part of what our engine adds
+        # `generate` first: its copy of the weights is no part of what our engine adds.
+        for side in reversed(self.sides):
             self._rate(side, press, warm_up=warm_up)
         setup_s = self.ours.make_engine(press)
         rounds = [self._round(press) for _ in range(self.arguments.runs)]
