@@ -1,6 +1,6 @@
 """What long prompts cost: seconds of the processor and memory, read whole, in chunks, or cut block by block.
 
-    python -m benchmarks.long_prompts [--model FOLDER] [--lengths 1024 4096 16384 32768] [--dtype float32]
+    python -m benchmarks.long_prompts [--model FOLDER] [--lengths 1024 4096 16384 32752] [--dtype float32]
 
 Each line of the table is a process of its own that reads one random prompt and writes 16 tokens. Memory is the most that the
 process took above what it had before the prompt. Without a folder the model is a random one of 0.1 B weights.
@@ -24,13 +24,14 @@ from benchmarks.settings import progress
 from benchmarks.subject import subject
 from designspace.axes import Budget, Mechanism, Request
 from designspace.engine import Engine
+from designspace.errors import DesignspaceError
 from designspace.models.loading import load_model
 from designspace.models.model_spec import ModelSpec
 from designspace.registry import mechanism
 from families.cadence.every_k import EveryK
 from families.decoding.greedy import Greedy
 
-LENGTHS = (1024, 4096, 16_384, 32_768)
+LENGTHS = (1024, 4096, 16_384, 32_752)  # with the new tokens the last one fills 32,768 positions
 CHUNK, BLOCK, TOKENS, N_NEW = 2048, 512, 512, 16
 WAYS = ("whole", f"in chunks of {CHUNK:,}", f"cut to {TOKENS} after every {BLOCK}")
 
@@ -94,7 +95,11 @@ def main() -> None:
     print(f"## Long prompts: {folder.name}, {arguments.dtype}\n\n{machine()}\n\n{versions()}\n")
     header = ("prompt", "tokens", "CPU seconds", "ms per token", "MiB", "slots per head at most")
     model = ModelSpec(folder.name, path=str(folder), dtype=arguments.dtype)
-    print("\n".join(table(header, measure(model, arguments.lengths))))
+    try:
+        rows = measure(model, arguments.lengths)
+    except DesignspaceError as error:
+        parser.error(str(error))
+    print("\n".join(table(header, rows)))
 
 
 if __name__ == "__main__":
