@@ -195,7 +195,7 @@ class PrefillPass(Pass):
             if gate.of_previous:
                 said = said.roll(-1, dims=-1).masked_fill(position == self.n_tokens - 1, torch.inf)
             said = said.masked_fill(position >= self.n_tokens, 0).to(gate.dtype)[..., None]
-            self._gated[gate] = said if self._before is None else self._with_gated(gate, said, first)
+            self._gated[gate] = self._with_gated(gate, said, first)
 
     def _with_gated(self, gate: Gate, said: Tensor, first: Tensor) -> Tensor:
         """Put what a gate said of held tokens before what it says now, [L,1,H_kv,K,1].

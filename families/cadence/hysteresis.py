@@ -47,8 +47,9 @@ class Hysteresis(Cadence):
         longest: upper bound for "auto" in tokens, the published slack; 128 by default.
         prefill: the first event may come right after the prompt (the default); if off, it comes after the first decode
             step at the earliest.
-        prompt_block: read prompts in blocks of so many tokens and cut after each block, so that no more of a prompt is held
-            than c tokens per layer and head and a block; None (the default): a prompt is read whole and cut once.
+        prompt_block: read prompts in blocks of so many tokens and cut after each block once the prompt is long enough for it,
+            so that no more of it is held than c + slack tokens per layer and head and a block; None (the default): a prompt
+            is read whole and cut once.
     """
 
     kind: ClassVar[str] = "hysteresis"
